@@ -1,13 +1,19 @@
 //! What every part of Sloth shares and nothing knows of any other part: identifiers, the clock,
-//! digests, labels and selectors, backoff, the durable file replace, error chains and secrets.
+//! digests, labels and selectors, backoff, durable files, configuration, error chains and secrets.
 
 pub mod backoff;
 pub mod clock;
+pub mod config;
 pub mod digest;
+pub mod error;
+pub mod fs;
 pub mod id;
 pub mod labels;
+pub mod secret;
 
-pub use clock::Millis;
+pub use clock::{Clock, Millis};
 pub use digest::Digest;
+pub use error::Chain;
 pub use id::{AgentId, RunId, TokenId};
 pub use labels::{Labels, Selector};
+pub use secret::Secret;
