@@ -1,1 +1,22 @@
+//! The workflow language: sandboxed Luau, builders, plan, scheduler, engine and modules.
+//!
+//! [`load`] evaluates a file for its plan and touches nothing; [`run`] evaluates it and runs its tasks.
+//! One run has one Lua machine on one thread; its tasks and goroutines are coroutines on it.
 
+pub mod capability;
+pub mod host;
+pub mod limits;
+pub mod modules;
+pub mod process;
+
+pub use capability::{Capabilities, Capability};
+pub use host::{
+    Attempt, Host, Level, LocalFuture, LogLine, OnInterrupt, StateError, StateOperation, StateReply, Stop, Stream,
+    TaskEnd, TaskName, TaskStatus,
+};
+pub use limits::Limits;
+pub use modules::AgentInfo;
+
+/// The plan of one workflow.
+#[derive(Debug)]
+pub struct Plan {}

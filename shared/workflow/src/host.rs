@@ -1,0 +1,266 @@
+//! What a run needs from whoever hosts it: a worker process, a standalone run, a test.
+
+use std::{fmt, future::Future, pin::Pin};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sloth_core::Millis;
+
+/// A future of the one thread that a run lives on.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// The world outside a run. Object safe; held as `Rc<dyn Host>`.
+pub trait Host {
+    /// The time now.
+    fn now(&self) -> Millis;
+
+    /// Sixteen random bytes.
+    fn random(&self) -> u128;
+
+    /// Takes one line of output. Never blocks.
+    fn log(&self, line: LogLine);
+
+    /// Takes the plans of the run, once, before its first attempt. Hosts that do not show plans ignore it.
+    fn planned(&self, plans: &[crate::Plan]) {
+        let _ = plans;
+    }
+
+    /// Asks to begin an attempt; resolves when the intent is durable. `Err` stops the run.
+    fn starting<'a>(&'a self, attempt: &'a Attempt) -> LocalFuture<'a, Result<(), Stop>>;
+
+    /// Hands over a task's end; resolves when it is durable. Dependents start only after it. `Err` stops the run.
+    fn finished<'a>(&'a self, end: &'a TaskEnd) -> LocalFuture<'a, Result<(), Stop>>;
+
+    /// The storage of the `state` module: keys to JSON values.
+    fn state<'a>(&'a self, operation: StateOperation) -> LocalFuture<'a, Result<StateReply, StateError>>;
+}
+
+/// One line that a run printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Which task printed it; `None` outside tasks.
+    pub task: Option<TaskName>,
+    /// Where it came from.
+    pub stream: Stream,
+    /// The line without its end.
+    pub text: String,
+}
+
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// The script's own log.
+    Log(Level),
+    /// Standard output of a command.
+    Stdout,
+    /// Standard error of a command.
+    Stderr,
+}
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Only for whoever looks for a fault.
+    Debug,
+    /// What happens.
+    Info,
+    /// Something that may need a look.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// A task of a run, by its workflow and its own name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskName {
+    /// The workflow it belongs to.
+    pub workflow: String,
+    /// Its name, unique in the workflow.
+    pub task: String,
+}
+
+impl fmt::Display for TaskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.workflow, self.task)
+    }
+}
+
+/// One try at a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The task.
+    pub task: TaskName,
+    /// Which try it is, counted from 1 and over restarts of the run.
+    pub number: u32,
+    /// What to do when the attempt is cut off by a crash.
+    pub on_interrupt: OnInterrupt,
+}
+
+/// What becomes of a task whose attempt was cut off by a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnInterrupt {
+    /// It is begun again: the default, since tasks are idempotent by convention.
+    #[default]
+    Retry,
+    /// It ends as interrupted: for tasks that say `idempotent(false)`.
+    Fail,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    /// It did its work.
+    Succeeded,
+    /// It found nothing to do: its outputs say `changed = false`.
+    Unchanged,
+    /// It failed for good, after all its attempts.
+    Failed,
+    /// Its last attempt outlived its timeout.
+    TimedOut,
+    /// Its condition said no, or what it depends on failed.
+    Skipped,
+    /// The run ended before it did.
+    Cancelled,
+    /// A crash cut it off and it may not be run again.
+    Interrupted,
+}
+
+impl TaskStatus {
+    /// Whether tasks that depend on it may start.
+    #[must_use]
+    pub const fn lets_dependents_start(self, skipped_by_condition: bool) -> bool {
+        match self {
+            Self::Succeeded | Self::Unchanged => true,
+            Self::Skipped => skipped_by_condition,
+            Self::Failed | Self::TimedOut | Self::Cancelled | Self::Interrupted => false,
+        }
+    }
+
+    /// Whether it makes the run a failure.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        match self {
+            Self::Failed | Self::TimedOut | Self::Interrupted => true,
+            Self::Succeeded | Self::Unchanged | Self::Skipped | Self::Cancelled => false,
+        }
+    }
+
+    /// The status in one word, as it is shown and recorded.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Unchanged => "unchanged",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl fmt::Display for TaskStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The end of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskEnd {
+    /// The task.
+    pub task: TaskName,
+    /// How it ended.
+    pub status: TaskStatus,
+    /// How many attempts were begun, over restarts of the run; zero when it never started.
+    pub attempts: u32,
+    /// What it said of its end; empty when it said nothing.
+    pub message: String,
+    /// What it hands to the tasks that depend on it.
+    pub outputs: Map<String, Value>,
+    /// When its first attempt began, or when it was decided not to begin.
+    pub started: Millis,
+    /// When it ended.
+    pub ended: Millis,
+}
+
+/// The host cannot go on: the journal is gone, the lease is lost.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Stop {
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+/// What the `state` module asks of its storage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum StateOperation {
+    /// The value of a key, answered with [`StateReply::Value`].
+    Get {
+        /// The key.
+        key: String,
+    },
+    /// Sets a key, answered with [`StateReply::Done`].
+    Set {
+        /// The key.
+        key: String,
+        /// Its new value.
+        value: Value,
+        /// How long it lives; `None` = for good.
+        ttl: Option<Millis>,
+    },
+    /// Removes a key; answered with [`StateReply::Done`], true when there was one.
+    Delete {
+        /// The key.
+        key: String,
+    },
+    /// Every key that begins with the prefix, answered with [`StateReply::Keys`].
+    Keys {
+        /// The prefix; empty = all.
+        prefix: String,
+    },
+    /// Adds to a number, a missing key being zero; answered with [`StateReply::Number`], the sum.
+    Increment {
+        /// The key.
+        key: String,
+        /// What to add.
+        by: f64,
+    },
+    /// Sets a key only when it holds what is expected; answered with [`StateReply::Done`], true when it did.
+    CompareAndSwap {
+        /// The key.
+        key: String,
+        /// What it must hold; `None` = the key must be missing.
+        expected: Option<Value>,
+        /// Its new value.
+        value: Value,
+    },
+    /// Removes every key, answered with [`StateReply::Done`].
+    Clear,
+}
+
+/// What the storage answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum StateReply {
+    /// A key's value, if there is one.
+    Value(Option<Value>),
+    /// Keys with their values, in the order of the keys.
+    Keys(Vec<(String, Value)>),
+    /// A sum.
+    Number(f64),
+    /// Whether something was done.
+    Done(bool),
+}
+
+/// The storage could not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StateError {
+    /// What was tried and why it did not work, in one sentence.
+    pub message: String,
+}
