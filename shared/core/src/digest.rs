@@ -2,10 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The BLAKE3 digest of some bytes: the name under which they are stored and asked for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// Serialized as text in formats that people read, as thirty-two bytes elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 /// A text that is not a digest.
@@ -66,6 +68,22 @@ impl FromStr for Digest {
     }
 }
 
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        } else {
+            <[u8; 32]>::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +92,10 @@ mod tests {
     fn text_round_trips_and_wrong_text_is_named() {
         let digest = Digest::of(b"sloth");
         assert_eq!(digest.to_string().parse(), Ok(digest));
+        let json = serde_json::to_string(&digest).expect("serializable");
+        assert_eq!(serde_json::from_str::<Digest>(&json).expect("readable"), digest);
+        let bytes = postcard::to_stdvec(&digest).expect("serializable");
+        assert_eq!((bytes.len(), postcard::from_bytes(&bytes)), (32, Ok(digest)));
         assert!("xyz".parse::<Digest>().expect_err("too short").to_string().contains("`xyz`"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 
 use crate::Millis;
@@ -20,7 +20,9 @@ pub struct InvalidId {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        ///
+        /// Serialized as text in formats that people read, as a number elsewhere.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(u128);
 
         impl $name {
@@ -64,6 +66,22 @@ macro_rules! id {
                     .map_err(|_| InvalidId { text: text.chars().take(40).collect(), kind: $kind })
             }
         }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                } else {
+                    u128::deserialize(deserializer).map(Self)
+                }
+            }
+        }
     };
 }
 
@@ -79,6 +97,10 @@ id! {
     /// A join token, by its public half.
     TokenId, "a token id"
 }
+id! {
+    /// A repository: everything that one line of roots vouches for.
+    RepositoryId, "a repository id"
+}
 
 #[cfg(test)]
 mod tests {
@@ -91,6 +113,17 @@ mod tests {
         assert!(early < late && early.to_bytes() < late.to_bytes() && early.to_string() < late.to_string());
         assert_eq!(late.to_string().parse(), Ok(late));
         assert_eq!(RunId::from_bytes(late.to_bytes()), late);
+    }
+
+    #[test]
+    fn people_read_text_and_machines_a_number() {
+        let id = AgentId::new(Millis::from_u64(1_700_000_000_000), 7);
+        let json = serde_json::to_string(&id).expect("serializable");
+        assert_eq!(json, format!("\"{id}\""));
+        assert_eq!(serde_json::from_str::<AgentId>(&json).expect("readable"), id);
+        let bytes = postcard::to_stdvec(&id).expect("serializable");
+        assert_eq!(bytes, postcard::to_stdvec(&u128::from_be_bytes(id.to_bytes())).expect("serializable"));
+        assert_eq!(postcard::from_bytes::<AgentId>(&bytes).expect("readable"), id);
     }
 
     #[test]

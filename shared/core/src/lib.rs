@@ -14,6 +14,6 @@ pub mod secret;
 pub use clock::{Clock, Millis};
 pub use digest::Digest;
 pub use error::Chain;
-pub use id::{AgentId, RunId, TokenId};
+pub use id::{AgentId, RepositoryId, RunId, TokenId};
 pub use labels::{Labels, Selector};
 pub use secret::Secret;
