@@ -1,0 +1,38 @@
+//! The wire: one request a bidirectional stream, each message a frame.
+//!
+//! A frame is a big-endian `u32` length and that many bytes of [postcard](https://postcard.jamesmunns.com/wire-format).
+//! Every message is a variant of an explicit enum. Variants are only ever appended, a removed one keeps its place,
+//! and a message that needs another field becomes a new variant: postcard has no other way to evolve. Golden bytes
+//! in `tests/golden.rs` freeze what is written here.
+//!
+//! Who may send what is decided by the certificate, before a byte is parsed: an agent's connection speaks
+//! [`AgentRequest`], an operator's [`OperatorRequest`], and one without a certificate only [`EnrollRequest`].
+
+mod agent;
+mod enroll;
+mod frame;
+mod operator;
+mod record;
+mod token;
+mod version;
+
+pub use agent::{
+    Acked, AgentRequest, AgentResponse, BlobHead, Fetch, HOLD_MAX, Hello, Order, Platform, Poll, Renew, Renewed,
+    Report, RunOrder, WORK_ITEMS_MAX, Welcome, Work, WorkItem,
+};
+pub use enroll::{CSR_BYTES_MAX, Enroll, EnrollRequest, EnrollResponse, Enrolled};
+pub use frame::{
+    DecodeError, EncodeError, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_UNAUTHENTICATED_BYTES_MAX, TooLong, decode,
+    encode, frame_length,
+};
+pub use operator::{
+    AgentView, AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, EVENTS_IN_FRAME_MAX, Events, Follow, FollowWait,
+    JobView, OperatorHello, OperatorRequest, OperatorResponse, PAGE_ROWS_MAX, Published, RunEvent, RunSummary, RunView,
+    RunsPage, StartRun, Started, TaskView, TokenIssued, VALUES_BYTES_MAX,
+};
+pub use record::{
+    Class, Dropped, JobState, Lane, LogStream, OUTPUT_BYTES_MAX, OnInterrupt, REPORT_BYTES_MAX, REPORT_RECORDS_MAX,
+    Record, RecordBody, RunEnd, RunOutcome, TaskEnd, TaskName, TaskStatus,
+};
+pub use token::{JoinToken, TOKEN_CHARS_MAX, TokenError, TokenSecret};
+pub use version::{ALPN, PROTO_MAX, PROTO_MIN, ProtoVersion, Refusal, RefusalCode, negotiate};
