@@ -1,0 +1,43 @@
+//! Work for one host.
+
+use serde::{Deserialize, Serialize};
+use sloth_core::{AgentId, Digest, Millis, RepositoryId, RunId};
+
+use crate::{BundleName, Domain, domain::Subject};
+
+/// One run of one bundle, for one agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assignment {
+    /// The version of this format: [`SPEC`](crate::SPEC).
+    pub spec: u32,
+    /// Who is to run it.
+    pub agent: AgentId,
+    /// The run it belongs to.
+    pub run: RunId,
+    /// The bundle.
+    pub bundle: BundleName,
+    /// Which release of the bundle.
+    pub counter: u64,
+    /// The digest of that release's manifest.
+    pub manifest: Digest,
+    /// Which workflow of the bundle; the bundle's only one where it is not named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// The values that the workflow is given: a JSON object.
+    pub values: serde_json::Map<String, serde_json::Value>,
+    /// Not to be started before this.
+    pub not_before: Millis,
+    /// Not to be started from this on.
+    pub deadline: Millis,
+    /// Chosen by the coordinator, another for each assignment; an agent takes one only once.
+    pub nonce: u64,
+}
+
+impl Assignment {
+    /// What a signature of this assignment is for.
+    #[must_use]
+    pub const fn domain(&self, repository: RepositoryId) -> Domain {
+        Domain { subject: Subject::Assignment, repository, version: self.nonce }
+    }
+}

@@ -1,0 +1,109 @@
+//! The one place where signatures are counted.
+
+use std::collections::BTreeSet;
+
+use crate::{Domain, Envelope, KeyId, PublicKey, RoleKeys, Signature};
+
+/// Why the signatures of an envelope do not carry it.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// There is none.
+    #[error("it carries no signature")]
+    Unsigned,
+    /// The envelope says it is something else than the domain does.
+    #[error("its signatures are for `{domain}`, but it holds another kind of payload")]
+    Kind {
+        /// The domain.
+        domain: String,
+    },
+    /// A signature that cannot be read.
+    #[error("the signature of key `{key}` is not in minisign's format")]
+    Malformed {
+        /// Whose it claims to be.
+        key: KeyId,
+        /// What the reader said.
+        source: minisign_verify::Error,
+    },
+    /// A signature over the content itself and not over its hash.
+    #[error("the signature of key `{key}` is in minisign's legacy format: sign again with a current minisign")]
+    Legacy {
+        /// Whose it claims to be.
+        key: KeyId,
+    },
+    /// A signature that does not match.
+    #[error(
+        "the signature of key `{key}` does not match the content: it was changed after signing, or another key signed"
+    )]
+    Mismatch {
+        /// Whose it claims to be.
+        key: KeyId,
+    },
+    /// A good signature for another thing.
+    #[error("key `{key}` signed `{signed}`, which does not vouch for `{wanted}`")]
+    Domain {
+        /// Whose it is.
+        key: KeyId,
+        /// What it was signed as.
+        signed: String,
+        /// What it was to vouch for.
+        wanted: String,
+    },
+    /// Good signatures, but too few.
+    #[error("{have} of the {need} keys that must sign it have signed")]
+    Threshold {
+        /// How many distinct keys of the role signed.
+        have: usize,
+        /// How many must.
+        need: usize,
+    },
+}
+
+/// Whether enough distinct keys of `role` signed the payload of `envelope` as `domain`. Every role is checked
+/// here and nowhere else.
+///
+/// Signatures of keys outside the role say nothing, so that a payload can be signed by the old keys of a role
+/// and the new. A bad signature in the name of a key of the role is refused even where others would do.
+///
+/// # Errors
+///
+/// Names the first signature that is not good, or how many are missing.
+pub fn verify_threshold(role: &RoleKeys, envelope: &Envelope, domain: &Domain) -> Result<(), VerifyError> {
+    if envelope.signatures.is_empty() {
+        return Err(VerifyError::Unsigned);
+    }
+    let wanted = domain.to_string();
+    if envelope.kind != domain.subject.kind() {
+        return Err(VerifyError::Kind { domain: wanted });
+    }
+    let mut signers = BTreeSet::new();
+    for signature in &envelope.signatures {
+        let Some(key) = role.key(signature.key) else { continue };
+        verify_one(key, signature, &envelope.payload, &wanted)?;
+        signers.insert(key.id());
+    }
+    if signers.len() < role.threshold() {
+        return Err(VerifyError::Threshold { have: signers.len(), need: role.threshold() });
+    }
+    Ok(())
+}
+
+fn verify_one(key: &PublicKey, signature: &Signature, payload: &[u8], wanted: &str) -> Result<(), VerifyError> {
+    use minisign_verify::Error;
+
+    let id = key.id();
+    let decoded = minisign_verify::Signature::decode(&signature.minisig)
+        .map_err(|source| VerifyError::Malformed { key: id, source })?;
+    key.inner().verify(payload, &decoded, false).map_err(|error| match error {
+        Error::UnexpectedAlgorithm | Error::UnsupportedLegacyMode => VerifyError::Legacy { key: id },
+        Error::InvalidSignature | Error::UnexpectedKeyId => VerifyError::Mismatch { key: id },
+        Error::InvalidEncoding | Error::IoError(_) | Error::UnsupportedAlgorithm => {
+            VerifyError::Malformed { key: id, source: error }
+        }
+    })?;
+    // The comment is signed too, so it counts only from here on.
+    let signed = decoded.trusted_comment();
+    if signed != wanted {
+        return Err(VerifyError::Domain { key: id, signed: signed.to_owned(), wanted: wanted.to_owned() });
+    }
+    Ok(())
+}

@@ -1,0 +1,351 @@
+//! What is accepted and what is refused, each refusal as a line of a table.
+
+#![allow(clippy::expect_used, reason = "helpers of tests may fail the test")]
+
+use std::collections::BTreeMap;
+
+use sloth_core::{AgentId, Chain, Digest, Labels, Millis, RepositoryId, RunId, labels::Subject};
+use sloth_trust::{
+    Assignment, BundleMetadata, Domain, DomainSubject, Envelope, ManifestRef, NamePattern, PayloadKind, PublicKey,
+    Refusal, RoleKeys, Roles, Root, RootPin, SPEC, Seen, Signature, Trigger, Trusted, VerifyError,
+    sign::{SecretKey, add_signature, generate, open, public_key, sign},
+    verify_threshold,
+};
+
+const NOW: Millis = Millis::from_secs(1_700_000_000);
+const LATER: Millis = Millis::from_secs(1_800_000_000);
+
+/// The keys of a small organisation and its root.
+struct Fixture {
+    root_keys: [SecretKey; 2],
+    web_keys: [SecretKey; 3],
+    any_key: SecretKey,
+    root: Root,
+    trusted: Trusted,
+}
+
+fn key() -> SecretKey {
+    open(&generate(None).expect("a key").secret, None).expect("opens")
+}
+
+fn role(keys: &[&SecretKey], threshold: usize) -> RoleKeys {
+    RoleKeys::new(keys.iter().map(|key| public_key(key).expect("a key")).collect(), threshold).expect("a role")
+}
+
+fn repository(random: u128) -> RepositoryId {
+    RepositoryId::new(NOW, random)
+}
+
+fn fixture() -> Fixture {
+    let (root_keys, web_keys, any_key) = ([key(), key()], [key(), key(), key()], key());
+    let pattern = |text: &str| text.parse::<NamePattern>().expect("a pattern");
+    let bundles = BTreeMap::from([
+        (pattern("web-*"), role(&[&web_keys[0], &web_keys[1], &web_keys[2]], 2)),
+        (pattern("db"), role(&[&any_key], 1)),
+    ]);
+    let roles =
+        Roles { root: role(&[&root_keys[0], &root_keys[1]], 2), releases: None, bundles, head: None, assignment: None };
+    let root = Root { spec: SPEC, repository: repository(1), version: 1, expires: LATER, roles };
+    let envelope = sign(&root, &root.domain(), &[&root_keys[0], &root_keys[1]]).expect("signed");
+    let trusted = Trusted::new(&envelope, RootPin::of(&envelope.payload)).expect("trusted");
+    Fixture { root_keys, web_keys, any_key, root, trusted }
+}
+
+fn metadata(root: &Root) -> BundleMetadata {
+    BundleMetadata {
+        spec: SPEC,
+        repository: root.repository,
+        name: "web-shop".parse().expect("a name"),
+        counter: 5,
+        version: "1.4.0".to_owned(),
+        manifest: ManifestRef { digest: Digest::of(b"manifest"), length: 8 },
+        audience: "role=web".parse().expect("a selector"),
+        capabilities: vec!["exec".to_owned()],
+        triggers: vec![Trigger::Manual, Trigger::Schedule],
+        parameters: Some(serde_json::json!({ "type": "object" })),
+        expires: NOW + Millis::from_secs(60),
+        published: NOW,
+    }
+}
+
+impl Fixture {
+    fn signed(&self, change: impl FnOnce(&mut BundleMetadata)) -> Envelope {
+        let mut metadata = metadata(&self.root);
+        change(&mut metadata);
+        sign(&metadata, &metadata.domain(), &[&self.web_keys[0], &self.web_keys[1]]).expect("signed")
+    }
+
+    fn accept(&self, envelope: &Envelope, seen: Option<Seen>) -> Result<BundleMetadata, Refusal> {
+        let labels: Labels = [("role".to_owned(), "web".to_owned())].into();
+        // What arrives has crossed the wire.
+        let envelope = Envelope::decode(&envelope.encode()).expect("decodes");
+        self.trusted.accept_bundle(&envelope, NOW, seen, Subject { id: "1", name: "web-1", labels: &[&labels] })
+    }
+
+    #[track_caller]
+    fn refuses(&self, envelope: &Envelope, expected: &str) {
+        let refusal = self.accept(envelope, None).expect_err(expected);
+        let shown = Chain(&refusal).to_string();
+        assert!(shown.contains(expected), "{shown}");
+    }
+}
+
+fn edit(envelope: &Envelope, change: impl FnOnce(&mut Envelope)) -> Envelope {
+    let mut envelope = envelope.clone();
+    change(&mut envelope);
+    envelope
+}
+
+fn replace_text(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let text = String::from_utf8(bytes.to_vec()).expect("text");
+    assert!(text.contains(from), "{text}");
+    text.replace(from, to).into_bytes()
+}
+
+#[test]
+fn what_publishers_signed_is_accepted() {
+    let f = fixture();
+    let envelope = f.signed(|_| {});
+    assert_eq!(f.accept(&envelope, None).expect("accepted"), metadata(&f.root));
+    let third = edit(&envelope, |e| add_signature(e, &metadata(&f.root).domain(), &f.web_keys[2]).expect("signed"));
+    assert!(f.accept(&third, None).is_ok(), "more signatures than needed");
+    let foreign = edit(&envelope, |e| add_signature(e, &metadata(&f.root).domain(), &f.any_key).expect("signed"));
+    assert!(f.accept(&foreign, None).is_ok(), "a key of another role changes nothing");
+}
+
+#[test]
+fn signatures_that_do_not_carry_a_bundle_are_refused() {
+    let f = fixture();
+    let good = f.signed(|_| {});
+    let domain = metadata(&f.root).domain();
+    let signed_by = |keys: &[&SecretKey]| sign(&metadata(&f.root), &domain, keys).expect("signed");
+
+    f.refuses(&edit(&good, |e| e.signatures.clear()), "it carries no signature");
+    f.refuses(&signed_by(&[&f.any_key, &f.root_keys[0]]), "0 of the 2 keys that must sign it");
+    f.refuses(&signed_by(&[&f.web_keys[2]]), "1 of the 2 keys");
+    f.refuses(&edit(&good, |e| e.signatures[1] = e.signatures[0].clone()), "1 of the 2 keys");
+    f.refuses(&edit(&good, |e| e.payload = replace_text(&e.payload, "1.4.0", "1.4.1")), "does not match the content");
+    f.refuses(
+        &edit(&good, |e| e.signatures.iter_mut().for_each(|s| s.minisig = s.minisig.replace(":5\n", ":6\n"))),
+        "does not match the content",
+    );
+    f.refuses(&edit(&good, |e| e.signatures[0].minisig = "hello".to_owned()), "not in minisign's format");
+    // A stranger's signature in the name of a key that counts.
+    let mut stolen = signed_by(&[&f.any_key, &f.web_keys[1]]);
+    stolen.signatures[0].key = public_key(&f.web_keys[0]).expect("a key").id();
+    f.refuses(&stolen, "does not match the content");
+    // One key under two names counts once.
+    let mut doubled = signed_by(&[&f.web_keys[0]]);
+    doubled.signatures.push(Signature {
+        key: public_key(&f.web_keys[1]).expect("a key").id(),
+        minisig: doubled.signatures[0].minisig.clone(),
+    });
+    f.refuses(&doubled, "does not match the content");
+}
+
+#[test]
+fn signatures_for_another_thing_are_refused() {
+    let f = fixture();
+    let keys = [&f.web_keys[0], &f.web_keys[1]];
+    let own = metadata(&f.root).domain();
+    let sign_as = |domain: &Domain| sign(&metadata(&f.root), domain, &keys).expect("signed");
+
+    f.refuses(&sign_as(&Domain { version: 6, ..own.clone() }), "but says it is `sloth:bundle/web-shop:");
+    f.refuses(&sign_as(&Domain { repository: repository(2), ..own.clone() }), "it belongs to repository");
+    f.refuses(
+        &sign_as(&Domain { subject: DomainSubject::Bundle("web-b".parse().expect("a name")), ..own }),
+        "but says it is `sloth:bundle/web-shop:",
+    );
+    f.refuses(
+        &sign_as(&Domain { subject: DomainSubject::Bundle("mail".parse().expect("a name")), ..own }),
+        "names nobody who may publish bundle `mail`",
+    );
+    f.refuses(&sign_as(&Domain { subject: DomainSubject::Root, ..own }), "it is a root, where");
+    let mut disguised = sign_as(&Domain { subject: DomainSubject::Assignment, ..own });
+    disguised.kind = PayloadKind::Bundle;
+    f.refuses(&disguised, "it is an assignment, where");
+    // Two good signatures for two releases: neither release has its two.
+    let mut mixed = sign_as(&own);
+    mixed.signatures[1] = sign_as(&Domain { version: 6, ..own.clone() }).signatures[1].clone();
+    f.refuses(&mixed, "signatures are for different things");
+    // The domain says this repository, the payload another.
+    let mut elsewhere = metadata(&f.root);
+    elsewhere.repository = repository(2);
+    f.refuses(&sign(&elsewhere, &own, &keys).expect("signed"), "but says it is");
+}
+
+#[test]
+fn well_signed_bundles_that_do_not_fit_are_refused() {
+    let f = fixture();
+    f.refuses(&f.signed(|m| m.expires = NOW), "bundle `web-shop` expired at 2023-11-14T22:13:20Z");
+    f.refuses(&f.signed(|m| m.audience = "role=db".parse().expect("a selector")), "hosts that match `role=db`");
+    f.refuses(&f.signed(|m| m.spec = 2), "specification 2");
+
+    let keys = [&f.web_keys[0], &f.web_keys[1]];
+    let mut value = serde_json::to_value(metadata(&f.root)).expect("JSON");
+    value["surprise"] = true.into();
+    let odd = sign(&value, &metadata(&f.root).domain(), &keys).expect("signed");
+    f.refuses(&odd, "unknown field `surprise`");
+
+    let expired = f.signed(|m| m.expires = NOW);
+    assert!(f.trusted.verify_bundle(&expired).is_ok(), "work that was begun goes on");
+}
+
+#[test]
+fn releases_never_go_back() {
+    let f = fixture();
+    let old = f.signed(|_| {});
+    let seen = Seen::of(&old, &f.accept(&old, None).expect("accepted"));
+    assert!(f.accept(&old, Some(seen)).is_ok(), "the same again");
+    assert!(f.accept(&f.signed(|m| m.counter = 6), Some(seen)).is_ok());
+    let lower = f.accept(&f.signed(|m| m.counter = 4), Some(seen)).expect_err("lower");
+    assert!(matches!(lower, Refusal::Rollback { got: 4, seen: 5, .. }), "{lower}");
+    let other = f.accept(&f.signed(|m| m.version = "x".to_owned()), Some(seen)).expect_err("other content");
+    assert!(matches!(other, Refusal::Conflict { number: 5, .. }), "{other}");
+}
+
+#[test]
+fn an_expired_root_starts_and_vouches_for_nothing_new() {
+    let f = fixture();
+    let root = Root { expires: NOW, ..f.root.clone() };
+    let envelope = sign(&root, &root.domain(), &[&f.root_keys[0], &f.root_keys[1]]).expect("signed");
+    let trusted = Trusted::new(&envelope, RootPin::of(&envelope.payload)).expect("starts");
+    let f = Fixture { trusted, ..f };
+    f.refuses(&f.signed(|_| {}), "the root expired at");
+}
+
+#[test]
+fn roots_follow_one_another() {
+    let f = fixture();
+    let new_key = key();
+    let both = [&f.root_keys[0], &f.root_keys[1], &new_key];
+    let next = |version: u64, keys: &[&SecretKey]| {
+        let mut root = Root { version, ..f.root.clone() };
+        root.roles.root = role(&[&new_key], 1);
+        sign(&root, &root.domain(), keys).expect("signed")
+    };
+    let second = next(2, &both);
+    let trusted = f.trusted.accept_root(&second).expect("the next root");
+    assert_eq!((trusted.root().version, trusted.pin()), (2, RootPin::of(&second.payload)));
+    assert_eq!(trusted.accept_root(&second).expect("the same again"), trusted);
+    assert!(trusted.accept_root(&next(3, &[&new_key])).is_ok(), "the new key vouches alone");
+
+    for (envelope, expected) in [
+        (next(2, &[&new_key]), "0 of the 2 keys"),
+        (next(2, &[&f.root_keys[0], &f.root_keys[1]]), "0 of the 1 keys"),
+        (next(3, &both), "root 3 cannot follow root 1 directly"),
+        (next(1, &both), "accepted before with other content"),
+        (next(0, &both), "stale or turned back"),
+    ] {
+        let refusal = f.trusted.accept_root(&envelope).expect_err(expected);
+        assert!(Chain(&refusal).to_string().contains(expected), "{}", Chain(&refusal));
+    }
+}
+
+#[test]
+fn only_the_pinned_root_is_a_beginning() {
+    let f = fixture();
+    let envelope = sign(&f.root, &f.root.domain(), &[&f.root_keys[0], &f.root_keys[1]]).expect("signed");
+    let pin = RootPin::of(&envelope.payload);
+    assert_eq!(pin.to_string().parse(), Ok(pin));
+    let alone = edit(&envelope, |e| e.signatures.truncate(1));
+    assert!(Chain(&Trusted::new(&alone, pin).expect_err("one of two")).to_string().contains("1 of the 2 keys"));
+    let other = Trusted::new(&envelope, RootPin::of(b"other")).expect_err("another pin");
+    assert!(matches!(other, Refusal::Pin { .. }), "{other}");
+    let bundle = Trusted::new(&f.signed(|_| {}), pin).expect_err("no root");
+    assert!(matches!(bundle, Refusal::Kind { .. }), "{bundle}");
+}
+
+#[test]
+fn assignments_are_for_one_agent_one_release_and_a_time() {
+    let f = fixture();
+    let agent = AgentId::new(NOW, 1);
+    let release = metadata(&f.root);
+    let assignment = Assignment {
+        spec: SPEC,
+        agent,
+        run: RunId::new(NOW, 2),
+        bundle: release.name.clone(),
+        counter: release.counter,
+        manifest: release.manifest.digest,
+        workflow: None,
+        values: serde_json::Map::new(),
+        not_before: NOW,
+        deadline: NOW + Millis::from_secs(1),
+        nonce: 77,
+    };
+    let domain = assignment.domain(f.root.repository);
+    let accept = |trusted: &Trusted, envelope: &Envelope, now: Millis| {
+        trusted.accept_assignment(envelope, now, agent, &release).map_err(|refusal| Chain(&refusal).to_string())
+    };
+    let unsigned = |assignment: &Assignment| sign(assignment, &domain, &[]).expect("written");
+    assert_eq!(accept(&f.trusted, &unsigned(&assignment), NOW), Ok(assignment.clone()));
+
+    let changed = |change: fn(&mut Assignment)| {
+        let mut assignment = assignment.clone();
+        change(&mut assignment);
+        unsigned(&assignment)
+    };
+    for (envelope, now, expected) in [
+        (changed(|a| a.agent = AgentId::new(NOW, 9)), NOW, "the assignment is for agent"),
+        (changed(|a| a.counter = 4), NOW, "names release 4 of bundle `web-shop`"),
+        (changed(|a| a.manifest = Digest::of(b"other")), NOW, "names release 5"),
+        (unsigned(&assignment), Millis::from_secs(1), "may not begin before"),
+        (unsigned(&assignment), assignment.deadline, "expired at"),
+    ] {
+        let refusal = accept(&f.trusted, &envelope, now).expect_err(expected);
+        assert!(refusal.contains(expected), "{refusal}");
+    }
+
+    // A root that names an assignment role wants its signature.
+    let online = key();
+    let mut root = f.root.clone();
+    root.roles.assignment = Some(role(&[&online], 1));
+    let envelope = sign(&root, &root.domain(), &[&f.root_keys[0], &f.root_keys[1]]).expect("signed");
+    let strict = Trusted::new(&envelope, RootPin::of(&envelope.payload)).expect("trusted");
+    assert!(accept(&strict, &unsigned(&assignment), NOW).expect_err("unsigned").contains("no signature"));
+    let signed = sign(&assignment, &domain, &[&online]).expect("signed");
+    assert_eq!(accept(&strict, &signed, NOW), Ok(assignment));
+}
+
+#[test]
+fn legacy_signatures_are_refused() {
+    // Made by minisign 0.6 over the bytes `test`, from minisign-verify's own tests.
+    let key: PublicKey = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse().expect("a key");
+    let minisig = "untrusted comment: signature from minisign secret key\n\
+        RWQf6LRCGA9i59SLOFxz6NxvASXDJeRtuZykwQepbDEGt87ig1BNpWaVWuNrm73YiIiJbq71Wi+dP9eKL8OC351vwIasSSbXxwA=\n\
+        trusted comment: timestamp:1555779966\tfile:test\n\
+        QtKMXWyYcwdpZAlPF7tE2ENJkRd1ujvKjlj1m9RtHTBnZPa5WKU5uWRs5GoP5M/VqE81QFuMKI5k/SfNQUaOAA==";
+    let signature = Signature { key: key.id(), minisig: minisig.to_owned() };
+    let envelope = Envelope { kind: PayloadKind::Root, payload: b"test".to_vec(), signatures: vec![signature] };
+    let domain = Domain { subject: DomainSubject::Root, repository: repository(1), version: 1 };
+    let role = RoleKeys::new(vec![key], 1).expect("a role");
+    let error = verify_threshold(&role, &envelope, &domain).expect_err("legacy");
+    assert!(matches!(error, VerifyError::Legacy { .. }), "{error}");
+}
+
+#[test]
+fn roles_that_cannot_be_met_are_refused() {
+    let one = public_key(&key()).expect("a key");
+    for (keys, threshold, expected) in [
+        (vec![one.clone(), one.clone()], 1, "named twice"),
+        (vec![one.clone()], 0, "threshold of 0"),
+        (vec![one.clone()], 2, "threshold of 2"),
+        (vec![], 0, "threshold of 0"),
+    ] {
+        let error = RoleKeys::new(keys, threshold).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let json = format!(r#"{{"keys":["{one}"],"threshold":2}}"#);
+    assert!(serde_json::from_str::<RoleKeys>(&json).is_err());
+}
+
+#[test]
+fn keys_are_kept_behind_passwords() {
+    let password = "correct horse".to_owned().into();
+    let new = generate(Some(&password)).expect("a key");
+    let public: PublicKey = new.public.parse().expect("a key");
+    assert_eq!(public_key(&open(&new.secret, Some(&password)).expect("opens")).expect("a key"), public);
+    assert!(open(&new.secret, Some(&"wrong".to_owned().into())).is_err());
+    assert!(open(&new.secret, None).is_err());
+}
