@@ -130,16 +130,6 @@ pub enum TaskStatus {
 }
 
 impl TaskStatus {
-    /// Whether tasks that depend on it may start.
-    #[must_use]
-    pub const fn lets_dependents_start(self, skipped_by_condition: bool) -> bool {
-        match self {
-            Self::Succeeded | Self::Unchanged => true,
-            Self::Skipped => skipped_by_condition,
-            Self::Failed | Self::TimedOut | Self::Cancelled | Self::Interrupted => false,
-        }
-    }
-
     /// Whether it makes the run a failure.
     #[must_use]
     pub const fn is_failure(self) -> bool {

@@ -3,12 +3,18 @@
 //! [`load`] evaluates a file for its plan and touches nothing; [`run`] evaluates it and runs its tasks.
 //! One run has one Lua machine on one thread; its tasks and goroutines are coroutines on it.
 
+pub mod cancel;
 pub mod capability;
 pub mod host;
 pub mod limits;
 pub mod modules;
+pub mod plan;
 pub mod process;
+mod schedule;
+pub mod source;
+pub mod vm;
 
+pub use cancel::{CancelSignal, Canceller, cancel_pair};
 pub use capability::{Capabilities, Capability};
 pub use host::{
     Attempt, Host, Level, LocalFuture, LogLine, OnInterrupt, StateError, StateOperation, StateReply, Stop, Stream,
@@ -16,7 +22,4 @@ pub use host::{
 };
 pub use limits::Limits;
 pub use modules::AgentInfo;
-
-/// The plan of one workflow.
-#[derive(Debug)]
-pub struct Plan {}
+pub use plan::{Plan, PlanError, TaskSpec, WorkflowSpec};

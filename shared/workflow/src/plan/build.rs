@@ -1,0 +1,173 @@
+//! From a workflow to its graph and order, or to what is wrong with it.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+};
+
+use super::{Graph, WorkflowSpec, nearest};
+
+/// Most tasks of a cycle that are named in a message.
+const CYCLE_NAMES_MAX: usize = 20;
+
+/// Why a workflow cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A task or workflow without a name.
+    #[error("a task of workflow `{workflow}` has no name: write `task(\"name\")` or `name = \"…\"`")]
+    Unnamed {
+        /// The workflow.
+        workflow: String,
+    },
+    /// Two tasks of one name.
+    #[error("workflow `{workflow}` has two tasks named `{task}`: give one of them another name")]
+    Duplicate {
+        /// The workflow.
+        workflow: String,
+        /// The name.
+        task: String,
+    },
+    /// A dependency that does not exist.
+    #[error("task `{task}` of workflow `{workflow}` depends on `{unknown}`, which is not one of its tasks{}", hint(nearest.as_deref()))]
+    Unknown {
+        /// The workflow.
+        workflow: String,
+        /// The task that waits.
+        task: String,
+        /// What it waits for.
+        unknown: String,
+        /// What may have been meant.
+        nearest: Option<String>,
+    },
+    /// Tasks that wait for each other.
+    #[error(
+        "the tasks of workflow `{workflow}` wait for each other: `{}`; remove one of these dependencies",
+        shown(cycle)
+    )]
+    Cycle {
+        /// The workflow.
+        workflow: String,
+        /// The names along the cycle, each waiting for the next, the first one again at the end.
+        cycle: Vec<String>,
+    },
+    /// More tasks than a file may have.
+    #[error("workflow `{workflow}` has {tasks} tasks, and {tasks_max} is the most: split it")]
+    TooMany {
+        /// The workflow.
+        workflow: String,
+        /// How many it has.
+        tasks: usize,
+        /// How many it may have.
+        tasks_max: usize,
+    },
+    /// No task could ever start.
+    #[error("`max_parallel_tasks` of workflow `{workflow}` is 0: write 1 or more")]
+    NoneAtATime {
+        /// The workflow.
+        workflow: String,
+    },
+}
+
+pub(super) fn build(spec: &WorkflowSpec, tasks_max: usize) -> Result<(Graph, Vec<usize>), PlanError> {
+    if tasks_max < spec.tasks.len() {
+        return Err(PlanError::TooMany { workflow: spec.name.clone(), tasks: spec.tasks.len(), tasks_max });
+    }
+    if spec.max_parallel_tasks == Some(0) {
+        return Err(PlanError::NoneAtATime { workflow: spec.name.clone() });
+    }
+    let graph = graph(spec)?;
+    let order = order(spec, &graph)?;
+    Ok((graph, order))
+}
+
+pub(super) fn places(spec: &WorkflowSpec) -> HashMap<&str, usize> {
+    spec.tasks.iter().enumerate().map(|(place, task)| (task.name.as_str(), place)).collect()
+}
+
+fn graph(spec: &WorkflowSpec) -> Result<Graph, PlanError> {
+    let mut places = HashMap::with_capacity(spec.tasks.len());
+    for (place, task) in spec.tasks.iter().enumerate() {
+        if task.name.is_empty() {
+            return Err(PlanError::Unnamed { workflow: spec.name.clone() });
+        }
+        if places.insert(task.name.as_str(), place).is_some() {
+            return Err(PlanError::Duplicate { workflow: spec.name.clone(), task: task.name.clone() });
+        }
+    }
+    let mut graph =
+        Graph { dependencies: Vec::with_capacity(spec.tasks.len()), dependents: vec![Vec::new(); spec.tasks.len()] };
+    for (place, task) in spec.tasks.iter().enumerate() {
+        let find = |name: &String| places.get(name.as_str()).copied().ok_or_else(|| unknown(spec, &task.name, name));
+        let mut dependencies = task.depends_on.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        dependencies.sort_unstable();
+        dependencies.dedup();
+        for &dependency in &dependencies {
+            graph.dependents[dependency].push(place);
+        }
+        graph.dependencies.push(dependencies);
+    }
+    Ok(graph)
+}
+
+fn unknown(spec: &WorkflowSpec, task: &str, unknown: &str) -> PlanError {
+    let known = spec.tasks.iter().map(|other| other.name.as_str()).filter(|name| *name != task);
+    PlanError::Unknown {
+        workflow: spec.name.clone(),
+        task: task.to_owned(),
+        unknown: unknown.to_owned(),
+        nearest: nearest(unknown, known).map(str::to_owned),
+    }
+}
+
+/// The order of the file as far as the dependencies allow it.
+fn order(spec: &WorkflowSpec, graph: &Graph) -> Result<Vec<usize>, PlanError> {
+    let mut missing: Vec<usize> = graph.dependencies.iter().map(Vec::len).collect();
+    let mut ready: BinaryHeap<_> =
+        missing.iter().enumerate().filter(|(_, missing)| **missing == 0).map(|(place, _)| Reverse(place)).collect();
+    let mut order = Vec::with_capacity(missing.len());
+    while let Some(Reverse(place)) = ready.pop() {
+        order.push(place);
+        for &dependent in &graph.dependents[place] {
+            missing[dependent] -= 1;
+            if missing[dependent] == 0 {
+                ready.push(Reverse(dependent));
+            }
+        }
+    }
+    if order.len() == missing.len() { Ok(order) } else { Err(cycle(spec, graph, &missing)) }
+}
+
+/// A cycle among the tasks that no order could place: each of them waits for another one of them, so that walking
+/// from one to what it waits for must come back to where it was.
+fn cycle(spec: &WorkflowSpec, graph: &Graph, missing: &[usize]) -> PlanError {
+    let mut place = missing.iter().position(|missing| 0 < *missing).unwrap_or_default();
+    let mut seen_at = vec![None; missing.len()];
+    let mut walk = Vec::new();
+    while seen_at[place].is_none() {
+        seen_at[place] = Some(walk.len());
+        walk.push(place);
+        let next = graph.dependencies[place].iter().copied().find(|&dependency| 0 < missing[dependency]);
+        place = next.unwrap_or(place);
+    }
+    let mut cycle = walk.split_off(seen_at[place].unwrap_or_default());
+    // The walk may enter the cycle anywhere; the message begins with its first task in the file.
+    let first = cycle.iter().enumerate().min_by_key(|(_, place)| **place).map_or(0, |(at, _)| at);
+    cycle.rotate_left(first);
+    cycle.extend(cycle.first().copied());
+    PlanError::Cycle {
+        workflow: spec.name.clone(),
+        cycle: cycle.into_iter().map(|place| spec.tasks[place].name.clone()).collect(),
+    }
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+fn shown(cycle: &[String]) -> String {
+    if cycle.len() <= CYCLE_NAMES_MAX {
+        return cycle.join(" → ");
+    }
+    let (head, tail) = (&cycle[..CYCLE_NAMES_MAX - 1], &cycle[cycle.len() - 1..]);
+    format!("{} → … {} more … → {}", head.join(" → "), cycle.len() - CYCLE_NAMES_MAX, tail.join(""))
+}

@@ -1,0 +1,215 @@
+//! What a workflow will do: its tasks, what each waits for, and an order that respects it. Pure.
+
+mod build;
+mod names;
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use build::PlanError;
+pub use names::nearest;
+
+use crate::host::OnInterrupt;
+
+/// One task as it is recorded in a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskSpec {
+    /// Its name, unique in the workflow.
+    pub name: String,
+    /// What it is for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The names of the tasks that must have ended well before it starts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
+    /// The agents it is meant for; empty = the one that runs the workflow.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub delegate_to: Vec<String>,
+    /// How long one attempt may take, in milliseconds; `None` = as the runner's limits say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// How many times it is tried again after it failed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: u32,
+    /// How the waits between attempts grow.
+    pub backoff: Backoff,
+    /// What becomes of it when a crash cuts it off.
+    pub on_interrupt: OnInterrupt,
+    /// The system user that its commands run as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The directory it works in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// The files it leaves for others, as patterns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<String>,
+    /// The files of others that it needs, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub consumes: Vec<String>,
+}
+
+/// How the waits between the attempts at a task grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backoff {
+    /// Always the same.
+    Fixed,
+    /// One, two, three times the first.
+    Linear,
+    /// One, two, four times the first.
+    #[default]
+    Exponential,
+}
+
+/// The wait after the first failed attempt.
+pub const RETRY_WAIT_MS: u64 = 1_000;
+/// The longest wait between two attempts.
+pub const RETRY_WAIT_MS_MAX: u64 = 60_000;
+
+impl Backoff {
+    /// The names that a workflow file may use.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("fixed", Self::Fixed), ("linear", Self::Linear), ("exponential", Self::Exponential)];
+
+    /// The wait after the `failed`-th failed attempt (from 1), before jitter: never above [`RETRY_WAIT_MS_MAX`].
+    #[must_use]
+    pub fn wait(self, first: Duration, failed: u32) -> Duration {
+        let times = match self {
+            Self::Fixed => 1,
+            Self::Linear => failed.max(1),
+            Self::Exponential => 1_u32.checked_shl(failed.saturating_sub(1)).unwrap_or(u32::MAX),
+        };
+        first.saturating_mul(times).min(Duration::from_millis(RETRY_WAIT_MS_MAX))
+    }
+}
+
+/// What a failed task means for the tasks that do not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnTaskFailure {
+    /// Nothing.
+    #[default]
+    Continue,
+    /// None of them is started any more; those that run are left to end.
+    Stop,
+}
+
+/// A workflow as it is recorded in a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkflowSpec {
+    /// Its name, unique in the file.
+    pub name: String,
+    /// What it is for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The version that its author gave it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// How many of its tasks run at a time; `None` = as the runner's limits say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel_tasks: Option<usize>,
+    /// How long all of it may take, in milliseconds; `None` = as long as its tasks do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// What a failed task means for the rest.
+    pub on_task_failure: OnTaskFailure,
+    /// The directory that its tasks work in when they do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Its tasks in the order of the file.
+    pub tasks: Vec<TaskSpec>,
+}
+
+/// A workflow that can be run: every dependency exists and none waits for itself.
+///
+/// As JSON it is its [`WorkflowSpec`]; reading one back checks it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WorkflowSpec", into = "WorkflowSpec")]
+pub struct Plan {
+    spec: WorkflowSpec,
+    graph: Graph,
+    order: Vec<usize>,
+}
+
+/// Who waits for whom, by the tasks' places in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Graph {
+    /// For each task, what it waits for: sorted, each once.
+    pub dependencies: Vec<Vec<usize>>,
+    /// For each task, what waits for it: sorted, each once.
+    pub dependents: Vec<Vec<usize>>,
+}
+
+impl Plan {
+    /// Checks a workflow of `tasks_max` tasks at most.
+    ///
+    /// # Errors
+    ///
+    /// When names are missing, given twice or unknown, or tasks wait for each other.
+    pub fn new(spec: WorkflowSpec, tasks_max: usize) -> Result<Self, PlanError> {
+        let (graph, order) = build::build(&spec, tasks_max)?;
+        Ok(Self { spec, graph, order })
+    }
+
+    /// The workflow's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// The workflow as it was written.
+    #[must_use]
+    pub fn spec(&self) -> &WorkflowSpec {
+        &self.spec
+    }
+
+    /// Its tasks, in the order of the file.
+    #[must_use]
+    pub fn tasks(&self) -> &[TaskSpec] {
+        &self.spec.tasks
+    }
+
+    /// Who waits for whom.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The tasks' places in an order in which each comes after what it waits for, and else as in the file.
+    #[must_use]
+    pub fn order(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// The places of the tasks by their names.
+    #[must_use]
+    pub fn places(&self) -> HashMap<&str, usize> {
+        build::places(&self.spec)
+    }
+}
+
+impl TryFrom<WorkflowSpec> for Plan {
+    type Error = PlanError;
+
+    fn try_from(spec: WorkflowSpec) -> Result<Self, PlanError> {
+        Self::new(spec, crate::limits::TASKS_MAX)
+    }
+}
+
+impl From<Plan> for WorkflowSpec {
+    fn from(plan: Plan) -> Self {
+        plan.spec
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! Between Lua's values and JSON's.
+//!
+//! An array is a table whose keys are 1 to n; an empty table is an object, unless it came from a JSON array.
+//! JSON's null becomes nil, so a key that holds it is missing in Lua.
+
+use mlua::{Lua, LuaSerdeExt, Table, Value};
+use serde_json::{Map, Number, Value as Json};
+
+use crate::limits::VALUE_DEPTH_MAX;
+
+/// The largest whole number that a float holds exactly together with all below it.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// What to do with functions, coroutines and other things that JSON has no name for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// Leave them out.
+    Drop,
+    /// Refuse the whole value.
+    Refuse,
+}
+
+/// Why a Lua value cannot be written as JSON.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConvertError {
+    /// Something JSON has no name for.
+    #[error("a {kind} cannot be written as JSON{}", place(at))]
+    Foreign {
+        /// Its type.
+        kind: String,
+        /// The keys that lead to it.
+        at: String,
+    },
+    /// Tables in tables in tables, or a table in itself.
+    #[error("tables are nested more than {VALUE_DEPTH_MAX} deep{}", place(at))]
+    TooDeep {
+        /// The keys that lead there.
+        at: String,
+    },
+    /// The machine itself failed.
+    #[error("cannot read a table")]
+    Machine(#[source] mlua::Error),
+}
+
+/// A Lua value as JSON.
+///
+/// # Errors
+///
+/// When it is nested too deep, or holds what JSON cannot and `foreign` refuses that.
+pub fn to_json(lua: &Lua, value: &Value, foreign: Foreign) -> Result<Json, ConvertError> {
+    let mut path = Vec::new();
+    Ok(json(lua, value, foreign, &mut path)?.unwrap_or(Json::Null))
+}
+
+/// A table as a JSON object; its list part, if any, gets its numbers as keys.
+///
+/// # Errors
+///
+/// As [`to_json`].
+pub fn to_object(lua: &Lua, table: &Table, foreign: Foreign) -> Result<Map<String, Json>, ConvertError> {
+    object(lua, table, foreign, &mut Vec::new())
+}
+
+/// A JSON value as Lua's.
+///
+/// # Errors
+///
+/// When the machine is out of memory, or the value is nested too deep.
+pub fn to_lua(lua: &Lua, value: &Json) -> mlua::Result<Value> {
+    nested(lua, value, 0)
+}
+
+/// A JSON object as a table.
+///
+/// # Errors
+///
+/// As [`to_lua`].
+pub fn object_to_lua(lua: &Lua, object: &Map<String, Json>) -> mlua::Result<Table> {
+    table(lua, object, 0)
+}
+
+fn nested(lua: &Lua, value: &Json, depth: usize) -> mlua::Result<Value> {
+    if VALUE_DEPTH_MAX < depth {
+        return Err(mlua::Error::external(ConvertError::TooDeep { at: String::new() }));
+    }
+    Ok(match value {
+        Json::Null => Value::Nil,
+        Json::Bool(value) => Value::Boolean(*value),
+        Json::Number(number) => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
+        Json::String(text) => Value::String(lua.create_string(text)?),
+        Json::Array(items) => {
+            let list = lua.create_table_with_capacity(items.len(), 0)?;
+            for (at, item) in items.iter().enumerate() {
+                list.raw_set(at + 1, nested(lua, item, depth + 1)?)?;
+            }
+            if items.is_empty() {
+                list.set_metatable(Some(lua.array_metatable()))?;
+            }
+            Value::Table(list)
+        }
+        Json::Object(object) => Value::Table(table(lua, object, depth)?),
+    })
+}
+
+fn table(lua: &Lua, object: &Map<String, Json>, depth: usize) -> mlua::Result<Table> {
+    let table = lua.create_table_with_capacity(0, object.len())?;
+    for (key, value) in object {
+        table.raw_set(key.as_str(), nested(lua, value, depth + 1)?)?;
+    }
+    Ok(table)
+}
+
+/// `None` = left out.
+fn json(lua: &Lua, value: &Value, foreign: Foreign, path: &mut Vec<String>) -> Result<Option<Json>, ConvertError> {
+    match value {
+        Value::Nil => Ok(Some(Json::Null)),
+        Value::Boolean(value) => Ok(Some(Json::Bool(*value))),
+        Value::Integer(number) => Ok(Some(Json::from(*number))),
+        Value::Number(value) => match number(*value) {
+            Some(value) => Ok(Some(Json::Number(value))),
+            None => unnamed("number that is not finite", foreign, path),
+        },
+        Value::String(text) => Ok(Some(Json::String(text.to_string_lossy()))),
+        Value::Table(table) => {
+            if VALUE_DEPTH_MAX <= path.len() {
+                return Err(ConvertError::TooDeep { at: at(path) });
+            }
+            if is_list(lua, table) {
+                return list(lua, table, foreign, path).map(Some);
+            }
+            object(lua, table, foreign, path).map(|object| Some(Json::Object(object)))
+        }
+        other => unnamed(other.type_name(), foreign, path),
+    }
+}
+
+fn is_list(lua: &Lua, table: &Table) -> bool {
+    let length = table.raw_len();
+    if length == 0 {
+        return table.is_empty() && table.metatable().is_some_and(|metatable| metatable == lua.array_metatable());
+    }
+    // A list has as many keys as its length says. Counting stops at the first key too many.
+    table.pairs::<Value, Value>().take(length + 1).count() == length
+}
+
+fn list(lua: &Lua, table: &Table, foreign: Foreign, path: &mut Vec<String>) -> Result<Json, ConvertError> {
+    let mut items = Vec::with_capacity(table.raw_len());
+    for (at, item) in table.sequence_values::<Value>().enumerate() {
+        path.push((at + 1).to_string());
+        items.extend(json(lua, &item.map_err(ConvertError::Machine)?, foreign, path)?);
+        path.pop();
+    }
+    Ok(Json::Array(items))
+}
+
+fn object(
+    lua: &Lua,
+    table: &Table,
+    foreign: Foreign,
+    path: &mut Vec<String>,
+) -> Result<Map<String, Json>, ConvertError> {
+    let mut entries = Vec::new();
+    for pair in table.pairs::<Value, Value>() {
+        let (key, value) = pair.map_err(ConvertError::Machine)?;
+        let key = match &key {
+            Value::String(text) => text.to_string_lossy(),
+            Value::Integer(number) => number.to_string(),
+            Value::Number(number) => number.to_string(),
+            Value::Boolean(value) => value.to_string(),
+            other => {
+                unnamed(&format!("{} as a key", other.type_name()), foreign, path)?;
+                continue;
+            }
+        };
+        path.push(key);
+        let value = json(lua, &value, foreign, path)?;
+        entries.extend(path.pop().zip(value));
+    }
+    // The order of a table is an accident of its hashes.
+    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(entries.into_iter().collect())
+}
+
+fn number(value: f64) -> Option<Number> {
+    if value.fract() == 0.0 && value.abs() <= EXACT_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "a whole number that i64 holds")]
+        return Some(Number::from(value as i64));
+    }
+    Number::from_f64(value)
+}
+
+fn unnamed(kind: &str, foreign: Foreign, path: &[String]) -> Result<Option<Json>, ConvertError> {
+    match foreign {
+        Foreign::Drop => Ok(None),
+        Foreign::Refuse => Err(ConvertError::Foreign { kind: kind.to_owned(), at: at(path) }),
+    }
+}
+
+fn at(path: &[String]) -> String {
+    const SHOWN_MAX: usize = 6;
+    path.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(".")
+}
+
+fn place(at: &str) -> String {
+    if at.is_empty() { String::new() } else { format!(" (at `{at}`)") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn eval(text: &str) -> (Lua, Value) {
+        let lua = Lua::new();
+        let value = lua.load(text).eval().expect(text);
+        (lua, value)
+    }
+
+    #[test]
+    fn values_become_json() {
+        for (lua, expected) in [
+            ("10 / 2", json!(5)),
+            ("1 / 4", json!(0.25)),
+            ("nil", json!(null)),
+            ("{1, 2, {3}}", json!([1, 2, [3]])),
+            ("{}", json!({})),
+            ("{b = 1, a = {true, false}}", json!({"a": [true, false], "b": 1})),
+            ("{[1] = 'x', [3] = 'y'}", json!({"1": "x", "3": "y"})),
+            ("{1, 2, name = 'mixed'}", json!({"1": 1, "2": 2, "name": "mixed"})),
+            ("{f = print, n = 1}", json!({"n": 1})),
+            ("'\\255'", json!("\u{fffd}")),
+        ] {
+            let (machine, value) = eval(&format!("return {lua}"));
+            assert_eq!(to_json(&machine, &value, Foreign::Drop).expect(lua), expected, "{lua}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_json_is_refused_with_its_place() {
+        for (lua, expected) in [
+            ("return {a = {b = print}}", "a function cannot be written as JSON (at `a.b`)"),
+            ("return 0/0", "a number that is not finite cannot be written as JSON"),
+            ("local t = {} t.t = t return t", "tables are nested more than 64 deep (at `t.t.t.t.t.t`)"),
+        ] {
+            let (machine, value) = eval(lua);
+            assert_eq!(to_json(&machine, &value, Foreign::Refuse).expect_err(lua).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn json_round_trips() {
+        let lua = Lua::new();
+        let value = json!({"list": [], "object": {}, "deep": [{"x": [1.5, "two", true]}]});
+        let there = to_lua(&lua, &value).expect("a value");
+        assert_eq!(to_json(&lua, &there, Foreign::Refuse).expect("JSON"), value);
+    }
+}

@@ -1,0 +1,136 @@
+//! What went wrong in Lua, in words for people.
+
+use mlua::Lua;
+
+/// Most lines of a traceback that are kept.
+const TRACEBACK_LINES_MAX: usize = 6;
+/// How deep a stack is searched for the script's own line.
+const LEVELS_MAX: usize = 12;
+/// The mark of code that is not the script's.
+const OWN_CODE: [&str; 3] = ["[C]", "[sloth]", "__mlua"];
+
+/// What kind of thing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The text is not Lua.
+    Syntax,
+    /// The script raised an error.
+    Script,
+    /// The machine is out of memory.
+    Memory,
+}
+
+/// An error of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What kind it is.
+    pub kind: FaultKind,
+    /// The message, with file and line where the machine knows them.
+    pub message: String,
+    /// The lines of the script that led there, the innermost first.
+    pub traceback: Vec<String>,
+}
+
+impl Fault {
+    /// The message with its traceback, over several lines.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = self.message.clone();
+        // One line of trace says no more than the message does.
+        if 1 < self.traceback.len() {
+            for line in &self.traceback {
+                text.push_str("\n  at ");
+                text.push_str(line);
+            }
+        }
+        text
+    }
+}
+
+impl From<&mlua::Error> for Fault {
+    fn from(error: &mlua::Error) -> Self {
+        let mut fault = Self { kind: FaultKind::Script, message: String::new(), traceback: Vec::new() };
+        fault.read(error);
+        fault
+    }
+}
+
+impl Fault {
+    fn read(&mut self, error: &mlua::Error) {
+        match error {
+            mlua::Error::SyntaxError { message, .. } => {
+                self.kind = FaultKind::Syntax;
+                self.take(message);
+            }
+            mlua::Error::RuntimeError(message) => self.take(message),
+            mlua::Error::MemoryError(message) => {
+                self.kind = FaultKind::Memory;
+                self.message.push_str("out of memory");
+                if !message.contains("not enough memory") {
+                    self.message.push_str(": ");
+                    self.take(message);
+                }
+            }
+            mlua::Error::CallbackError { traceback, cause } => {
+                self.read(cause);
+                self.trace(traceback);
+            }
+            mlua::Error::WithContext { context, cause } => {
+                self.message.push_str(context);
+                self.message.push_str(": ");
+                self.read(cause);
+            }
+            mlua::Error::BadArgument { to, pos, name, cause } => {
+                let argument = name.clone().unwrap_or_else(|| pos.to_string());
+                let to = to.as_deref().unwrap_or("the function");
+                self.message.push_str(&format!("`{to}`: argument `{argument}`: "));
+                self.read(cause);
+            }
+            mlua::Error::ExternalError(cause) => {
+                self.message.push_str(&sloth_core::error::Chain(cause.as_ref()).to_string());
+            }
+            other => self.take(&other.to_string()),
+        }
+    }
+
+    /// A message of the machine carries its traceback.
+    fn take(&mut self, message: &str) {
+        let (message, traceback) = message.split_once("\nstack traceback:\n").unwrap_or((message, ""));
+        self.message.push_str(message.trim_start_matches("runtime error: ").trim_end());
+        self.trace(traceback);
+    }
+
+    fn trace(&mut self, traceback: &str) {
+        if !self.traceback.is_empty() {
+            return;
+        }
+        let lines = traceback.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "stack traceback:");
+        let lines = lines.filter(|line| !OWN_CODE.iter().any(|own| line.starts_with(own)));
+        self.traceback = lines.take(TRACEBACK_LINES_MAX).map(|line| line.replace('\n', " ")).collect();
+        // An error raised by a module does not know the line that called it; the traceback does.
+        let known = self.traceback.first().and_then(|line| line.split_whitespace().next());
+        let unplaced = !self.traceback.iter().any(|line| placed(&self.message, line));
+        if let Some(place) = known.filter(|_| unplaced) {
+            let place = place.trim_end_matches(':');
+            self.message.insert_str(0, &format!("{place}: "));
+        }
+    }
+}
+
+/// Whether `message` begins with the file that `line` of a traceback is in.
+fn placed(message: &str, line: &str) -> bool {
+    line.split(':').next().is_some_and(|file| !file.is_empty() && message.starts_with(file))
+}
+
+/// The script's line that called the running Rust function, as `file:line`.
+#[must_use]
+pub fn location(lua: &Lua) -> Option<String> {
+    (1..LEVELS_MAX).find_map(|level| {
+        lua.inspect_stack(level, |frame| {
+            let line = frame.current_line()?;
+            let source = frame.source();
+            let file = source.short_src?;
+            (!OWN_CODE.iter().any(|own| file.starts_with(own))).then(|| format!("{file}:{line}"))
+        })?
+    })
+}

@@ -1,0 +1,138 @@
+//! The Lua machine of one run: sandboxed, bounded in memory and time.
+
+pub mod convert;
+mod fault;
+mod interrupt;
+
+use std::{cell::RefCell, rc::Rc};
+
+use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value, chunk::ChunkMode};
+
+pub use fault::{Fault, FaultKind, location};
+
+use crate::{
+    Level, Stream,
+    cancel::CancelSignal,
+    modules::{self, Context},
+    source::{Source, SourceError, Sources},
+};
+
+/// How many idle coroutines are kept for the next tasks.
+const COROUTINES_KEPT: usize = 128;
+
+/// What the machine lacks of the old dialect, in Lua.
+const SHIM: &str = include_str!("shim.luau");
+
+/// A machine, ready to load workflow files.
+///
+/// After it ran out of memory it must be dropped: Luau does not get back under its limit.
+pub(crate) struct Machine {
+    pub(crate) lua: Lua,
+}
+
+/// Why a file could not be made a function.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompileError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Lua(#[from] mlua::Error),
+}
+
+impl Machine {
+    /// A machine with the modules of `context`, the files of `sources`, and what `extend` adds to its globals.
+    pub(crate) fn new(
+        context: &Rc<Context>,
+        sources: Sources,
+        cancel: CancelSignal,
+        extend: impl FnOnce(&Lua) -> mlua::Result<()>,
+    ) -> mlua::Result<Self> {
+        let options = LuaOptions::new().catch_rust_panics(true).thread_pool_size(COROUTINES_KEPT);
+        let lua = Lua::new_with(StdLib::ALL_SAFE, options)?;
+        let interrupt = interrupt::install(&lua, Rc::clone(&context.current), cancel);
+        let loader = Rc::new(Loader { sources, names: RefCell::default() });
+        modules::install(&lua, context)?;
+        install_shim(&lua, context, interrupt, &loader)?;
+        extend(&lua)?;
+        lua.sandbox(true)?;
+        // The sandbox gives the script a table of its own for its globals; `_G` must be that one.
+        let globals = lua.globals();
+        globals.raw_set("_G", &globals)?;
+        lua.set_memory_limit(context.limits.memory_bytes)?;
+        Ok(Self { lua })
+    }
+
+    /// The function that runs `source`.
+    pub(crate) fn compile(&self, source: &Source) -> mlua::Result<Function> {
+        compile(&self.lua, source)
+    }
+}
+
+fn compile(lua: &Lua, source: &Source) -> mlua::Result<Function> {
+    lua.load(&source.text).set_name(format!("={}", source.name)).set_mode(ChunkMode::Text).into_function()
+}
+
+/// Finds what scripts `import` and `require`.
+struct Loader {
+    sources: Sources,
+    /// The paths of modules by the names they were required by.
+    names: RefCell<std::collections::BTreeMap<String, String>>,
+}
+
+impl Loader {
+    fn import(&self, lua: &Lua, path: &str) -> mlua::Result<Function> {
+        let source = self.sources.import(path).map_err(mlua::Error::external)?;
+        compile(lua, &source)
+    }
+
+    /// The path of the module and its function, so that one file required by two names is run once.
+    fn module(&self, lua: &Lua, name: &str, loaded: &Table) -> mlua::Result<(String, Option<Function>)> {
+        if let Some(path) = self.names.borrow().get(name)
+            && loaded.contains_key(path.as_str())?
+        {
+            return Ok((path.clone(), None));
+        }
+        let source = self.sources.module(name).map_err(mlua::Error::external)?;
+        self.names.borrow_mut().insert(name.to_owned(), source.name.clone());
+        let function = if loaded.contains_key(source.name.as_str())? { None } else { Some(compile(lua, &source)?) };
+        Ok((source.name, function))
+    }
+}
+
+fn install_shim(
+    lua: &Lua,
+    context: &Rc<Context>,
+    interrupt: Rc<interrupt::Interrupt>,
+    loader: &Rc<Loader>,
+) -> mlua::Result<()> {
+    let native = lua.create_table()?;
+    native.raw_set("pending", Lua::poll_pending())?;
+    native.raw_set("preempted", lua.create_function(move |_, ()| Ok(interrupt.take_preempted()))?)?;
+    let printing = Rc::clone(context);
+    native.raw_set("print", lua.create_function(move |lua, values| print(lua, &printing, values))?)?;
+    let importing = Rc::clone(loader);
+    native.raw_set("import", lua.create_function(move |lua, path: String| importing.import(lua, &path))?)?;
+    let requiring = Rc::clone(loader);
+    let module =
+        lua.create_function(move |lua, (name, loaded): (String, Table)| requiring.module(lua, &name, &loaded))?;
+    native.raw_set("module", module)?;
+    native.raw_set("native", lua.create_function(|lua, name: String| modules::find(lua, &name))?)?;
+    lua.load(SHIM).set_name("=[sloth]").call::<()>((lua.globals(), native))
+}
+
+fn print(lua: &Lua, context: &Context, values: MultiValue) -> mlua::Result<()> {
+    let tostring: Function = lua.globals().get("tostring")?;
+    let mut text = String::new();
+    for (at, value) in values.into_iter().enumerate() {
+        if 0 < at {
+            text.push('\t');
+        }
+        let shown: mlua::LuaString = match value {
+            Value::String(shown) => shown,
+            value => tostring.call(value)?,
+        };
+        text.push_str(&shown.to_string_lossy());
+    }
+    context.log(Stream::Log(Level::Info), &text);
+    Ok(())
+}
