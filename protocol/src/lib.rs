@@ -9,7 +9,7 @@
 //! A machine changes its durable state in one way only, by a write that is applied to its own copy and handed to
 //! the driver; what it has in memory is therefore what a restart would read.
 
-// agent
+pub mod agent;
 // coordinator
 pub mod random;
 pub mod wire;

@@ -81,6 +81,9 @@ pub struct Welcome {
     pub time: Millis,
     /// The highest record number on the coordinator's disk, by lane in the order of [`Lane::ALL`].
     pub acked: [u64; 2],
+    /// An agent that loses this connection draws its first attempt to come back from a span this long, so that the
+    /// fleet's return is spread as widely as the fleet is large.
+    pub reconnect_within: Millis,
 }
 
 /// Is there work above what the agent has?

@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sloth_core::{Digest, TokenId};
+use sloth_trust::RootPin;
 
 /// Most characters of a token's text.
 pub const TOKEN_CHARS_MAX: usize = 2048;
@@ -30,8 +31,8 @@ pub struct JoinToken {
     pub addresses: Vec<String>,
     /// SHA-256 of the certificate of the coordinator's authority, in DER.
     pub authority: [u8; 32],
-    /// SHA-256 of the payload of the trust root that the agent starts from.
-    pub root: [u8; 32],
+    /// The trust root that the agent starts from.
+    pub root: RootPin,
 }
 
 /// A text that is not a join token.
@@ -120,7 +121,7 @@ mod tests {
             secret: TokenSecret::from_bytes([3; 32]),
             addresses: vec!["coord.example.org:7461".into()],
             authority: [1; 32],
-            root: [2; 32],
+            root: RootPin::of(b"root"),
         }
     }
 

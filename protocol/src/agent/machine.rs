@@ -1,0 +1,125 @@
+//! The machine itself: one entry for events, one way to change what is durable.
+
+use std::collections::BTreeMap;
+
+use sloth_core::{Millis, RunId};
+use sloth_trust::{Envelope, EnvelopeError, Refusal, Trusted};
+
+use super::{Config, Durable, Effect, Event, Note, Output, Pacing, Write, jobs::Live, session::Session};
+use crate::random::Random;
+
+/// An agent's machine.
+#[derive(Debug)]
+pub struct Agent {
+    pub(super) config: Config,
+    pub(super) trusted: Trusted,
+    /// Invariant: what the disk holds once the writes handed out so far are committed.
+    pub(super) state: Durable,
+    pub(super) random: Random,
+    pub(super) now: Millis,
+    pub(super) session: Session,
+    /// Invariant: has a key for every job of `state`, and no other.
+    pub(super) live: BTreeMap<RunId, Live>,
+    pub(super) out: Output,
+}
+
+/// An agent cannot be restored: the trust root it is given is not the one it is pinned to.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// It is not even an envelope.
+    #[error("this agent's trust root cannot be read: enrol it again with a new join token")]
+    Unreadable {
+        /// Why.
+        source: EnvelopeError,
+    },
+    /// It is another one, or not signed by those whom it names.
+    #[error("this agent's trust root cannot be used: enrol it again with a new join token")]
+    Refused {
+        /// Why.
+        source: Refusal,
+    },
+}
+
+impl Agent {
+    /// The machine that goes on from what is on the disk. `seed` determines its random choices.
+    ///
+    /// Send [`Event::Wake`] next.
+    ///
+    /// # Errors
+    ///
+    /// When the trust root is not the one that the agent is pinned to.
+    pub fn restore(config: Config, state: Durable, now: Millis, seed: u64) -> Result<Self, RestoreError> {
+        let root = Envelope::decode(&config.root).map_err(|source| RestoreError::Unreadable { source })?;
+        let trusted = Trusted::new(&root, config.root_pin).map_err(|source| RestoreError::Refused { source })?;
+        let live = state.jobs.keys().map(|run| (*run, Live::New)).collect();
+        let mut random = Random::new(seed);
+        let session = Session::new(&config, now, &mut random);
+        Ok(Self { config, trusted, state, random, now, session, live, out: Output::default() })
+    }
+
+    /// Takes in what happened at `now`, which must not lie before the last event's.
+    pub fn handle(&mut self, now: Millis, event: Event) -> Output {
+        self.now = self.now.max(now);
+        self.take(event);
+        self.advance_jobs();
+        self.advance_session();
+        self.out.wake_at = self.next_wake();
+        std::mem::take(&mut self.out)
+    }
+
+    /// What the disk holds once every write handed out is committed.
+    #[must_use]
+    pub fn durable(&self) -> &Durable {
+        &self.state
+    }
+
+    /// Whether a welcome was received on the connection that is open.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.session.is_welcome()
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Wake => {}
+            Event::Connected { link } => self.connected(link),
+            Event::Disconnected { link, .. } => self.disconnected(link),
+            Event::Answered { ticket, response } => self.answered(ticket, response),
+            Event::Renewed { ticket, from, until } => self.renewed(ticket, from, until),
+            Event::Fetched { run, result } => self.fetched(run, result),
+            Event::TaskStarting { run, task, attempt, on_interrupt } => {
+                self.task_starting(run, task, attempt, on_interrupt);
+            }
+            Event::TaskEnded { run, end } => self.task_ended(run, end),
+            Event::RunEnded { run, end } => self.run_ended(run, end),
+            Event::WorkerDied { run, how } => self.worker_died(run, &how),
+            Event::Logged { run, task, stream, text } => self.logged(run, task, stream, text),
+        }
+    }
+
+    /// Changes what is durable: the one place that does.
+    pub(super) fn write(&mut self, write: Write) {
+        self.state.apply(&write);
+        self.out.writes.push(write);
+    }
+
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.out.effects.push(effect);
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        self.effect(Effect::Note(note));
+    }
+
+    fn next_wake(&self) -> Option<Millis> {
+        [self.jobs_wake(), self.session_wake()].into_iter().flatten().min()
+    }
+
+    /// Whether the agent leaves after each exchange.
+    pub(super) fn leaves(&self) -> bool {
+        match self.config.pacing {
+            Pacing::Hold(_) => false,
+            Pacing::Interval(_) => true,
+        }
+    }
+}
