@@ -10,6 +10,6 @@
 //! the driver; what it has in memory is therefore what a restart would read.
 
 pub mod agent;
-// coordinator
+pub mod coordinator;
 pub mod random;
 pub mod wire;

@@ -42,6 +42,8 @@ pub const RECONNECT_CAP: Millis = Millis::from_secs(60);
 pub const DENIED_RETRY: Millis = Millis::from_secs(600);
 /// How long an answer may take before the connection counts as dead, beyond what a poll is held.
 pub const ANSWER_PATIENCE: Millis = Millis::from_secs(30);
+/// A run's end waits this long for the logs before it, so that who follows a run sees all of it in order.
+pub const LOGS_PATIENCE: Millis = Millis::from_secs(2);
 /// How long a cancelled or expired worker has to end before it counts as stopped.
 pub const STOP_PATIENCE: Millis = Millis::from_secs(60);
 

@@ -1,12 +1,19 @@
 //! The outbox: every record gets the lane's next number, and when space runs out the cheapest ones go first.
 
-use sloth_core::RunId;
+use sloth_core::{Millis, RunId};
 
-use super::{Note, Write, machine::Agent};
+use super::{LOGS_PATIENCE, Note, Write, machine::Agent};
 use crate::wire::{Class, Lane, REPORT_BYTES_MAX, REPORT_RECORDS_MAX, Record, RecordBody};
 
 /// When a lane is full, records go until this share of its space is free, so that giving up is rare and in bulk.
 const FREED_SHARE: usize = 16;
+
+/// A run's end that is not sent before the logs up to a number are counted, or a time has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RunEndHold {
+    logs_through: u64,
+    until: Millis,
+}
 
 impl Agent {
     /// Puts a record into the outbox, giving up cheaper or older ones when there is no space.
@@ -17,6 +24,10 @@ impl Agent {
             return;
         }
         let seq = self.state.lanes[lane.index()].next_seq;
+        if let RecordBody::RunEnded(_) = &body {
+            let logs_through = self.state.lanes[Lane::Logs.index()].next_seq - 1;
+            self.run_ends.insert(seq, RunEndHold { logs_through, until: self.now + LOGS_PATIENCE });
+        }
         self.write(Write::PutRecord { lane, record: Record { seq, at: self.now, run, body } });
     }
 
@@ -27,6 +38,7 @@ impl Agent {
             .entries
             .iter()
             .take(REPORT_RECORDS_MAX)
+            .take_while(|(seq, _)| lane == Lane::Logs || !self.waits_for_logs(**seq))
             .take_while(|(_, entry)| {
                 let first = bytes == 0;
                 bytes += entry.bytes;
@@ -34,6 +46,23 @@ impl Agent {
             })
             .map(|(seq, _)| *seq)
             .collect()
+    }
+
+    /// When a run's end that waits for its logs is sent without them.
+    pub(super) fn outbox_wake(&self) -> Option<Millis> {
+        self.run_ends.values().map(|hold| hold.until).filter(|until| self.now < *until).min()
+    }
+
+    /// Forgets what was held back, of records that are gone.
+    pub(super) fn forget_run_ends(&mut self) {
+        let waiting = &self.state.lanes[Lane::Results.index()].entries;
+        self.run_ends.retain(|seq, _| waiting.contains_key(seq));
+    }
+
+    fn waits_for_logs(&self, seq: u64) -> bool {
+        let Some(hold) = self.run_ends.get(&seq) else { return false };
+        let logs = self.state.lanes[Lane::Logs.index()].entries.first_key_value();
+        self.now < hold.until && logs.is_some_and(|(first, _)| *first <= hold.logs_through)
     }
 
     /// Makes room for a record of `class`; false when everything that waits is dearer.

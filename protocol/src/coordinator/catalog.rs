@@ -1,0 +1,113 @@
+//! The trust root and the bundles that were published under it.
+
+use sloth_core::error::Chain;
+use sloth_trust::{BundleName, Envelope, Seen, trusted::follows};
+
+use super::{
+    ManifestFacts, RELEASES_MAX, Release, Reply, Write,
+    machine::{Coordinator, read_root},
+    registry::invalid,
+};
+use crate::wire::{BundleView, Published, Refusal, RefusalCode};
+
+impl Coordinator {
+    /// Takes the first trust root; the same one again changes nothing.
+    pub(super) fn put_root(&mut self, envelope: Vec<u8>) -> Result<Reply, Refusal> {
+        let trusted = read_root(&envelope)?;
+        match &self.trusted {
+            Some(have) if have.pin() == trusted.pin() => Ok(Reply::Done),
+            Some(have) => {
+                let reason = format!("this coordinator trusts another root already, SHA-256 `{}`", have.pin());
+                Err(Refusal::new(RefusalCode::Conflict, reason))
+            }
+            None => {
+                self.trusted = Some(trusted);
+                self.write(Write::PutRoot(envelope));
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    /// Takes a release that publishers signed; the same one again changes nothing.
+    pub(super) fn publish(&mut self, bytes: Vec<u8>, manifest: ManifestFacts) -> Result<Reply, Refusal> {
+        let Some(trusted) = &self.trusted else {
+            return Err(invalid(
+                "there is no trust root yet: `sloth-coord publish` makes one of the key that it is given",
+            ));
+        };
+        let envelope = Envelope::decode(&bytes).map_err(|error| invalid(&Chain(&error).to_string()))?;
+        let metadata = trusted.verify_bundle(&envelope).map_err(|error| invalid(&Chain(&error).to_string()))?;
+        if metadata.expires <= self.now {
+            let reason = format!("the signature on `{}` expired on {}: sign it again", metadata.name, metadata.expires);
+            return Err(invalid(&reason));
+        }
+        let newest = self.newest(&metadata.name).map(|release| (seen(release), release.metadata.version.clone()));
+        let new = Seen::of(&envelope, &metadata);
+        let what = || format!("bundle `{}`", metadata.name);
+        let conflict = |error| Refusal::new(RefusalCode::Conflict, Chain(&error).to_string());
+        follows(newest.as_ref().map(|(seen, _)| *seen), new, what).map_err(conflict)?;
+        let (name, version, counter) = (metadata.name.to_string(), metadata.version.clone(), metadata.counter);
+        let repeated = newest.is_some_and(|(seen, _)| seen == new);
+        if !repeated {
+            self.make_room(&metadata.name);
+            let signers = envelope.signatures.iter().map(|signature| signature.key.to_string()).collect();
+            let ManifestFacts { size, workflows } = manifest;
+            self.write(Write::PutRelease(Box::new(Release { envelope: bytes, metadata, size, workflows, signers })));
+        }
+        Ok(Reply::Published(Published { name, version, counter, repeated }))
+    }
+
+    pub(super) fn newest_releases(&self) -> Vec<BundleView> {
+        let newest = self.state.bundles.values().filter_map(|releases| releases.values().next_back());
+        newest.map(release_view).collect()
+    }
+
+    pub(super) fn releases(&self, name: &str) -> Result<Vec<BundleView>, Refusal> {
+        let releases = name.parse::<BundleName>().ok().and_then(|name| self.state.bundles.get(&name));
+        let releases = releases.filter(|releases| !releases.is_empty()).ok_or_else(|| no_bundle(name))?;
+        Ok(releases.values().rev().map(release_view).collect())
+    }
+
+    pub(super) fn newest(&self, name: &BundleName) -> Option<&Release> {
+        self.state.bundles.get(name)?.values().next_back()
+    }
+
+    fn make_room(&mut self, name: &BundleName) {
+        let Some(releases) = self.state.bundles.get(name).filter(|releases| RELEASES_MAX <= releases.len()) else {
+            return;
+        };
+        let used = |counter: &u64| self.state.runs.values().any(|run| run.bundle == *name && run.counter == *counter);
+        if let Some(oldest) = releases.keys().copied().find(|counter| !used(counter)) {
+            self.write(Write::DropRelease(name.clone(), oldest));
+        }
+    }
+}
+
+pub(super) fn no_bundle(name: &str) -> Refusal {
+    let name: String = name.chars().take(80).collect();
+    let reason = format!("there is no bundle `{name}`: `sloth-coord bundles list` shows them all");
+    Refusal::new(RefusalCode::NotFound, reason)
+}
+
+fn seen(release: &Release) -> Seen {
+    // The envelope was decoded when it was published.
+    let payload = Envelope::decode(&release.envelope).map(|envelope| envelope.payload).unwrap_or_default();
+    Seen { counter: release.metadata.counter, payload: sloth_core::Digest::of(&payload) }
+}
+
+fn release_view(release: &Release) -> BundleView {
+    let metadata = &release.metadata;
+    BundleView {
+        name: metadata.name.to_string(),
+        version: metadata.version.clone(),
+        counter: metadata.counter,
+        manifest: metadata.manifest.digest,
+        size: release.size,
+        audience: metadata.audience.to_string(),
+        capabilities: metadata.capabilities.clone(),
+        published: metadata.published,
+        expires: metadata.expires,
+        signers: release.signers.clone(),
+        plan: String::new(),
+    }
+}

@@ -1,0 +1,307 @@
+//! Runs: who is to do them, who was told, and when they are over.
+
+use sloth_core::{AgentId, Millis, RunId, Selector};
+use sloth_trust::{Assignment, BundleName, Envelope, PayloadKind, SPEC};
+
+use super::{
+    Answer, EXPIRY_GRACE, Item, Job, JobEnd, JobUpdate, LAST_SEEN_STEP, POLL_PAUSE_MAX, POLLS_PER_SECOND, RUN_TTL_MAX,
+    RUN_TTL_MIN, RUNS_ACTIVE_MAX, RUNS_ENDED_MAX, Reply, Run, Ticket, WORK_WAITING_MAX, Write,
+    catalog::no_bundle,
+    machine::{Coordinator, Held, Timer},
+    registry::invalid,
+    views::matches,
+};
+use crate::wire::{
+    AgentResponse, HOLD_MAX, JobState, Order, Poll, Refusal, RefusalCode, RunOrder, StartRun, Started,
+    VALUES_BYTES_MAX, WORK_ITEMS_MAX, Work, WorkItem,
+};
+
+/// Bytes of orders after which an answer takes no further one; one order may be up to its own bounds over it.
+const WORK_BYTES_MAX: usize = 384 * 1024;
+
+impl Coordinator {
+    /// Starts a run on every agent that the selector matches; asked twice, it starts one.
+    pub(super) fn start_run(&mut self, operator: &str, start: &StartRun) -> Result<Reply, Refusal> {
+        if let Some(agents) = self.state.jobs.get(&start.run).map(|jobs| jobs.len()) {
+            return Ok(started(start.run, agents));
+        }
+        if self.state.ended.contains(&start.run) {
+            return Err(Refusal::new(RefusalCode::Conflict, format!("run `{}` has ended already", start.run)));
+        }
+        let selector = start.selector.parse::<Selector>().map_err(|error| invalid(&error.to_string()))?;
+        let run = self.plan_run(operator, start, &selector)?;
+        let chosen = self.state.agents.iter().filter(|(id, agent)| !agent.revoked && matches(&selector, **id, agent));
+        let chosen: Vec<AgentId> = chosen.map(|(id, _)| *id).collect();
+        let full = |id: &AgentId| self.state.work.get(id).is_some_and(|work| WORK_WAITING_MAX <= work.len());
+        if let Some(agent) = chosen.iter().find(|id| full(id)) {
+            let reason =
+                format!("{WORK_WAITING_MAX} orders wait for agent `{agent}` already: cancel runs that it will not do");
+            return Err(Refusal::new(RefusalCode::TooLarge, reason));
+        }
+        if chosen.is_empty() {
+            return Ok(started(start.run, 0));
+        }
+        self.set_timer(run.deadline + EXPIRY_GRACE, Timer::Deadline(start.run));
+        self.write(Write::PutRun(start.run, Box::new(run)));
+        for agent in &chosen {
+            let generation = self.queue(*agent, Item::Run(start.run));
+            let job = Job { state: JobState::Pending, generation };
+            self.write(Write::PutJob(start.run, *agent, JobUpdate { job, end: JobEnd::default() }));
+        }
+        for agent in &chosen {
+            self.offer(*agent);
+        }
+        self.out.touched.insert(start.run);
+        Ok(started(start.run, chosen.len()))
+    }
+
+    /// Cancels a run: agents that may know of it are told, the others never are.
+    pub(super) fn cancel_run(&mut self, id: RunId) -> Result<Reply, Refusal> {
+        let Some(run) = self.state.runs.get(&id) else {
+            if self.state.ended.contains(&id) {
+                return Ok(Reply::Cancelling(id));
+            }
+            return Err(Refusal::new(
+                RefusalCode::NotFound,
+                format!("there is no run `{id}`: `sloth-coord runs list` shows them"),
+            ));
+        };
+        if !run.cancelled {
+            let run = Run { cancelled: true, ..run.clone() };
+            self.write(Write::PutRun(id, Box::new(run)));
+            for (agent, job) in self.open_jobs(id) {
+                self.cancel_job(id, agent, job);
+            }
+        }
+        Ok(Reply::Cancelling(id))
+    }
+
+    pub(super) fn poll(&mut self, agent: AgentId, ticket: Ticket, poll: Poll) {
+        self.seen(agent, LAST_SEEN_STEP);
+        // A newer poll stands in for the one before.
+        self.end_hold(agent);
+        self.confirm(agent, poll.accepted);
+        let room = usize::try_from(poll.room).unwrap_or(usize::MAX);
+        let items = self.next_items(agent, poll.accepted, room);
+        if !items.is_empty() || poll.hold == Millis::ZERO {
+            let next_poll = if items.is_empty() { self.poll_pause() } else { Millis::ZERO };
+            return self.answer(ticket, work(items, next_poll));
+        }
+        let until = self.now + poll.hold.min(HOLD_MAX);
+        if let Some(presence) = self.present.get_mut(&agent) {
+            presence.held = Some(Held { ticket, until, room });
+            self.set_timer(until, Timer::Hold(agent));
+        }
+    }
+
+    /// Answers a held poll with nothing, and says to ask again at once.
+    pub(super) fn end_hold(&mut self, agent: AgentId) {
+        if let Some(held) = self.take_held(agent) {
+            self.answer(held.ticket, work(Vec::new(), Millis::ZERO));
+        }
+    }
+
+    /// Ends what is left of a run whose deadline, and the grace after it, have passed.
+    pub(super) fn expire_run(&mut self, id: RunId) {
+        for (agent, job) in self.open_jobs(id) {
+            self.write(Write::DropWork(agent, vec![job.generation]));
+            self.end_job(id, agent, JobState::Expired, "the agent did not say in time what became of it");
+        }
+    }
+
+    /// Ends a job from this side.
+    pub(super) fn end_job(&mut self, run: RunId, agent: AgentId, state: JobState, message: &str) {
+        let Some(job) = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).copied() else { return };
+        let end = JobEnd { message: message.to_owned(), outputs: String::new() };
+        self.write(Write::PutJob(run, agent, JobUpdate { job: Job { state, ..job }, end }));
+        self.out.touched.insert(run);
+        self.settle_run(run);
+    }
+
+    /// Ends a run when nothing more is expected of it.
+    pub(super) fn settle_run(&mut self, id: RunId) {
+        let Some(run) = self.state.runs.get(&id) else { return };
+        let open = self.state.jobs.get(&id).is_some_and(|jobs| jobs.values().any(|job| !job.state.is_final()));
+        if open {
+            return;
+        }
+        let run = Run { ended: Some(self.now), ..run.clone() };
+        self.clear_timer(run.deadline + EXPIRY_GRACE, Timer::Deadline(id));
+        self.write(Write::PutRun(id, Box::new(run)));
+        self.out.touched.insert(id);
+        if RUNS_ENDED_MAX < self.state.ended.len()
+            && let Some(oldest) = self.state.ended.first().copied()
+        {
+            self.log_bytes.remove(&oldest);
+            self.write(Write::ForgetRun(oldest));
+        }
+    }
+
+    fn plan_run(&self, operator: &str, start: &StartRun, selector: &Selector) -> Result<Run, Refusal> {
+        let name: BundleName = start.bundle.parse().map_err(|_| no_bundle(&start.bundle))?;
+        let release = self.newest(&name).ok_or_else(|| no_bundle(&start.bundle))?;
+        let metadata = &release.metadata;
+        if let Some(version) = start.version.as_deref().filter(|version| *version != metadata.version) {
+            return Err(Refusal::new(
+                RefusalCode::Conflict,
+                format!(
+                    "the newest release of `{name}` is {}, and agents take no older one: publish {version} again to go back to it",
+                    metadata.version
+                ),
+            ));
+        }
+        if metadata.expires <= self.now {
+            return Err(invalid(&format!(
+                "the signature on `{name}` expired on {}: publish it again",
+                metadata.expires
+            )));
+        }
+        if let Some(workflow) = start.workflow.as_deref().filter(|workflow| !release.workflows.contains(*workflow)) {
+            let known: Vec<_> = release.workflows.iter().map(String::as_str).collect();
+            return Err(invalid(&format!("`{name}` has no workflow `{workflow}`; it has {}", known.join(", "))));
+        }
+        if start.ttl < RUN_TTL_MIN || RUN_TTL_MAX < start.ttl {
+            return Err(invalid("a run is given between a second and 90 days"));
+        }
+        if VALUES_BYTES_MAX < start.values.len() {
+            let reason = format!("a run's values take {VALUES_BYTES_MAX} bytes at most");
+            return Err(Refusal::new(RefusalCode::TooLarge, reason));
+        }
+        if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&start.values).is_err() {
+            return Err(invalid("a run's values are a JSON object"));
+        }
+        if RUNS_ACTIVE_MAX <= self.state.runs.len() {
+            return Err(Refusal::new(RefusalCode::Busy, format!("{RUNS_ACTIVE_MAX} runs have not ended yet")));
+        }
+        Ok(Run {
+            bundle: name,
+            version: metadata.version.clone(),
+            counter: metadata.counter,
+            workflow: start.workflow.clone(),
+            selector: selector.to_string(),
+            values: start.values.clone(),
+            operator: operator.to_owned(),
+            created: self.now,
+            deadline: self.now + start.ttl,
+            cancelled: false,
+            ended: None,
+        })
+    }
+
+    fn open_jobs(&self, run: RunId) -> Vec<(AgentId, Job)> {
+        let jobs = self.state.jobs.get(&run).into_iter().flatten();
+        jobs.filter(|(_, job)| !job.state.is_final()).map(|(agent, job)| (*agent, *job)).collect()
+    }
+
+    fn cancel_job(&mut self, run: RunId, agent: AgentId, job: Job) {
+        let told = self.told.get(&agent).copied().unwrap_or(0);
+        if told < job.generation {
+            self.write(Write::DropWork(agent, vec![job.generation]));
+            self.end_job(run, agent, JobState::Cancelled, "cancelled before the agent was told of it");
+            return;
+        }
+        self.queue(agent, Item::Cancel(run));
+        self.offer(agent);
+    }
+
+    /// The agent has everything up to `accepted` on its disk.
+    fn confirm(&mut self, agent: AgentId, accepted: u64) {
+        let confirmed: Vec<(u64, Item)> = self.state.work.get(&agent).map_or_else(Vec::new, |work| {
+            work.range(..=accepted).map(|(generation, item)| (*generation, *item)).collect()
+        });
+        if confirmed.is_empty() {
+            return;
+        }
+        self.write(Write::DropWork(agent, confirmed.iter().map(|(generation, _)| *generation).collect()));
+        for (_, item) in confirmed {
+            let Item::Run(run) = item else { continue };
+            let job = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).copied();
+            if let Some(job) = job.filter(|job| job.state == JobState::Pending) {
+                let job = Job { state: JobState::Accepted, ..job };
+                self.write(Write::PutJob(run, agent, JobUpdate { job, end: JobEnd::default() }));
+                self.out.touched.insert(run);
+            }
+        }
+    }
+
+    /// Answers an agent's held poll if there is something to tell.
+    fn offer(&mut self, agent: AgentId) {
+        let Some(held) = self.present.get(&agent).and_then(|presence| presence.held) else { return };
+        let items = self.next_items(agent, 0, held.room);
+        if !items.is_empty() && self.take_held(agent).is_some() {
+            self.answer(held.ticket, work(items, Millis::ZERO));
+        }
+    }
+
+    fn take_held(&mut self, agent: AgentId) -> Option<Held> {
+        let held = self.present.get_mut(&agent)?.held.take()?;
+        self.clear_timer(held.until, Timer::Hold(agent));
+        Some(held)
+    }
+
+    /// What an agent is told next, in order: orders to run only as far as it has room.
+    fn next_items(&mut self, agent: AgentId, accepted: u64, mut room: usize) -> Vec<WorkItem> {
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        let waiting = self.state.work.get(&agent).into_iter().flat_map(|work| work.range(accepted + 1..));
+        for (&generation, item) in waiting {
+            let order = match item {
+                Item::Run(_) if room == 0 => break,
+                Item::Run(run) => match self.order(agent, generation, *run) {
+                    Some(order) => Order::Run(order),
+                    // The run has ended in the meantime: its place is kept by something harmless.
+                    None => Order::Cancel { run: *run },
+                },
+                Item::Cancel(run) => Order::Cancel { run: *run },
+            };
+            if let Order::Run(order) = &order {
+                room -= 1;
+                bytes += order.assignment.len() + order.metadata.len();
+            }
+            items.push(WorkItem { generation, order });
+            if WORK_ITEMS_MAX <= items.len() || WORK_BYTES_MAX <= bytes {
+                break;
+            }
+        }
+        if let Some(last) = items.last() {
+            let told = self.told.entry(agent).or_default();
+            *told = (*told).max(last.generation);
+        }
+        items
+    }
+
+    /// The order to do a run: the same bytes whenever it is made for the same generation.
+    fn order(&self, agent: AgentId, generation: u64, id: RunId) -> Option<RunOrder> {
+        let run = self.state.runs.get(&id)?;
+        let release = self.state.bundles.get(&run.bundle)?.get(&run.counter)?;
+        let assignment = Assignment {
+            spec: SPEC,
+            agent,
+            run: id,
+            bundle: run.bundle.clone(),
+            counter: run.counter,
+            manifest: release.metadata.manifest.digest,
+            workflow: run.workflow.clone(),
+            values: serde_json::from_str(&run.values).ok()?,
+            not_before: Millis::ZERO,
+            deadline: run.deadline,
+            nonce: generation,
+        };
+        let payload = serde_json::to_vec(&assignment).ok()?;
+        let envelope = Envelope { kind: PayloadKind::Assignment, payload, signatures: Vec::new() };
+        Some(RunOrder { run: id, assignment: envelope.encode(), metadata: release.envelope.clone() })
+    }
+
+    fn poll_pause(&self) -> Millis {
+        let fleet = u64::try_from(self.state.agents.len()).unwrap_or(u64::MAX);
+        Millis::from_secs(1 + fleet / POLLS_PER_SECOND).min(POLL_PAUSE_MAX)
+    }
+}
+
+fn started(run: RunId, agents: usize) -> Reply {
+    Reply::Started(Started { run, agents: u32::try_from(agents).unwrap_or(u32::MAX) })
+}
+
+fn work(items: Vec<WorkItem>, next_poll: Millis) -> Answer {
+    Answer::Agent(AgentResponse::Work(Work { items, next_poll }))
+}

@@ -1,0 +1,252 @@
+//! What a coordinator has on its disk and in memory, and the only ways to change it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
+use sloth_trust::{BundleMetadata, BundleName};
+
+use crate::wire::{Dropped, JobState, Lane, Platform, Record};
+
+/// Everything a machine is restored from.
+#[derive(Debug, Clone, Default)]
+pub struct Durable {
+    /// The trust root's envelope.
+    pub root: Option<Vec<u8>>,
+    /// Every agent that was ever enrolled.
+    pub agents: BTreeMap<AgentId, AgentRecord>,
+    /// What each agent has reported, by agent, in the order of [`Lane::ALL`].
+    pub inboxes: BTreeMap<AgentId, [Inbox; 2]>,
+    /// What each agent has still to be told, by generation.
+    pub work: BTreeMap<AgentId, BTreeMap<u64, Item>>,
+    /// Join tokens that count.
+    pub tokens: BTreeMap<TokenId, Token>,
+    /// Every release of every bundle, by counter.
+    pub bundles: BTreeMap<BundleName, BTreeMap<u64, Release>>,
+    /// Runs that have not ended.
+    pub runs: BTreeMap<RunId, Run>,
+    /// How they stand on each agent.
+    pub jobs: BTreeMap<RunId, BTreeMap<AgentId, Job>>,
+    /// Runs that have ended and can be looked at.
+    pub ended: BTreeSet<RunId>,
+}
+
+/// An agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentRecord {
+    /// Unique among the agents that are not revoked.
+    pub name: String,
+    /// Labels from the host's configuration.
+    pub host_labels: Labels,
+    /// Labels from its join token.
+    pub enrolled_labels: Labels,
+    /// Its release.
+    pub version: String,
+    /// What it runs on.
+    pub platform: Platform,
+    /// The digest of the key it enrolled with.
+    pub key: Digest,
+    /// When it was enrolled.
+    pub enrolled: Millis,
+    /// When it was last heard of; up to [`super::LAST_SEEN_STEP`] late on the disk.
+    pub last_seen: Millis,
+    /// Whether its identity was withdrawn.
+    pub revoked: bool,
+    /// Invariant: above every generation that this agent was ever given.
+    pub next_generation: u64,
+}
+
+/// What was counted of one lane of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Inbox {
+    /// Every record up to this number was counted.
+    pub through: u64,
+    /// What the agent gave up in this lane, ever.
+    pub dropped: Dropped,
+}
+
+/// One thing that an agent has to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Item {
+    /// To do this run.
+    Run(RunId),
+    /// To stop this run.
+    Cancel(RunId),
+}
+
+/// A join token without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The digest of its secret half.
+    pub secret: Digest,
+    /// How many hosts may still enrol with it.
+    pub uses: u32,
+    /// When it stops to count.
+    pub expires: Millis,
+    /// The labels it gives.
+    pub labels: Labels,
+    /// Who made it.
+    pub operator: String,
+}
+
+/// A release of a bundle.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Release {
+    /// The metadata's envelope, as it was signed.
+    pub envelope: Vec<u8>,
+    /// What it says.
+    pub metadata: BundleMetadata,
+    /// Bytes of its files.
+    pub size: u64,
+    /// The names of its workflows.
+    pub workflows: BTreeSet<String>,
+    /// SHA-256 of each key that signed it, in hexadecimal.
+    pub signers: Vec<String>,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The bundle.
+    pub bundle: BundleName,
+    /// Its release for people.
+    pub version: String,
+    /// Its release for machines.
+    pub counter: u64,
+    /// One workflow, or all.
+    pub workflow: Option<String>,
+    /// The selector it was started with.
+    pub selector: String,
+    /// A JSON object.
+    pub values: String,
+    /// Who started it.
+    pub operator: String,
+    /// When.
+    pub created: Millis,
+    /// Agents neither begin it nor go on with it after this.
+    pub deadline: Millis,
+    /// Whether an operator cancelled it.
+    pub cancelled: bool,
+    /// When it ended everywhere.
+    pub ended: Option<Millis>,
+}
+
+/// How a run stands on one agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// How.
+    pub state: JobState,
+    /// The generation under which the agent is told to do it.
+    pub generation: u64,
+}
+
+/// What a job's end brought.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JobEnd {
+    /// Why, when it is not plain success.
+    pub message: String,
+    /// What the workflows exported, a JSON object or nothing.
+    pub outputs: String,
+}
+
+/// A change of a job: where it stands, and what its end brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobUpdate {
+    /// Where it stands.
+    pub job: Job,
+    /// What its end brought; empty before.
+    pub end: JobEnd,
+}
+
+/// One change of what is on the disk.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// The trust root.
+    PutRoot(Vec<u8>),
+    /// An agent, new or changed.
+    PutAgent(AgentId, AgentRecord),
+    /// What was counted of a lane.
+    PutInbox(AgentId, Lane, Inbox),
+    /// Something that an agent has to be told.
+    PutWork(AgentId, u64, Item),
+    /// Things that need not be told any more.
+    DropWork(AgentId, Vec<u64>),
+    /// A join token, new or changed.
+    PutToken(TokenId, Token),
+    /// A join token goes.
+    DropToken(TokenId),
+    /// A release, new.
+    PutRelease(Box<Release>),
+    /// A release goes.
+    DropRelease(BundleName, u64),
+    /// A run, new or changed; one with an end leaves the memory with its jobs.
+    PutRun(RunId, Box<Run>),
+    /// A job, new or changed. When the run has ended already, it counts only for a job that is on the disk.
+    PutJob(RunId, AgentId, JobUpdate),
+    /// A record, to be kept under the next number of its run's events. It counts only for a job that is on the disk.
+    Append(AgentId, Record),
+    /// A run goes with its jobs and events.
+    ForgetRun(RunId),
+}
+
+impl Durable {
+    /// Applies one change.
+    pub fn apply(&mut self, write: &Write) {
+        match write {
+            Write::PutRoot(envelope) => self.root = Some(envelope.clone()),
+            Write::PutAgent(id, agent) => {
+                self.agents.insert(*id, agent.clone());
+            }
+            Write::PutInbox(id, lane, inbox) => self.inboxes.entry(*id).or_default()[lane.index()] = *inbox,
+            Write::PutWork(id, generation, item) => {
+                self.work.entry(*id).or_default().insert(*generation, *item);
+            }
+            Write::DropWork(id, generations) => self.drop_work(*id, generations),
+            Write::PutToken(id, token) => {
+                self.tokens.insert(*id, token.clone());
+            }
+            Write::DropToken(id) => {
+                self.tokens.remove(id);
+            }
+            Write::PutRelease(release) => {
+                let releases = self.bundles.entry(release.metadata.name.clone()).or_default();
+                releases.insert(release.metadata.counter, release.as_ref().clone());
+            }
+            Write::DropRelease(name, counter) => {
+                if let Some(releases) = self.bundles.get_mut(name) {
+                    releases.remove(counter);
+                }
+            }
+            Write::PutRun(id, run) => self.put_run(*id, run),
+            Write::PutJob(run, agent, update) => {
+                if self.runs.contains_key(run) {
+                    self.jobs.entry(*run).or_default().insert(*agent, update.job);
+                }
+            }
+            Write::Append(..) => {}
+            Write::ForgetRun(run) => {
+                self.ended.remove(run);
+            }
+        }
+    }
+
+    fn put_run(&mut self, id: RunId, run: &Run) {
+        if run.ended.is_some() {
+            self.runs.remove(&id);
+            self.jobs.remove(&id);
+            self.ended.insert(id);
+        } else {
+            self.runs.insert(id, run.clone());
+        }
+    }
+
+    fn drop_work(&mut self, id: AgentId, generations: &[u64]) {
+        let Some(work) = self.work.get_mut(&id) else { return };
+        for generation in generations {
+            work.remove(generation);
+        }
+        if work.is_empty() {
+            self.work.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Reports: each record is counted once, whatever is sent twice.
+
+use sloth_core::AgentId;
+
+use super::{Answer, Inbox, JobEnd, JobUpdate, LAST_SEEN_STEP, RUN_LOG_BYTES_MAX, Ticket, Write, machine::Coordinator};
+use crate::wire::{
+    Acked, AgentResponse, JobState, Lane, REPORT_RECORDS_MAX, Record, RecordBody, Refusal, RefusalCode, Report,
+};
+
+impl Coordinator {
+    pub(super) fn report(&mut self, agent: AgentId, ticket: Ticket, report: Report) {
+        let lane = report.lane;
+        if let Err(refusal) = check(&report) {
+            return self.answer(ticket, Answer::Refused(refusal));
+        }
+        self.seen(agent, LAST_SEEN_STEP);
+        let before = self.state.inboxes.get(&agent).map_or_else(Inbox::default, |inbox| inbox[lane.index()]);
+        let mut inbox = Inbox { dropped: report.dropped, ..before };
+        for record in report.records {
+            if inbox.through < record.seq {
+                inbox.through = record.seq;
+                self.count(agent, record);
+            }
+        }
+        if inbox != before {
+            self.write(Write::PutInbox(agent, lane, inbox));
+        }
+        self.answer(ticket, Answer::Agent(AgentResponse::Acked(Acked { lane, through: inbox.through })));
+    }
+
+    /// Takes in a record that was never seen before.
+    fn count(&mut self, agent: AgentId, record: Record) {
+        let run = record.run;
+        let job = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).copied();
+        // A run that has ended is on the disk alone, and so is whether it was ever this agent's.
+        if job.is_none() && !self.state.ended.contains(&run) {
+            return;
+        }
+        if let RecordBody::Log { text, .. } = &record.body {
+            let bytes = self.log_bytes.entry(run).or_default();
+            *bytes = bytes.saturating_add(text.len());
+            if RUN_LOG_BYTES_MAX < *bytes {
+                return;
+            }
+        }
+        let update = match &record.body {
+            RecordBody::RunStarted => Some((JobState::Running, JobEnd::default())),
+            RecordBody::RunEnded(end) => {
+                Some((end.outcome.into(), JobEnd { message: end.message.clone(), outputs: end.outputs.clone() }))
+            }
+            RecordBody::TaskStarted { .. } | RecordBody::TaskEnded(_) | RecordBody::Log { .. } => None,
+        };
+        self.out.touched.insert(run);
+        self.write(Write::Append(agent, record));
+        let Some((state, end)) = update else { return };
+        let mut job = job.unwrap_or(super::Job { state: JobState::Pending, generation: 0 });
+        if job.state.is_final() && !state.is_final() {
+            return;
+        }
+        job.state = state;
+        self.write(Write::PutJob(run, agent, JobUpdate { job, end }));
+        self.settle_run(run);
+    }
+}
+
+fn check(report: &Report) -> Result<(), Refusal> {
+    if REPORT_RECORDS_MAX < report.records.len() {
+        let reason = format!("a report takes {REPORT_RECORDS_MAX} records at most");
+        return Err(Refusal::new(RefusalCode::TooLarge, reason));
+    }
+    let lane = |record: &Record| record.body.lane();
+    let rising = report.records.is_sorted_by(|a, b| a.seq < b.seq);
+    if !rising || report.records.iter().any(|record| lane(record) != report.lane || record.seq == 0) {
+        let lane = match report.lane {
+            Lane::Results => "results",
+            Lane::Logs => "logs",
+        };
+        let reason = format!("a report of {lane} takes records of that lane in rising order");
+        return Err(Refusal::new(RefusalCode::Invalid, reason));
+    }
+    Ok(())
+}

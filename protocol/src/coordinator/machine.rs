@@ -1,0 +1,224 @@
+//! The machine itself: one entry for events, one way to change what is durable, and its timers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sloth_core::{AgentId, Millis, RunId, TokenId};
+use sloth_trust::{Envelope, RootPin, Trusted};
+
+use super::{Answer, Ask, CloseReason, Command, ConnId, Durable, EXPIRY_GRACE, Event, Output, Reply, Ticket, Write};
+use crate::{
+    random::Random,
+    wire::{Refusal, RefusalCode},
+};
+
+/// A coordinator's machine.
+#[derive(Debug)]
+pub struct Coordinator {
+    /// Invariant: what the disk holds once the writes handed out so far are committed.
+    pub(super) state: Durable,
+    pub(super) trusted: Option<Trusted>,
+    pub(super) random: Random,
+    pub(super) now: Millis,
+    /// Agents that are connected.
+    pub(super) present: BTreeMap<AgentId, Presence>,
+    pub(super) connections: BTreeMap<ConnId, AgentId>,
+    /// The agents that are not revoked, by name.
+    pub(super) names: BTreeMap<String, AgentId>,
+    /// The highest generation that may be on its way to an agent or there already.
+    pub(super) told: BTreeMap<AgentId, u64>,
+    /// Bytes of logs that each run brought since the start.
+    pub(super) log_bytes: BTreeMap<RunId, usize>,
+    timers: BTreeSet<(Millis, Timer)>,
+    pub(super) out: Output,
+}
+
+/// An agent's connection.
+#[derive(Debug, Clone)]
+pub(super) struct Presence {
+    pub(super) conn: ConnId,
+    pub(super) welcome: bool,
+    /// A poll that waits for work.
+    pub(super) held: Option<Held>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) ticket: Ticket,
+    pub(super) until: Millis,
+    pub(super) room: usize,
+}
+
+/// What may be due. A timer that is no longer true when it fires changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Hold(AgentId),
+    Deadline(RunId),
+    Token(TokenId),
+}
+
+impl Coordinator {
+    /// The machine that goes on from what is on the disk. `seed` determines its random choices.
+    ///
+    /// Send [`Event::Wake`] next.
+    ///
+    /// # Errors
+    ///
+    /// When the trust root on the disk cannot be read: the store was damaged.
+    pub fn restore(state: Durable, now: Millis, seed: u64) -> Result<Self, Refusal> {
+        let trusted = state.root.as_deref().map(read_root).transpose()?;
+        let names = state.agents.iter().filter(|(_, agent)| !agent.revoked);
+        let names = names.map(|(id, agent)| (agent.name.clone(), *id)).collect();
+        // Before a crash, everything that waited may have been on its way.
+        let told = state.agents.iter().map(|(id, agent)| (*id, agent.next_generation.saturating_sub(1))).collect();
+        let deadlines = state.runs.iter().map(|(id, run)| (run.deadline + EXPIRY_GRACE, Timer::Deadline(*id)));
+        let expiries = state.tokens.iter().map(|(id, token)| (token.expires, Timer::Token(*id)));
+        let timers = deadlines.chain(expiries).collect();
+        Ok(Self {
+            trusted,
+            random: Random::new(seed),
+            now,
+            present: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            names,
+            told,
+            log_bytes: BTreeMap::new(),
+            timers,
+            out: Output::default(),
+            state,
+        })
+    }
+
+    /// Takes in what happened at `now`, which must not lie before the last event's.
+    pub fn handle(&mut self, now: Millis, event: Event) -> Output {
+        self.now = self.now.max(now);
+        self.take(event);
+        self.fire_timers();
+        self.out.wake_at = self.timers.first().map(|(at, _)| *at);
+        std::mem::take(&mut self.out)
+    }
+
+    /// What the disk holds once every write handed out is committed.
+    #[must_use]
+    pub const fn durable(&self) -> &Durable {
+        &self.state
+    }
+
+    /// How many agents are connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.present.len()
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Wake => {}
+            Event::Connected { conn, agent } => self.connect(conn, agent),
+            Event::Closed { conn } => self.closed(conn),
+            Event::Asked { conn, ticket, ask } => self.asked(conn, ticket, ask),
+            Event::Enroll { ticket, enroll } => {
+                let answer = self.enroll(&enroll).unwrap_or_else(Answer::Refused);
+                self.answer(ticket, answer);
+            }
+            Event::Command { ticket, operator, command } => {
+                let answer = self.command(&operator, command).map_or_else(Answer::Refused, Answer::Operator);
+                self.answer(ticket, answer);
+            }
+        }
+    }
+
+    fn command(&mut self, operator: &str, command: Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::Root => Ok(Reply::Root(self.state.root.clone())),
+            Command::PutRoot(envelope) => self.put_root(envelope),
+            Command::Publish { metadata, manifest } => self.publish(metadata, manifest),
+            Command::CreateToken { create, id, secret } => self.create_token(operator, create, id, secret),
+            Command::Agents { selector, after } => self.agents(&selector, after),
+            Command::Agent(key) => Ok(Reply::Agent(Box::new(self.agent_view(self.find_agent(&key)?)?))),
+            Command::RevokeAgent(key) => self.revoke(&key),
+            Command::Bundles => Ok(Reply::Bundles(self.newest_releases())),
+            Command::Bundle(name) => self.releases(&name).map(Reply::Bundles),
+            Command::StartRun(start) => self.start_run(operator, &start),
+            Command::CancelRun(run) => self.cancel_run(run),
+        }
+    }
+
+    fn connect(&mut self, conn: ConnId, agent: AgentId) {
+        if self.state.agents.get(&agent).is_none_or(|record| record.revoked) {
+            self.out.closes.push((conn, CloseReason::Revoked));
+            return;
+        }
+        if let Some(before) = self.present.insert(agent, Presence { conn, welcome: false, held: None }) {
+            self.connections.remove(&before.conn);
+            self.out.closes.push((before.conn, CloseReason::Superseded));
+        }
+        self.connections.insert(conn, agent);
+    }
+
+    fn closed(&mut self, conn: ConnId) {
+        let Some(agent) = self.connections.remove(&conn) else { return };
+        self.present.remove(&agent);
+        self.seen(agent, Millis::ZERO);
+    }
+
+    fn asked(&mut self, conn: ConnId, ticket: Ticket, ask: Ask) {
+        let Some(&agent) = self.connections.get(&conn) else {
+            let reason = "this connection was replaced by a newer one of the same agent, or its identity was withdrawn";
+            return self.answer(ticket, Answer::Refused(Refusal::new(RefusalCode::Denied, reason)));
+        };
+        let welcome = self.present.get(&agent).is_some_and(|presence| presence.welcome);
+        match ask {
+            Ask::Hello(hello) => self.hello(agent, ticket, hello),
+            Ask::Renew(renew) => self.answer(ticket, Answer::Certify { agent, renew }),
+            Ask::Poll(_) | Ask::Report(_) if !welcome => {
+                let refusal = Refusal::new(RefusalCode::Invalid, "the first request on a connection is a hello");
+                self.answer(ticket, Answer::Refused(refusal));
+            }
+            Ask::Poll(poll) => self.poll(agent, ticket, poll),
+            Ask::Report(report) => self.report(agent, ticket, report),
+        }
+    }
+
+    /// Changes what is durable: the one place that does.
+    pub(super) fn write(&mut self, write: Write) {
+        self.state.apply(&write);
+        self.out.writes.push(write);
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.out.answers.push((ticket, answer));
+    }
+
+    pub(super) fn set_timer(&mut self, at: Millis, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    pub(super) fn clear_timer(&mut self, at: Millis, timer: Timer) {
+        self.timers.remove(&(at, timer));
+    }
+
+    /// The pin of the trust root.
+    pub(super) fn root_pin(&self) -> Option<RootPin> {
+        self.trusted.as_ref().map(Trusted::pin)
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(&(at, timer)) = self.timers.first().filter(|(at, _)| *at <= self.now) {
+            self.timers.remove(&(at, timer));
+            match timer {
+                Timer::Hold(agent) => self.end_hold(agent),
+                Timer::Deadline(run) => self.expire_run(run),
+                Timer::Token(token) => self.expire_token(token),
+            }
+        }
+    }
+}
+
+/// Reads a root that is pinned by being the one on the disk, or the first one.
+pub(super) fn read_root(bytes: &[u8]) -> Result<Trusted, Refusal> {
+    let refuse = |error: &dyn std::error::Error| {
+        let reason = format!("the trust root cannot be used: {}", sloth_core::error::Chain(error));
+        Refusal::new(RefusalCode::Invalid, reason)
+    };
+    let envelope = Envelope::decode(bytes).map_err(|error| refuse(&error))?;
+    Trusted::new(&envelope, RootPin::of(&envelope.payload)).map_err(|error| refuse(&error))
+}

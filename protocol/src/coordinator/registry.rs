@@ -1,0 +1,263 @@
+//! Agents and the tokens they join with.
+
+use sloth_core::{AgentId, Digest, Millis, TokenId, labels};
+
+use super::{
+    AGENTS_MAX, AgentRecord, Answer, CloseReason, Enroll, Item, LAST_SEEN_STEP, RECONNECTS_PER_SECOND, Reply,
+    TOKEN_TTL_MAX, TOKENS_MAX, Ticket, Token, Write,
+    machine::{Coordinator, Timer},
+};
+use crate::wire::{AgentResponse, CreateToken, Hello, JobState, Refusal, RefusalCode, Welcome, negotiate};
+
+/// Most characters of an agent's name, its release and each text of its platform.
+const NAME_CHARS_MAX: usize = 128;
+
+impl Coordinator {
+    /// Makes a host an agent. A repeated enrolment with the same key gives the same agent and uses nothing up.
+    pub(super) fn enroll(&mut self, enroll: &Enroll) -> Result<Answer, Refusal> {
+        let Some(token) = self.state.tokens.get(&enroll.token).filter(|token| token.secret == enroll.secret) else {
+            return Err(denied(
+                "the join token is not known here: it was used up, it expired, or it is another coordinator's; make one with `sloth-coord token create`",
+            ));
+        };
+        let (labels, root) = (token.labels.clone(), self.state.root.clone().unwrap_or_default());
+        if let Some(agent) = self.names.get(&enroll.name).copied()
+            && let Some(record) = self.state.agents.get(&agent)
+        {
+            if record.key == enroll.key {
+                return Ok(Answer::Enrolled { agent, labels: record.enrolled_labels.clone(), root });
+            }
+            let reason = format!(
+                "an agent named `{0}` is enrolled already: revoke it with `sloth-coord agents revoke {0}`, or enrol under another `--name`",
+                enroll.name
+            );
+            return Err(Refusal::new(RefusalCode::Conflict, reason));
+        }
+        let token = token.clone();
+        self.check_token(&token)?;
+        check_facts(enroll)?;
+        let agent = AgentId::new(self.now, self.random.next_u128());
+        self.use_token(enroll.token, token);
+        self.names.insert(enroll.name.clone(), agent);
+        self.write(Write::PutAgent(agent, self.new_record(enroll, labels.clone())));
+        Ok(Answer::Enrolled { agent, labels, root })
+    }
+
+    pub(super) fn create_token(
+        &mut self,
+        operator: &str,
+        create: CreateToken,
+        id: TokenId,
+        secret: Digest,
+    ) -> Result<Reply, Refusal> {
+        let Some(root) = self.root_pin() else {
+            return Err(invalid(
+                "there is no trust root yet, which every join token names: publish a bundle first with `sloth-coord publish`",
+            ));
+        };
+        if create.uses == 0 {
+            return Err(invalid("a join token takes at least one use"));
+        }
+        if create.ttl == Millis::ZERO || TOKEN_TTL_MAX < create.ttl {
+            return Err(invalid("a join token counts for more than nothing and at most 30 days"));
+        }
+        check_labels(&create.labels)?;
+        if TOKENS_MAX <= self.state.tokens.len() {
+            return Err(Refusal::new(RefusalCode::TooLarge, format!("{TOKENS_MAX} join tokens count already")));
+        }
+        let expires = self.now + create.ttl;
+        let (uses, labels, operator) = (create.uses, create.labels, operator.to_owned());
+        self.write(Write::PutToken(id, Token { secret, uses, expires, labels, operator }));
+        self.set_timer(expires, Timer::Token(id));
+        Ok(Reply::Token { root, expires })
+    }
+
+    pub(super) fn expire_token(&mut self, id: TokenId) {
+        if self.state.tokens.get(&id).is_some_and(|token| token.expires <= self.now) {
+            self.write(Write::DropToken(id));
+        }
+    }
+
+    /// Withdraws an identity: its connection is closed, and what it had to do has failed.
+    pub(super) fn revoke(&mut self, key: &str) -> Result<Reply, Refusal> {
+        let id = self.find_agent(key)?;
+        let Some(record) = self.state.agents.get(&id) else { return Err(no_agent(key)) };
+        if !record.revoked {
+            let record = AgentRecord { revoked: true, ..record.clone() };
+            self.names.remove(&record.name);
+            self.write(Write::PutAgent(id, record));
+            self.drop_all_work(id);
+            if let Some(presence) = self.present.remove(&id) {
+                self.connections.remove(&presence.conn);
+                self.out.closes.push((presence.conn, CloseReason::Revoked));
+            }
+            let open =
+                self.state.jobs.iter().filter(|(_, jobs)| jobs.get(&id).is_some_and(|job| !job.state.is_final()));
+            let open: Vec<_> = open.map(|(run, _)| *run).collect();
+            for run in open {
+                self.end_job(run, id, JobState::Failed, "the agent's identity was withdrawn");
+            }
+        }
+        Ok(Reply::Agent(Box::new(self.agent_view(id)?)))
+    }
+
+    pub(super) fn hello(&mut self, agent: AgentId, ticket: Ticket, hello: Hello) {
+        let answer = self.welcome(agent, hello).unwrap_or_else(Answer::Refused);
+        self.answer(ticket, answer);
+    }
+
+    /// Notes that an agent was heard of; on the disk only when the last note is older than `step`.
+    pub(super) fn seen(&mut self, agent: AgentId, step: Millis) {
+        let Some(record) = self.state.agents.get(&agent) else { return };
+        if step < self.now.since(record.last_seen) {
+            let record = AgentRecord { last_seen: self.now, ..record.clone() };
+            self.write(Write::PutAgent(agent, record));
+        }
+    }
+
+    /// The agent that a name or an id means.
+    pub(super) fn find_agent(&self, key: &str) -> Result<AgentId, Refusal> {
+        if let Some(id) = self.names.get(key) {
+            return Ok(*id);
+        }
+        let id = key.parse::<AgentId>().map_err(|_| no_agent(key))?;
+        if self.state.agents.contains_key(&id) { Ok(id) } else { Err(no_agent(key)) }
+    }
+
+    fn welcome(&mut self, agent: AgentId, hello: Hello) -> Result<Answer, Refusal> {
+        let Some(proto) = negotiate(hello.proto_min, hello.proto_max) else {
+            let reason = format!(
+                "the agent speaks versions {} to {} of the protocol and this coordinator none of them: upgrade the older one",
+                hello.proto_min, hello.proto_max
+            );
+            return Err(Refusal::new(RefusalCode::Version, reason));
+        };
+        check_labels(&hello.labels)?;
+        let Some(record) = self.state.agents.get(&agent) else { return Err(denied("the agent is not known")) };
+        let said = AgentRecord {
+            host_labels: hello.labels,
+            version: clip(hello.version),
+            platform: hello.platform,
+            last_seen: self.now,
+            ..record.clone()
+        };
+        let changed = (&said.host_labels, &said.version, &said.platform)
+            != (&record.host_labels, &record.version, &record.platform);
+        if changed || LAST_SEEN_STEP < self.now.since(record.last_seen) {
+            self.write(Write::PutAgent(agent, said));
+        }
+        if let Some(presence) = self.present.get_mut(&agent) {
+            presence.welcome = true;
+        }
+        let inbox = self.state.inboxes.get(&agent).copied().unwrap_or_default();
+        let fleet = u64::try_from(self.state.agents.len()).unwrap_or(u64::MAX);
+        Ok(Answer::Agent(AgentResponse::Welcome(Welcome {
+            proto,
+            features: 0,
+            time: self.now,
+            acked: inbox.map(|lane| lane.through),
+            reconnect_within: Millis::from_secs(1 + fleet / RECONNECTS_PER_SECOND),
+        })))
+    }
+
+    fn check_token(&self, token: &Token) -> Result<(), Refusal> {
+        if token.expires <= self.now {
+            let reason =
+                format!("the join token expired on {}: make one with `sloth-coord token create`", token.expires);
+            return Err(denied(&reason));
+        }
+        if AGENTS_MAX <= self.state.agents.len() {
+            return Err(Refusal::new(
+                RefusalCode::TooLarge,
+                format!("this coordinator takes {AGENTS_MAX} agents at most"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn use_token(&mut self, id: TokenId, token: Token) {
+        let uses = token.uses.saturating_sub(1);
+        self.write(if uses == 0 { Write::DropToken(id) } else { Write::PutToken(id, Token { uses, ..token }) });
+    }
+
+    fn new_record(&self, enroll: &Enroll, enrolled_labels: labels::Labels) -> AgentRecord {
+        AgentRecord {
+            name: enroll.name.clone(),
+            host_labels: enroll.labels.clone(),
+            enrolled_labels,
+            version: enroll.version.clone(),
+            platform: enroll.platform.clone(),
+            key: enroll.key,
+            enrolled: self.now,
+            last_seen: self.now,
+            revoked: false,
+            next_generation: 1,
+        }
+    }
+
+    fn drop_all_work(&mut self, id: AgentId) {
+        let generations: Vec<u64> =
+            self.state.work.get(&id).into_iter().flat_map(|work| work.keys().copied()).collect();
+        if !generations.is_empty() {
+            self.write(Write::DropWork(id, generations));
+        }
+    }
+
+    /// Puts one more thing into what an agent has to be told, and gives its generation.
+    pub(super) fn queue(&mut self, id: AgentId, item: Item) -> u64 {
+        let Some(record) = self.state.agents.get(&id) else { return 0 };
+        let generation = record.next_generation;
+        let record = AgentRecord { next_generation: generation + 1, ..record.clone() };
+        self.write(Write::PutAgent(id, record));
+        self.write(Write::PutWork(id, generation, item));
+        generation
+    }
+}
+
+fn check_facts(enroll: &Enroll) -> Result<(), Refusal> {
+    let name_fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if enroll.name.is_empty() || NAME_CHARS_MAX < enroll.name.len() || !enroll.name.chars().all(name_fits) {
+        return Err(invalid(&format!(
+            "`{}` cannot be an agent's name: it takes 1 to {NAME_CHARS_MAX} letters, digits, `-`, `_` and `.`; choose one with `--name`",
+            enroll.name.chars().take(40).collect::<String>()
+        )));
+    }
+    let platform = &enroll.platform;
+    if [&enroll.version, &platform.os, &platform.arch, &platform.hostname]
+        .iter()
+        .any(|text| NAME_CHARS_MAX < text.len())
+    {
+        return Err(invalid("the agent's description of itself is too long"));
+    }
+    check_labels(&enroll.labels)
+}
+
+fn check_labels(labels: &labels::Labels) -> Result<(), Refusal> {
+    if labels::LABELS_MAX < labels.len() {
+        return Err(invalid(&format!("an agent takes {} labels at most", labels::LABELS_MAX)));
+    }
+    labels
+        .iter()
+        .try_for_each(|(name, value)| labels::check_label(name, value))
+        .map_err(|error| invalid(&error.to_string()))
+}
+
+fn clip(mut text: String) -> String {
+    if NAME_CHARS_MAX < text.len() {
+        text = text.chars().take(NAME_CHARS_MAX / 4).collect();
+    }
+    text
+}
+
+fn no_agent(key: &str) -> Refusal {
+    let key: String = key.chars().take(40).collect();
+    Refusal::new(RefusalCode::NotFound, format!("there is no agent `{key}`: `sloth-coord agents list` shows them all"))
+}
+
+fn denied(reason: &str) -> Refusal {
+    Refusal::new(RefusalCode::Denied, reason)
+}
+
+pub(super) fn invalid(reason: &str) -> Refusal {
+    Refusal::new(RefusalCode::Invalid, reason)
+}
