@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use sloth_core::{Millis, RunId};
 use sloth_trust::{Envelope, EnvelopeError, Refusal, Trusted};
 
-use super::{Config, Durable, Effect, Event, Note, Output, Pacing, Write, jobs::Live, session::Session};
+use super::{
+    Config, Durable, Effect, Event, Note, Output, Pacing, Write, jobs::Live, outbox::RunEndHold, session::Session,
+};
 use crate::random::Random;
 
 /// An agent's machine.
@@ -20,6 +22,8 @@ pub struct Agent {
     pub(super) session: Session,
     /// Invariant: has a key for every job of `state`, and no other.
     pub(super) live: BTreeMap<RunId, Live>,
+    /// By the number of the record.
+    pub(super) run_ends: BTreeMap<u64, RunEndHold>,
     pub(super) out: Output,
 }
 
@@ -54,7 +58,17 @@ impl Agent {
         let live = state.jobs.keys().map(|run| (*run, Live::New)).collect();
         let mut random = Random::new(seed);
         let session = Session::new(&config, now, &mut random);
-        Ok(Self { config, trusted, state, random, now, session, live, out: Output::default() })
+        Ok(Self {
+            config,
+            trusted,
+            state,
+            random,
+            now,
+            session,
+            live,
+            run_ends: BTreeMap::new(),
+            out: Output::default(),
+        })
     }
 
     /// Takes in what happened at `now`, which must not lie before the last event's.
@@ -112,7 +126,7 @@ impl Agent {
     }
 
     fn next_wake(&self) -> Option<Millis> {
-        [self.jobs_wake(), self.session_wake()].into_iter().flatten().min()
+        [self.jobs_wake(), self.outbox_wake(), self.session_wake()].into_iter().flatten().min()
     }
 
     /// Whether the agent leaves after each exchange.

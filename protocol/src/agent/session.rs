@@ -338,6 +338,7 @@ impl Agent {
         if report.is_some_and(|open| open.asked.ticket == ticket) {
             *report = None;
             self.write(Write::Acked { lane: acked.lane, through: acked.through });
+            self.forget_run_ends();
         }
     }
 
