@@ -1,0 +1,213 @@
+//! From a directory to files and chunks.
+
+mod walk;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use fastcdc::v2020::StreamCDC;
+use sloth_core::{
+    Digest,
+    fs::{Action, FsError},
+};
+
+use crate::{
+    Chunk, ChunkError, ChunkStore, File, InvalidPath, Limits, Link, ManifestError, RelPath, StoreError, chunk,
+    limits::{CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN},
+};
+
+/// Directories that are not part of a bundle, wherever they are.
+pub const SKIPPED: [&str; 1] = [".git"];
+
+/// What was found in a directory. The content stays on disk and is read again when it is asked for.
+#[derive(Debug)]
+pub struct Packed {
+    /// The files, in the order of their paths.
+    pub files: Vec<File>,
+    /// The links, in the order of their paths.
+    pub links: Vec<Link>,
+    dir: PathBuf,
+    sources: BTreeMap<Digest, Source>,
+}
+
+/// Where a chunk's bytes are.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    file: usize,
+    offset: u64,
+    length: u32,
+}
+
+/// Why a directory was not packed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// The system refused.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// A name that a manifest cannot hold.
+    #[error("`{}` has a name that is not UTF-8: rename it, or keep it out of the bundle", path.display())]
+    NotUtf8 {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A path that a manifest cannot hold.
+    #[error("`{}` cannot be in a bundle: rename it, or keep it out of the bundle", path.display())]
+    Path {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: InvalidPath,
+    },
+    /// Neither file, directory nor link.
+    #[error("`{}` is a {kind}: a bundle holds files, directories and links only", path.display())]
+    Special {
+        /// Which.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A link to somewhere else.
+    #[error("the link `{}` to `{}` is refused: make it relative, to something inside the bundle", path.display(), target.display())]
+    LinkOut {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+        /// What is wrong with it.
+        source: InvalidPath,
+    },
+    /// Over a limit.
+    #[error("`{}` is too large for a bundle", dir.display())]
+    Limit {
+        /// The bundle's directory.
+        dir: PathBuf,
+        /// Which limit.
+        source: ManifestError,
+    },
+    /// It was written to after it was packed.
+    #[error("`{}` changed while it was packed: try again when nothing writes to it", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A chunk that nothing of the directory has.
+    #[error("no file of the bundle has the chunk `{digest}`")]
+    UnknownChunk {
+        /// What was asked for.
+        digest: Digest,
+    },
+    /// A chunk that cannot be compressed.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// The store did not take a chunk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Reads the directory `dir` and finds the chunks of every file in it. One chunk is in memory at a time.
+///
+/// # Errors
+///
+/// When something in it cannot be in a bundle, each time named; or it is over a limit.
+pub fn pack(dir: &Path, limits: &Limits) -> Result<Packed, PackError> {
+    let found = walk::walk(dir, limits)?;
+    let mut packed = Packed { files: Vec::new(), links: found.links, dir: dir.to_owned(), sources: BTreeMap::new() };
+    let mut total = 0_u64;
+    for (path, executable) in found.files {
+        let file = packed.chunk_file(path, executable, limits)?;
+        total = total.saturating_add(file.size);
+        if limits.total_bytes_max < total {
+            let source = ManifestError::TotalTooLarge { total_bytes_max: limits.total_bytes_max };
+            return Err(PackError::Limit { dir: dir.to_owned(), source });
+        }
+        packed.files.push(file);
+    }
+    Ok(packed)
+}
+
+impl Packed {
+    /// The distinct chunks, in the order of their digests.
+    pub fn chunks(&self) -> impl Iterator<Item = Chunk> + '_ {
+        self.sources.iter().map(|(digest, source)| Chunk { digest: *digest, length: source.length })
+    }
+
+    /// The bytes of a chunk, read again from its file.
+    ///
+    /// # Errors
+    ///
+    /// When no file has it, or the file changed since.
+    pub fn read(&self, digest: Digest) -> Result<Vec<u8>, PackError> {
+        let unknown = PackError::UnknownChunk { digest };
+        let Some(source) = self.sources.get(&digest) else { return Err(unknown) };
+        let Some(file) = self.files.get(source.file) else { return Err(unknown) };
+        let path = self.dir.join(file.path.as_str());
+        let mut content = walk::open(&path)?;
+        let mut plain = Vec::new();
+        content
+            .seek(SeekFrom::Start(source.offset))
+            .and_then(|_| content.take(u64::from(source.length)).read_to_end(&mut plain))
+            .map_err(FsError::of(Action::Read, &path))?;
+        if Digest::of(&plain) != digest {
+            return Err(PackError::Changed { path });
+        }
+        Ok(plain)
+    }
+
+    /// The compressed bytes of a chunk, as they are stored and sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`Packed::read`].
+    pub fn frame(&self, digest: Digest) -> Result<Vec<u8>, PackError> {
+        Ok(chunk::compress(digest, &self.read(digest)?)?)
+    }
+
+    /// Puts every chunk into `store` that is not there already. Returns how many bytes were added, uncompressed.
+    ///
+    /// # Errors
+    ///
+    /// When a file changed since, or the store refuses.
+    pub fn store_into(&self, store: &ChunkStore) -> Result<u64, PackError> {
+        let mut added = 0;
+        for chunk in self.chunks() {
+            if !store.has(chunk.digest) {
+                store.put_plain(chunk.digest, &self.read(chunk.digest)?)?;
+                added += u64::from(chunk.length);
+            }
+        }
+        Ok(added)
+    }
+
+    fn chunk_file(&mut self, path: RelPath, executable: bool, limits: &Limits) -> Result<File, PackError> {
+        let full = self.dir.join(path.as_str());
+        let content = walk::open(&full)?;
+        let index = self.files.len();
+        let mut file = File { path, executable, size: 0, chunks: Vec::new() };
+        for piece in pieces(content) {
+            let piece = piece.map_err(FsError::of(Action::Read, &full))?;
+            let length = u32::try_from(piece.len()).map_err(|_| PackError::Changed { path: full.clone() })?;
+            let chunk = Chunk { digest: Digest::of(&piece), length };
+            self.sources.entry(chunk.digest).or_insert(Source { file: index, offset: file.size, length });
+            file.chunks.push(chunk);
+            file.size += u64::from(length);
+            if limits.file_bytes_max < file.size {
+                let (path, size, file_bytes_max) = (file.path, file.size, limits.file_bytes_max);
+                let source = ManifestError::FileTooLarge { path, size, file_bytes_max };
+                return Err(PackError::Limit { dir: self.dir.clone(), source });
+            }
+        }
+        Ok(file)
+    }
+}
+
+/// Cuts where the content says so, so that a change moves only the chunks around it.
+fn pieces(content: impl Read) -> impl Iterator<Item = io::Result<Vec<u8>>> {
+    StreamCDC::new(content, CHUNK_BYTES_MIN, CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MAX)
+        .map(|piece| piece.map(|piece| piece.data).map_err(io::Error::from))
+}
+
+#[cfg(test)]
+mod tests;
