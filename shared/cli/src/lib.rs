@@ -1,0 +1,12 @@
+//! What both command lines share: outcomes and exit codes, tables and JSON, logging, and a run's values.
+//!
+//! Standard output carries data only; everything else goes to standard error.
+
+pub mod logging;
+pub mod outcome;
+pub mod output;
+pub mod values;
+
+pub use logging::{LogArgs, LogFormat};
+pub use outcome::{Failure, Outcome, report};
+pub use output::{Format, OutputArgs, Table, print_json, print_line};
