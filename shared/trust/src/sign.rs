@@ -1,11 +1,19 @@
 //! Making keys and signatures, for publishers. Agents are built without this module.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use sloth_core::Secret;
 
 use crate::{Domain, Envelope, EnvelopeError, PublicKey, Signature};
 
 pub use minisign::SecretKey;
+
+/// Bytes of a secret key's file: algorithms, salt, costs, hint, key, checksum.
+const SECRET_BYTES: usize = 158;
+/// Where its key derivation algorithm stands: zero if there is no password.
+const DERIVATION: std::ops::Range<usize> = 2..4;
+/// Where its checksum begins.
+const CHECKSUM_OFFSET: usize = 126;
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +83,11 @@ pub fn generate(password: Option<&Secret<String>>) -> Result<NewKey, SignError> 
 /// When it is not such a file, or the password is missing, wrong, or not needed.
 pub fn open(secret: &Secret<String>, password: Option<&Secret<String>>) -> Result<SecretKey, SignError> {
     let open = |source| SignError::Open { source };
+    if password.is_none()
+        && let Some(key) = without_checksum(secret)
+    {
+        return Ok(key);
+    }
     let boxed = minisign::SecretKeyBox::from_string(secret.expose()).map_err(open)?;
     match password {
         Some(password) => boxed.into_secret_key(Some(password.expose().clone())),
@@ -118,10 +131,24 @@ pub fn sign<T: Serialize>(payload: &T, domain: &Domain, keys: &[&SecretKey]) -> 
 pub fn add_signature(envelope: &mut Envelope, domain: &Domain, key: &SecretKey) -> Result<(), SignError> {
     let id = public_key(key)?.id();
     let comment = domain.to_string();
-    let minisig = minisign::sign(None, key, envelope.payload.as_slice(), Some(&comment), None)
+    let public = minisign::PublicKey::from_secret_key(key).map_err(|source| SignError::Sign { source })?;
+    let minisig = minisign::sign(Some(&public), key, envelope.payload.as_slice(), Some(&comment), None)
         .map_err(|source| SignError::Sign { source })?
         .into_string();
     envelope.signatures.retain(|signature| signature.key != id);
     envelope.signatures.push(Signature { key: id, minisig });
     envelope.check_bounds().map_err(|source| SignError::Bounds { source })
+}
+
+/// The key of a file that `minisign -G -W` wrote. It leaves the checksum out of keys without a password, which
+/// the library refuses. What such a key signs is verified as it is signed, so a damaged one is found there.
+fn without_checksum(secret: &Secret<String>) -> Option<SecretKey> {
+    let line = secret.expose().lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    let bytes = Secret::new(STANDARD.decode(line).ok()?);
+    let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let plain = zero(bytes.expose().get(DERIVATION)?) && zero(bytes.expose().get(CHECKSUM_OFFSET..)?);
+    if bytes.expose().len() != SECRET_BYTES || !plain {
+        return None;
+    }
+    SecretKey::from_bytes(bytes.expose()).ok()
 }

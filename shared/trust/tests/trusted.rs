@@ -349,3 +349,27 @@ fn keys_are_kept_behind_passwords() {
     assert!(open(&new.secret, Some(&"wrong".to_owned().into())).is_err());
     assert!(open(&new.secret, None).is_err());
 }
+
+#[test]
+fn files_of_the_stock_tool_are_read() {
+    // `minisign -G -W` and `minisign -S -t …`, version 0.11.
+    let public = "untrusted comment: minisign public key 7DC34943315DA1B0\n\
+        RWSwoV0xQ0nDfawKhfcM9V3j77gSNu8e9f4gRqaOaYOcGx8Y8dUBypfs";
+    let secret = "untrusted comment: minisign encrypted secret key\n\
+        RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAsKFdMUNJw33YjgokE5ZiQszfyjz/nKTNB1ffx7wpICG1eDs6s8r6SawKhfcM9V3j77gSNu8e9f4gRqaOaYOcGx8Y8dUBypfsAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let minisig = "untrusted comment: signature from minisign secret key\n\
+        RUSwoV0xQ0nDfeFwvXTyYU1LSFYFf9WY3crOe5V5gGqFzWBBCiGM4BKJxasOESJLk6DZFUsDz35kDI8i6t0cZ5zyfTMPjARY1Ac=\n\
+        trusted comment: sloth:assignment:01JD5Z3V9QK7T2M4X8R6WBCY0N:7\n\
+        /S2yCRGpe5hB9n3IBtGamE5qSOs7TO1Q591eUZNXZD7OlWUHYRu4+gEQe5zcaZKYUCfAoUffbYvZlfSmRXQABw==";
+    let key: PublicKey = public.parse().expect("a key");
+    let domain: Domain = "sloth:assignment:01JD5Z3V9QK7T2M4X8R6WBCY0N:7".parse().expect("a domain");
+    let mut envelope = Envelope::unsigned(PayloadKind::Assignment, br#"{"spec":1}"#.to_vec());
+    envelope.signatures.push(Signature { key: key.id(), minisig: minisig.to_owned() });
+    let role = RoleKeys::new(vec![key.clone()], 1).expect("a role");
+    verify_threshold(&role, &envelope, &domain).expect("verifies");
+
+    let opened = open(&secret.to_owned().into(), None).expect("opens");
+    assert_eq!(public_key(&opened).expect("a key"), key);
+    add_signature(&mut envelope, &domain, &opened).expect("signs");
+    verify_threshold(&role, &envelope, &domain).expect("verifies again");
+}
