@@ -1,15 +1,16 @@
 //! From a manifest and its chunks to a directory.
 
 use std::{
+    collections::BTreeSet,
     fs::{DirBuilder, File as OsFile, OpenOptions, Permissions},
-    io::{ErrorKind, Write},
+    io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
 use sloth_core::fs::{self, Action, FsError};
 
-use crate::{ChunkStore, File, Manifest, StoreError};
+use crate::{ChunkStore, File, Manifest, RelPath, StoreError};
 
 /// The mode of directories. Who may reach them is for the directory that holds them all to say.
 const DIR_MODE: u32 = 0o755;
@@ -36,7 +37,7 @@ pub enum UnpackError {
     #[error("cannot unpack `{path}`")]
     Chunk {
         /// The file that needs it.
-        path: crate::RelPath,
+        path: RelPath,
         /// What is wrong.
         source: StoreError,
     },
@@ -67,11 +68,11 @@ pub fn unpack(manifest: &Manifest, store: &ChunkStore, dest: &Path) -> Result<()
 fn make(manifest: &Manifest, store: &ChunkStore, fresh: &Path) -> Result<(), UnpackError> {
     let parts = manifest.parts();
     make_dir(fresh, FRESH_MODE)?;
-    for path in parts.files.iter().map(|file| &file.path).chain(parts.links.iter().map(|link| &link.path)) {
-        let above: Vec<&str> = path.ancestors().collect();
-        for dir in above.into_iter().rev() {
-            make_dir(&fresh.join(dir), DIR_MODE)?;
-        }
+    let paths = parts.files.iter().map(|file| &file.path).chain(parts.links.iter().map(|link| &link.path));
+    // In order, a directory comes before what is in it.
+    let dirs: BTreeSet<&str> = paths.flat_map(RelPath::ancestors).collect();
+    for dir in dirs {
+        make_dir(&fresh.join(dir), DIR_MODE)?;
     }
     for file in &parts.files {
         write_file(file, store, &fresh.join(file.path.as_str()))?;
@@ -85,11 +86,8 @@ fn make(manifest: &Manifest, store: &ChunkStore, fresh: &Path) -> Result<(), Unp
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), UnpackError> {
-    match DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => set_mode(path, mode),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && mode == DIR_MODE => Ok(()),
-        Err(source) => Err(FsError::of(Action::Create, path)(source).into()),
-    }
+    DirBuilder::new().mode(mode).create(path).map_err(FsError::of(Action::Create, path))?;
+    set_mode(path, mode)
 }
 
 fn write_file(file: &File, store: &ChunkStore, path: &Path) -> Result<(), UnpackError> {

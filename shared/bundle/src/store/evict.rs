@@ -45,6 +45,8 @@ impl ChunkStore {
     /// When the system refuses.
     pub fn evict(&self, bytes_max: u64, pinned: &BTreeSet<Digest>) -> Result<Evicted, StoreError> {
         let mut entries = self.entries()?;
+        // One that is being written has no name to be evicted by yet.
+        entries.retain(|entry| !is_temporary(&entry.path));
         entries.sort_unstable();
         let mut evicted = Evicted { left: entries.iter().map(|entry| entry.bytes).sum(), ..Evicted::default() };
         for entry in entries {
