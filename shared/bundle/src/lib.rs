@@ -1,9 +1,9 @@
 //! Bundles: the files of a workflow as signed content.
 //!
-//! A directory is [packed](pack) into a [`Manifest`] and chunks. The manifest names every file and, by digest,
+//! A directory is [packed](pack()) into a [`Manifest`] and chunks. The manifest names every file and, by digest,
 //! the chunks it is made of; publishers sign the manifest's digest, so that a chunk can come from anywhere. Chunk
 //! boundaries follow the content, so that a small change moves few chunks. A [`ChunkStore`] keeps chunks, and
-//! [`unpack`] makes the directory again.
+//! [`unpack()`] makes the directory again.
 //!
 //! Everything read here may be hostile until its digest was compared with a signed one: lengths and counts are
 //! checked before memory is taken for them, and paths and links cannot leave the directory.
