@@ -93,6 +93,11 @@ impl Validity {
             not_after: from_timestamp(validity.not_after.timestamp()),
         })
     }
+
+    /// Whether it has ended. As in TLS, the last second counts to its end.
+    pub(crate) fn has_ended(self, now: Millis) -> bool {
+        self.not_after.as_u64() / 1000 < now.as_u64() / 1000
+    }
 }
 
 /// The bare public key in a certificate.

@@ -206,8 +206,10 @@ impl Connector {
             Ok(Subject::Agent(_)) => RENEW_GRACE,
             Ok(Subject::Operator(_)) | Err(_) => Millis::ZERO,
         };
-        let not_after = identity.not_after();
-        if not_after + grace < now { Err(ConnectError::Expired { not_after, now }) } else { Ok(()) }
+        if identity.validity().has_ended(now - grace) {
+            return Err(ConnectError::Expired { not_after: identity.not_after(), now });
+        }
+        Ok(())
     }
 
     async fn connect_one(&self, address: &str, now: Millis) -> Result<Link, ConnectError> {

@@ -185,6 +185,10 @@ impl Identity {
         pem::encode_key(&self.key)
     }
 
+    pub(crate) const fn validity(&self) -> Validity {
+        self.validity
+    }
+
     pub(crate) const fn certificate_der(&self) -> &CertificateDer<'static> {
         &self.certificate
     }

@@ -25,6 +25,7 @@ pub use credential::{Credential, CredentialError};
 pub use endpoint::{Admission, ListenError, Proof, admit, decide, listen};
 pub use identity::{Identity, IdentityError, KeyRequest};
 pub use peer::{Peer, PeerError};
+pub use pem::PemError;
 pub use settings::{Limits, Priority};
 pub use stream::{RecvError, RequestError, SendError, recv, request, send};
 pub use tls::{RENEW_GRACE, SERVER_NAME, TlsError, server};

@@ -45,9 +45,9 @@ impl Peer {
     pub fn of(connection: &Connection, now: Millis) -> Result<Self, PeerError> {
         let chain = chain(connection);
         let Some(certificate) = chain.first() else { return Ok(Self::Nobody) };
-        let not_after = Validity::of(certificate)?.not_after;
+        let validity = Validity::of(certificate)?;
         Ok(match Subject::of(certificate)? {
-            Subject::Agent(id) => Self::Agent { id, expired: not_after < now, not_after },
+            Subject::Agent(id) => Self::Agent { id, expired: validity.has_ended(now), not_after: validity.not_after },
             Subject::Operator(name) => Self::Operator { name },
         })
     }
