@@ -1,14 +1,498 @@
-//! The processes that tasks started, so that whoever ends a task ends them too.
+//! Commands of the host: each in a process group of its own, captured under a bound, and ended as a group.
 
-use crate::modules::ScopeId;
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
-/// Process groups by the scope (an attempt at a task, a hook) that started them.
-#[derive(Debug, Default)]
-pub struct Processes {}
+use rustix::process::{Pid, Signal};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout},
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{host::Stream, modules::ScopeId};
+
+/// How long a group may take to end after SIGTERM before SIGKILL ends it.
+pub const KILL_GRACE_MS: u64 = 5_000;
+/// How long the pipes are read after the command itself has ended: a process that it left behind may hold them
+/// open for ever.
+pub const PIPE_GRACE_MS: u64 = 200;
+/// Exit code that stands for a command that outlived its timeout, as `timeout(1)` gives it.
+pub const EXIT_TIMED_OUT: i32 = 124;
+
+/// How often a group that was asked to end is looked for.
+const GROUP_POLL_MS: u64 = 10;
+/// What is added to a signal's number to make an exit code of it, as shells do.
+const EXIT_SIGNAL_BASE: i32 = 128;
+/// What reads a command line.
+const SHELL: &str = "bash";
+const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// A line for `bash -c`.
+    Shell(String),
+    /// A program and its arguments, which no shell sees.
+    Direct {
+        /// The program: a path, or a name looked for in `PATH`.
+        program: OsString,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+    },
+}
+
+/// A command and all that it gets. It inherits nothing else.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// What to run.
+    pub program: Program,
+    /// Where.
+    pub workdir: PathBuf,
+    /// Its whole environment.
+    pub env: BTreeMap<String, String>,
+    /// What it reads; nothing when absent.
+    pub stdin: Option<Vec<u8>>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// Who runs it; `None` = the user that this process runs as. Only root can choose.
+    pub user: Option<User>,
+    /// Most bytes kept of each of its two streams. What comes after is read and dropped.
+    pub capture_bytes_max: usize,
+    /// Most bytes of one line given to the sink; longer lines are cut into several.
+    pub line_bytes_max: usize,
+}
+
+/// A user to run as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    /// Its number.
+    pub uid: u32,
+    /// The number of its first group; it gets no other.
+    pub gid: u32,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By this signal.
+    Signalled(i32),
+    /// By us, since it outlived its timeout.
+    TimedOut,
+}
+
+impl Ending {
+    /// The exit code a shell would show for it.
+    #[must_use]
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signalled(signal) => EXIT_SIGNAL_BASE.saturating_add(signal),
+            Self::TimedOut => EXIT_TIMED_OUT,
+        }
+    }
+}
+
+/// What a command left.
+#[derive(Debug, Clone)]
+pub struct Completed {
+    /// How it ended.
+    pub ending: Ending,
+    /// The start of its standard output, `capture_bytes_max` at most.
+    pub stdout: Vec<u8>,
+    /// The start of its standard error, `capture_bytes_max` at most.
+    pub stderr: Vec<u8>,
+    /// Whether either stream was longer.
+    pub truncated: bool,
+}
+
+/// Why a command did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The system refused to start it.
+    #[error("cannot start `{program}` in `{}`", workdir.display())]
+    Start {
+        /// The program, without its arguments: they may hold secrets.
+        program: String,
+        /// The directory it was to run in.
+        workdir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system lost track of it.
+    #[error("cannot wait for `{program}`")]
+    Wait {
+        /// The program.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The process groups that run, and for which scope.
+///
+/// A group is known from its start until its command has ended; one whose waiter was dropped or which is being
+/// stopped is known until the whole group is gone.
+#[derive(Debug, Clone)]
+pub struct Processes {
+    groups: Arc<watch::Sender<BTreeMap<i32, Group>>>,
+    grace: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Group {
+    owner: Option<ScopeId>,
+    stop: Arc<Notify>,
+}
 
 impl Processes {
+    /// Nothing runs. A group has [`KILL_GRACE_MS`] to end.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_grace(Duration::from_millis(KILL_GRACE_MS))
+    }
+
+    /// Nothing runs. A group has `grace` to end after SIGTERM before SIGKILL ends it.
+    #[must_use]
+    pub fn with_grace(grace: Duration) -> Self {
+        Self { groups: Arc::default(), grace }
+    }
+
+    /// Runs `command` for `owner` to its end. Each line goes to `sink` as it comes.
+    ///
+    /// Dropping the future ends the group in the background.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be started. A command that fails is no error.
+    pub async fn run(
+        &self,
+        owner: Option<ScopeId>,
+        command: Command,
+        sink: &dyn Fn(Stream, String),
+    ) -> Result<Completed, RunError> {
+        let (mut running, pipes) = self.start(owner, &command)?;
+        let stdout = RefCell::new(Capture::new(Stream::Stdout, &command, sink));
+        let stderr = RefCell::new(Capture::new(Stream::Stderr, &command, sink));
+        let streams = futures_util::future::join3(
+            feed(pipes.stdin, command.stdin.as_deref().unwrap_or_default()),
+            drain(pipes.stdout, &stdout),
+            drain(pipes.stderr, &stderr),
+        );
+        let ending = wait(running.ended(command.timeout), streams).await;
+        let ending = ending.map_err(|source| RunError::Wait { program: command.program.name(), source })?;
+        let (stdout, stderr) = (stdout.into_inner().finish(), stderr.into_inner().finish());
+        Ok(Completed {
+            ending,
+            truncated: stdout.truncated || stderr.truncated,
+            stdout: stdout.bytes,
+            stderr: stderr.bytes,
+        })
+    }
+
     /// Ends every process group of `scope`: first politely, then by force. Resolves when none is left.
     pub async fn kill(&self, scope: ScopeId) {
-        let _ = scope;
+        self.end(|group| group.owner == Some(scope)).await;
     }
+
+    /// Ends everything, and waits until it is gone. The last step of a run: nothing outlives it in the foreground.
+    pub async fn kill_all(&self) {
+        self.end(|_| true).await;
+    }
+
+    /// How many groups run.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups.borrow().len()
+    }
+
+    /// Whether nothing runs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.borrow().is_empty()
+    }
+
+    async fn end(&self, of: impl Fn(&Group) -> bool) {
+        let mut groups = self.groups.subscribe();
+        for group in groups.borrow().values().filter(|group| of(group)) {
+            group.stop.notify_one();
+        }
+        // Twice the grace: whoever waits for a group needs one to end it. The channel lives as long as `self`.
+        let gone = groups.wait_for(|groups| !groups.values().any(&of));
+        if timeout(self.grace.saturating_mul(2), gone).await.is_ok() {
+            return;
+        }
+        for (id, group) in self.groups.borrow().iter() {
+            if of(group) {
+                signal(*id, Signal::KILL);
+            }
+        }
+    }
+
+    fn start(&self, owner: Option<ScopeId>, command: &Command) -> Result<(Running, Pipes), RunError> {
+        let mut child = command.to_process().spawn().map_err(|source| RunError::Start {
+            program: command.program.name(),
+            workdir: command.workdir.clone(),
+            source,
+        })?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
+        let group = Group { owner, stop: Arc::new(Notify::new()) };
+        let stop = Arc::clone(&group.stop);
+        self.groups.send_modify(|groups| drop(groups.insert(id, group)));
+        let pipes = Pipes { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
+        let known = Known { id, groups: Arc::clone(&self.groups), grace: self.grace };
+        Ok((Running { stop, unfinished: Some((child, known)) }, pipes))
+    }
+}
+
+/// A command whose end is awaited. Dropped before that, it ends its group.
+struct Running {
+    stop: Arc<Notify>,
+    /// `None` once the command has ended.
+    unfinished: Option<(Child, Known)>,
+}
+
+/// An entry among the groups, there for as long as this lives.
+struct Known {
+    id: i32,
+    groups: Arc<watch::Sender<BTreeMap<i32, Group>>>,
+    grace: Duration,
+}
+
+impl Default for Processes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct Pipes {
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+impl Program {
+    /// The program without its arguments, which may hold secrets.
+    fn name(&self) -> String {
+        match self {
+            Self::Shell(_) => SHELL.to_owned(),
+            Self::Direct { program, .. } => program.to_string_lossy().into_owned(),
+        }
+    }
+}
+
+impl Command {
+    fn to_process(&self) -> tokio::process::Command {
+        let mut process = match &self.program {
+            Program::Shell(line) => {
+                let mut process = tokio::process::Command::new(SHELL);
+                process.arg("-c").arg(line);
+                process
+            }
+            Program::Direct { program, arguments } => {
+                let mut process = tokio::process::Command::new(program);
+                process.args(arguments);
+                process
+            }
+        };
+        let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        process.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        process.current_dir(&self.workdir).env_clear().envs(&self.env).process_group(0);
+        // Without a user there is no code between fork and exec: with it, starting a process from a large one
+        // is many times slower.
+        if let Some(user) = self.user {
+            process.uid(user.uid).gid(user.gid);
+        }
+        process
+    }
+}
+
+impl Running {
+    async fn ended(&mut self, limit: Option<Duration>) -> io::Result<Ending> {
+        let Some((child, known)) = &mut self.unfinished else {
+            return Err(io::Error::other("its end was taken before"));
+        };
+        let over = async {
+            match limit {
+                Some(limit) => sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ending = tokio::select! {
+            biased;
+            status = child.wait() => Ending::of(status?),
+            () = self.stop.notified() => end_group(child, known).await?,
+            () = over => {
+                end_group(child, known).await?;
+                Ending::TimedOut
+            }
+        };
+        self.unfinished = None;
+        Ok(ending)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some((mut child, known)) = self.unfinished.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                // Nobody is left to hear of an error.
+                let _ = end_group(&mut child, &known).await;
+                drop(known);
+            })),
+            Err(_) => signal(known.id, Signal::KILL),
+        }
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.groups.send_modify(|groups| drop(groups.remove(&self.id)));
+    }
+}
+
+impl Ending {
+    fn of(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited(code),
+            (None, signal) => Self::Signalled(signal.unwrap_or(0)),
+        }
+    }
+}
+
+/// What was read of one stream, and the line that is not complete yet.
+struct Capture<'a> {
+    stream: Stream,
+    sink: &'a dyn Fn(Stream, String),
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    truncated: bool,
+    line: Vec<u8>,
+    line_bytes_max: usize,
+}
+
+impl<'a> Capture<'a> {
+    fn new(stream: Stream, command: &Command, sink: &'a dyn Fn(Stream, String)) -> Self {
+        Self {
+            stream,
+            sink,
+            bytes: Vec::new(),
+            bytes_max: command.capture_bytes_max,
+            truncated: false,
+            line: Vec::new(),
+            line_bytes_max: command.line_bytes_max.max(1),
+        }
+    }
+
+    fn push(&mut self, chunk: &[u8]) {
+        let room = self.bytes_max.saturating_sub(self.bytes.len());
+        self.truncated |= room < chunk.len();
+        self.bytes.extend_from_slice(&chunk[..room.min(chunk.len())]);
+        for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
+            for part in piece.chunks(self.line_bytes_max) {
+                if self.line_bytes_max < self.line.len() + part.len() {
+                    self.emit();
+                }
+                self.line.extend_from_slice(part);
+            }
+            if piece.ends_with(b"\n") {
+                self.emit();
+            }
+        }
+    }
+
+    fn emit(&mut self) {
+        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        (self.sink)(self.stream, String::from_utf8_lossy(line).into_owned());
+        self.line.clear();
+    }
+
+    fn finish(mut self) -> Self {
+        if !self.line.is_empty() {
+            self.emit();
+        }
+        self
+    }
+}
+
+/// Waits for the command's end while its pipes are served, and then a little for the pipes.
+async fn wait<T>(
+    ended: impl Future<Output = io::Result<Ending>>,
+    streams: impl Future<Output = T>,
+) -> io::Result<Ending> {
+    tokio::pin!(ended, streams);
+    let mut served = false;
+    let ending = loop {
+        tokio::select! {
+            ending = &mut ended => break ending,
+            _ = &mut streams, if !served => served = true,
+        }
+    };
+    if !served {
+        // Past the grace the pipes are the affair of a process left behind, and that is no failure.
+        let _ = timeout(Duration::from_millis(PIPE_GRACE_MS), streams).await;
+    }
+    ending
+}
+
+async fn feed(stdin: Option<ChildStdin>, bytes: &[u8]) {
+    if let Some(mut stdin) = stdin {
+        // A command that does not read to the end is free not to.
+        let _ = stdin.write_all(bytes).await;
+    }
+}
+
+async fn drain(pipe: Option<impl AsyncRead + Unpin>, capture: &RefCell<Capture<'_>>) {
+    let Some(mut pipe) = pipe else { return };
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    // An error of a pipe is its end: the command's own end is told by its status.
+    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+        capture.borrow_mut().push(&buffer[..count]);
+    }
+}
+
+/// Asks the group to end, makes it end when the grace is over, and takes the leader's status.
+async fn end_group(leader: &mut Child, known: &Known) -> io::Result<Ending> {
+    let group = known.id;
+    signal(group, Signal::TERM);
+    let gone = async {
+        let status = leader.wait().await;
+        while is_alive(group) {
+            sleep(Duration::from_millis(GROUP_POLL_MS)).await;
+        }
+        status
+    };
+    let status = match timeout(known.grace, gone).await {
+        Ok(status) => status,
+        Err(_) => {
+            signal(group, Signal::KILL);
+            leader.wait().await
+        }
+    };
+    status.map(Ending::of)
+}
+
+fn signal(group: i32, signal: Signal) {
+    if let Some(group) = Pid::from_raw(group) {
+        // A group that is gone already is what was wanted.
+        let _ = rustix::process::kill_process_group(group, signal);
+    }
+}
+
+fn is_alive(group: i32) -> bool {
+    Pid::from_raw(group).is_some_and(|group| rustix::process::test_kill_process_group(group).is_ok())
 }

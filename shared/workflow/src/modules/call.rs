@@ -1,0 +1,252 @@
+//! How a function of a module is called: its name for messages, its gate, and its arguments checked.
+
+use std::{fmt::Display, path::PathBuf, rc::Rc, time::Duration};
+
+use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, MultiValue, Table, Value};
+
+use super::Context;
+use crate::capability::Capability;
+
+/// A module's table while it is filled.
+pub(super) struct Builder<'a> {
+    lua: &'a Lua,
+    context: &'a Rc<Context>,
+    module: &'static str,
+    table: Table,
+}
+
+/// What a function knows of its call.
+#[derive(Clone)]
+pub(super) struct Call {
+    pub(super) lua: Lua,
+    pub(super) context: Rc<Context>,
+    /// The function as a script writes it, such as `fs.read`.
+    pub(super) name: Rc<str>,
+}
+
+/// The outcome of an action without a value: `true`, or `false` and why.
+pub(super) struct Done(pub(super) Result<(), String>);
+
+/// What may be done only by whoever asked a capability for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Gate {
+    /// Nothing: it only computes.
+    Open,
+    /// It waits or has an effect inside the run.
+    Acting,
+    /// The bundle must have the capability.
+    Needs(Capability),
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(lua: &'a Lua, context: &'a Rc<Context>, module: &'static str) -> mlua::Result<Self> {
+        Ok(Self { lua, context, module, table: lua.create_table()? })
+    }
+
+    /// Adds a function that answers at once.
+    pub(super) fn function<A, R>(
+        self,
+        name: &str,
+        gate: Gate,
+        function: impl Fn(&Call, &A) -> mlua::Result<R> + 'static,
+    ) -> mlua::Result<Self>
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+    {
+        let call = self.call(name);
+        let function = self.lua.create_function(move |_, arguments: MultiValue| {
+            call.pass(gate)?;
+            function(&call, &A::from_lua_multi(arguments, &call.lua)?)
+        })?;
+        self.value(name, function)
+    }
+
+    /// Adds a function that may wait; other coroutines run meanwhile.
+    pub(super) fn asynchronous<A, R, F>(
+        self,
+        name: &str,
+        gate: Gate,
+        function: impl Fn(Call, A) -> F + 'static,
+    ) -> mlua::Result<Self>
+    where
+        A: FromLuaMulti + 'static,
+        R: IntoLuaMulti + 'static,
+        F: Future<Output = mlua::Result<R>> + 'static,
+    {
+        let call = self.call(name);
+        let function = self.lua.create_async_function(move |_, arguments: A| {
+            let started = call.pass(gate).map(|()| function(call.clone(), arguments));
+            async move { started?.await }
+        })?;
+        self.value(name, function)
+    }
+
+    /// Adds anything else.
+    pub(super) fn value(self, name: &str, value: impl mlua::IntoLua) -> mlua::Result<Self> {
+        self.table.raw_set(name, value)?;
+        Ok(self)
+    }
+
+    /// Adds what is there by another name.
+    pub(super) fn alias(self, name: &str, of: &str) -> mlua::Result<Self> {
+        let function: Function = self.table.raw_get(of)?;
+        self.value(name, function)
+    }
+
+    /// The table, which no script can change.
+    pub(super) fn finish(self) -> Table {
+        self.table.set_readonly(true);
+        self.table
+    }
+
+    /// The table, to be given more.
+    pub(super) fn unfinished(self) -> Table {
+        self.table
+    }
+
+    fn call(&self, name: &str) -> Call {
+        let name = if self.module.is_empty() { name.into() } else { format!("{}.{name}", self.module).into() };
+        Call { lua: self.lua.clone(), context: Rc::clone(self.context), name }
+    }
+}
+
+impl Call {
+    pub(super) fn pass(&self, gate: Gate) -> mlua::Result<()> {
+        match gate {
+            Gate::Open => Ok(()),
+            Gate::Acting => self.context.acting(&self.name),
+            Gate::Needs(capability) => self.context.allow(capability, &self.name),
+        }
+    }
+
+    /// An error in the name of this function.
+    pub(super) fn error(&self, message: impl Display) -> mlua::Error {
+        mlua::Error::external(format!("{}: {message}", self.name))
+    }
+
+    /// The error of an argument of the wrong type.
+    pub(super) fn expected(&self, argument: &str, what: &str, got: &Value) -> mlua::Error {
+        self.error(format_args!("`{argument}` takes {what}, got {}", describe(got)))
+    }
+
+    /// A text: a string, a number, or what turns itself into a text as a command's result does.
+    pub(super) fn text(&self, argument: &str, value: &Value) -> mlua::Result<String> {
+        let bytes = self.bytes(argument, value)?;
+        String::from_utf8(bytes).map_err(|_| self.error(format_args!("`{argument}` is not valid UTF-8")))
+    }
+
+    /// As [`Self::text`], of any bytes.
+    pub(super) fn bytes(&self, argument: &str, value: &Value) -> mlua::Result<Vec<u8>> {
+        if let Value::String(text) = value {
+            return Ok(text.as_bytes().to_vec());
+        }
+        let speaks = matches!(value, Value::Table(table) if has_text(table)?);
+        if speaks || matches!(value, Value::Integer(_) | Value::Number(_)) {
+            return tostring(&self.lua, value);
+        }
+        Err(self.expected(argument, "a string", value))
+    }
+
+    pub(super) fn optional_text(&self, argument: &str, value: &Value) -> mlua::Result<Option<String>> {
+        if value.is_nil() {
+            return Ok(None);
+        }
+        self.text(argument, value).map(Some)
+    }
+
+    pub(super) fn number(&self, argument: &str, value: &Value) -> mlua::Result<f64> {
+        match self.lua.coerce_number(value.clone())? {
+            Some(number) if number.is_finite() => Ok(number),
+            Some(_) | None => Err(self.expected(argument, "a number", value)),
+        }
+    }
+
+    /// A whole number from `min` to `max`.
+    pub(super) fn integer(&self, argument: &str, value: &Value, min: u64, max: u64) -> mlua::Result<u64> {
+        let number = self.number(argument, value)?;
+        // The bounds are far below the point where a float cannot hold each integer.
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        if number.fract() == 0.0 && min as f64 <= number && number <= max as f64 {
+            return Ok(number as u64);
+        }
+        Err(self.error(format_args!("`{argument}` takes a whole number from {min} to {max}, got {number}")))
+    }
+
+    /// A span: a text like `30s`, or a number of seconds.
+    pub(super) fn duration(&self, argument: &str, value: &Value) -> mlua::Result<Duration> {
+        let wrong = || self.expected(argument, "a duration like `30s`", value);
+        if let Value::String(text) = value {
+            return humantime::parse_duration(&text.to_string_lossy()).map_err(|_| wrong());
+        }
+        let seconds = number_of(value).ok_or_else(wrong)?;
+        Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+    }
+
+    pub(super) fn table(&self, argument: &str, value: &Value) -> mlua::Result<Table> {
+        value.as_table().cloned().ok_or_else(|| self.expected(argument, "a table", value))
+    }
+
+    /// The path that a script means: a relative one begins at the task's directory.
+    pub(super) fn path(&self, argument: &str, value: &Value) -> mlua::Result<PathBuf> {
+        let text = self.text(argument, value)?;
+        if text.is_empty() || text.contains('\0') {
+            return Err(
+                self.error(format_args!("`{argument}` takes a path, got an empty text or one with a zero byte"))
+            );
+        }
+        Ok(self.workdir().join(text))
+    }
+
+    /// Where commands run and relative paths begin.
+    pub(super) fn workdir(&self) -> PathBuf {
+        self.context.current.get().map_or_else(|| self.context.workdir.clone(), |scope| scope.workdir.clone())
+    }
+}
+
+impl IntoLuaMulti for Done {
+    fn into_lua_multi(self, lua: &Lua) -> mlua::Result<MultiValue> {
+        match self.0 {
+            Ok(()) => true.into_lua_multi(lua),
+            Err(reason) => (false, reason).into_lua_multi(lua),
+        }
+    }
+}
+
+/// What a value is, with its text where that is short: for messages.
+pub(super) fn describe(value: &Value) -> String {
+    const SHOWN_CHARS_MAX: usize = 40;
+    if let Value::String(text) = value {
+        return format!("`{}`", text.to_string_lossy().chars().take(SHOWN_CHARS_MAX).collect::<String>());
+    }
+    if value.is_nil() {
+        return "nothing".to_owned();
+    }
+    let shown = || value.to_string().unwrap_or_default();
+    match number_of(value) {
+        Some(_) => format!("the number {}", shown()),
+        None if value.is_boolean() => format!("the boolean {}", shown()),
+        None => format!("a {}", value.type_name()),
+    }
+}
+
+/// The text of any value, as Lua's `tostring` gives it.
+pub(super) fn tostring(lua: &Lua, value: &Value) -> mlua::Result<Vec<u8>> {
+    if let Value::String(text) = value {
+        return Ok(text.as_bytes().to_vec());
+    }
+    let tostring: Function = lua.globals().get("tostring")?;
+    let text: mlua::LuaString = tostring.call(value)?;
+    Ok(text.as_bytes().to_vec())
+}
+
+/// The number that a value is; a text is none.
+pub(super) fn number_of(value: &Value) -> Option<f64> {
+    // Luau has floats only; what they are kept as here is an accident of their fraction.
+    #[expect(clippy::cast_precision_loss)]
+    value.as_number().or_else(|| value.as_integer().map(|number| number as f64))
+}
+
+fn has_text(table: &Table) -> mlua::Result<bool> {
+    table.metatable().map_or(Ok(false), |metatable| metatable.contains_key("__tostring"))
+}

@@ -1,0 +1,144 @@
+//! `facts`: what the host is and what it has.
+
+mod collect;
+mod packages;
+mod services;
+
+use std::rc::Rc;
+
+use mlua::{Lua, Table, Value};
+use serde_json::Value as Json;
+
+use super::{
+    Context,
+    call::{Builder, Call, Gate},
+    options::Options,
+};
+use crate::capability::Capability;
+
+/// Reads facts.
+type Collect = fn() -> Result<Json, String>;
+
+/// Answers with JSON, or with why it cannot.
+type Answer = mlua::Result<Result<Value, String>>;
+
+pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let gate = Gate::Needs(Capability::Facts);
+    let mut builder = Builder::new(lua, context, "facts")?;
+    let whole: [(&str, Collect); 10] = [
+        ("get_hostname", || Ok(collect::hostname())),
+        ("get_platform", || Ok(collect::platform())),
+        ("get_memory", collect::memory),
+        ("get_cpu", collect::cpu),
+        ("get_kernel", || Ok(collect::kernel())),
+        ("get_load", collect::load),
+        ("get_uptime", collect::uptime),
+        ("get_mounts", collect::disks),
+        ("get_users", || Ok(collect::users())),
+        ("get_processes", collect::processes),
+    ];
+    for (name, collect) in whole {
+        builder = builder.function(name, gate, move |call, options: &Value| {
+            let _ = local(call, options, &[])?;
+            answer(call, collect())
+        })?;
+    }
+    let table = builder
+        .function("get_disk", gate, |call, options: &Value| pick(call, options, "mountpoint", collect::disks))?
+        .function("get_network", gate, |call, options: &Value| pick(call, options, "interface", collect::networks))?
+        .function("get_user", gate, |call, options: &Value| named(call, options, "username", &collect::users()))?
+        .asynchronous("get_packages", gate, get_packages)?
+        .asynchronous("get_package", gate, get_package)?
+        .asynchronous("get_services", gate, get_services)?
+        .asynchronous("get_service", gate, get_service)?
+        .function("get_all", gate, get_all)?
+        .function("query", gate, query)?
+        .finish();
+    Ok(table)
+}
+
+/// Reads the options. A host knows its own facts only.
+fn local<'a>(call: &'a Call, options: &Value, known: &[&str]) -> mlua::Result<Options<'a>> {
+    let known = [&["agent"], known].concat();
+    let options = Options::new(call, options, &known)?;
+    let agent = options.text("agent")?;
+    match agent.as_deref() {
+        None | Some("" | "local" | "localhost") => Ok(options),
+        Some(name) if name == call.context.agent.name => Ok(options),
+        Some(name) => Err(call.error(format_args!(
+            "this host does not know the facts of agent `{name}`: delegate the task to it and ask there"
+        ))),
+    }
+}
+
+fn answer(call: &Call, facts: Result<Json, String>) -> Answer {
+    match facts {
+        Ok(facts) => crate::vm::convert::to_lua(&call.lua, &facts).map(Ok),
+        Err(error) => Ok(Err(format!("{}: {error}", call.name))),
+    }
+}
+
+/// The whole list, or its one entry that an option names.
+fn pick(call: &Call, options: &Value, key: &str, collect: Collect) -> Answer {
+    let wanted = local(call, options, &[key])?.text(key)?;
+    let list = collect();
+    let Some(wanted) = wanted else { return answer(call, list) };
+    let by = if key == "interface" { "name" } else { key };
+    answer(call, list.and_then(|list| entry(&list, by, &wanted).ok_or_else(|| format!("there is no {key} `{wanted}`"))))
+}
+
+/// The one entry that an option must name. The name may be given alone too.
+fn named(call: &Call, options: &Value, key: &str, list: &Json) -> Answer {
+    let wanted = name_of(call, options, key)?;
+    answer(call, entry(list, key, &wanted).ok_or_else(|| format!("there is no {key} `{wanted}`")))
+}
+
+fn name_of(call: &Call, options: &Value, key: &str) -> mlua::Result<String> {
+    let named = options.is_table() || options.is_nil();
+    let wanted = if named { local(call, options, &[key])?.text(key)? } else { Some(call.text(key, options)?) };
+    wanted.ok_or_else(|| call.error(format_args!("`{key}` is missing")))
+}
+
+fn entry(list: &Json, key: &str, wanted: &str) -> Option<Json> {
+    list.as_array()?.iter().find(|entry| entry[key] == wanted).cloned()
+}
+
+async fn get_packages(call: Call, options: Value) -> Answer {
+    let _ = local(&call, &options, &[])?;
+    answer(&call, packages::installed(&call).await)
+}
+
+async fn get_package(call: Call, options: Value) -> Answer {
+    let wanted = name_of(&call, &options, "name")?;
+    let packages = packages::installed(&call).await;
+    answer(&call, packages.map(|packages| packages::one(&packages, &wanted)))
+}
+
+async fn get_services(call: Call, options: Value) -> Answer {
+    let _ = local(&call, &options, &[])?;
+    answer(&call, services::all(&call).await)
+}
+
+async fn get_service(call: Call, options: Value) -> Answer {
+    let wanted = name_of(&call, &options, "name")?;
+    let wanted = wanted.strip_suffix(".service").unwrap_or(&wanted);
+    let services = services::all(&call).await;
+    let found =
+        services.and_then(|list| entry(&list, "name", wanted).ok_or_else(|| format!("there is no service `{wanted}`")));
+    answer(&call, found)
+}
+
+fn get_all(call: &Call, options: &Value) -> Answer {
+    let _ = local(call, options, &[])?;
+    answer(call, collect::all(&call.context.agent))
+}
+
+/// One fact by its path in `get_all`, such as `memory.total`.
+fn query(call: &Call, options: &Value) -> Answer {
+    let path = name_of(call, options, "path")?;
+    let found = collect::all(&call.context.agent).and_then(|all| {
+        let pointer: String = path.split('.').map(|part| format!("/{part}")).collect();
+        all.pointer(&pointer).cloned().ok_or_else(|| format!("there is no fact `{path}`"))
+    });
+    answer(call, found)
+}

@@ -1,0 +1,214 @@
+//! Lua's `io`: whole files, and commands as files, through the same gates as `fs` and `exec`.
+
+use std::{path::PathBuf, rc::Rc};
+
+use mlua::{IntoLuaMulti, Lua, MultiValue, Table, UserData, UserDataMethods, Value, Variadic};
+
+use super::{
+    Context,
+    call::{Builder, Call, Gate},
+    exec, files, fs,
+};
+use crate::{capability::Capability, host::Stream};
+
+pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let table = Builder::new(lua, context, "io")?
+        .function("open", Gate::Open, open)?
+        .asynchronous("popen", Gate::Needs(Capability::Exec), popen)?
+        .function("lines", Gate::Open, lines)?
+        .function("write", Gate::Open, |call, texts: &Variadic<Value>| print(call, Stream::Stdout, texts))?
+        .function("read", Gate::Open, |_, _: &MultiValue| Ok(Value::Nil))?
+        .value("stdout", stream(lua, context, "io.stdout", Stream::Stdout)?)?
+        .value("stderr", stream(lua, context, "io.stderr", Stream::Stderr)?)?
+        .finish();
+    Ok(table)
+}
+
+/// An open file. What is written appears when it is closed, or at the latest when the run ends.
+struct Handle {
+    call: Call,
+    state: State,
+}
+
+enum State {
+    Reading { bytes: Vec<u8>, position: usize, exit_code: Option<i32> },
+    Writing { path: PathBuf, bytes: Vec<u8> },
+    Feeding { line: String, bytes: Vec<u8> },
+    Closed,
+}
+
+impl UserData for Handle {
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_method_mut("read", |lua, this, formats: Variadic<Value>| this.read(lua, &formats));
+        methods.add_method_mut("write", |_, this, texts: Variadic<Value>| this.write(&texts));
+        methods.add_method_mut("flush", |_, _, ()| Ok(true));
+        methods.add_method_mut("setvbuf", |_, _, _: MultiValue| Ok(true));
+        methods.add_function("lines", |lua, handle: mlua::AnyUserData| {
+            lua.create_function(move |lua, ()| handle.borrow_mut::<Self>()?.read(lua, &[]))
+        });
+        methods.add_async_method_mut("close", |lua, mut this, ()| async move { this.close(&lua).await });
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let State::Writing { path, bytes } = &self.state
+            && let Err(error) = files::replace(path, bytes)
+        {
+            self.call.context.warn(&error);
+        }
+    }
+}
+
+impl Handle {
+    fn read(&mut self, lua: &Lua, formats: &[Value]) -> mlua::Result<MultiValue> {
+        let State::Reading { bytes, position, .. } = &mut self.state else {
+            return Err(self.call.error("the file is closed or open for writing"));
+        };
+        let line = [Value::String(lua.create_string("l")?)];
+        let formats = if formats.is_empty() { &line } else { formats };
+        let mut values = MultiValue::new();
+        for format in formats {
+            let rest = bytes.get(*position..).unwrap_or_default();
+            let (value, taken) = take(&self.call, rest, format)?;
+            *position += taken;
+            let ended = value.is_nil();
+            values.push_back(value);
+            if ended {
+                break;
+            }
+        }
+        Ok(values)
+    }
+
+    fn write(&mut self, texts: &[Value]) -> mlua::Result<bool> {
+        for text in texts {
+            let text = self.call.bytes("text", text)?;
+            match &mut self.state {
+                State::Writing { bytes, .. } | State::Feeding { bytes, .. } => bytes.extend_from_slice(&text),
+                State::Reading { .. } | State::Closed => {
+                    return Err(self.call.error("the file is closed or open for reading"));
+                }
+            }
+            // The buffer is outside Lua's memory and must be bounded as that is.
+            if let State::Writing { bytes, .. } | State::Feeding { bytes, .. } = &self.state
+                && self.call.context.limits.memory_bytes < bytes.len()
+            {
+                return Err(self.call.error("the file grows larger than the memory of the run"));
+            }
+        }
+        Ok(true)
+    }
+
+    async fn close(&mut self, lua: &Lua) -> mlua::Result<MultiValue> {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed => Err(self.call.error("the file is closed already")),
+            State::Reading { exit_code: None, .. } => true.into_lua_multi(lua),
+            State::Reading { exit_code: Some(code), .. } => exit(lua, code),
+            State::Writing { path, bytes } => files::replace(&path, &bytes).map(|()| true).into_lua_multi(lua),
+            State::Feeding { line, bytes } => match exec::shell(&self.call, line, Some(bytes)).await {
+                Ok(completed) => exit(lua, completed.ending.exit_code()),
+                Err(error) => (Value::Nil, error).into_lua_multi(lua),
+            },
+        }
+    }
+}
+
+fn open(call: &Call, (path, mode): &(Value, Value)) -> mlua::Result<Result<Handle, String>> {
+    let mode = call.optional_text("mode", mode)?.unwrap_or_else(|| "r".to_owned());
+    let state = match mode.trim_end_matches('b') {
+        "r" => files::read(&fs::readable(call, path)?).map(reading),
+        "w" | "a" => {
+            call.pass(Gate::Needs(Capability::FsWrite))?;
+            let path = call.path("path", path)?;
+            let bytes = if mode.starts_with('a') && path.exists() { files::read(&path) } else { Ok(Vec::new()) };
+            bytes.map(|bytes| State::Writing { path, bytes })
+        }
+        _ => return Err(call.error(format_args!("`mode` takes `r`, `w` or `a`, got `{mode}`"))),
+    };
+    Ok(state.map(|state| Handle { call: call.clone(), state }))
+}
+
+async fn popen(call: Call, (line, mode): (Value, Value)) -> mlua::Result<Result<Handle, String>> {
+    let line = call.text("command", &line)?;
+    let mode = call.optional_text("mode", &mode)?.unwrap_or_else(|| "r".to_owned());
+    let state = match mode.as_str() {
+        "r" => exec::shell(&call, line, None).await.map(|completed| State::Reading {
+            exit_code: Some(completed.ending.exit_code()),
+            bytes: completed.stdout,
+            position: 0,
+        }),
+        "w" => Ok(State::Feeding { line, bytes: Vec::new() }),
+        _ => return Err(call.error(format_args!("`mode` takes `r` or `w`, got `{mode}`"))),
+    };
+    Ok(state.map(|state| Handle { call, state }))
+}
+
+/// An iterator over the lines of a file; unlike [`open`] it raises when there is none, as Lua's does.
+fn lines(call: &Call, path: &Value) -> mlua::Result<mlua::Function> {
+    let bytes = files::read(&fs::readable(call, path)?).map_err(|error| call.error(error))?;
+    let mut handle = Handle { call: call.clone(), state: reading(bytes) };
+    call.lua.create_function_mut(move |lua, ()| handle.read(lua, &[]))
+}
+
+fn reading(bytes: Vec<u8>) -> State {
+    State::Reading { bytes, position: 0, exit_code: None }
+}
+
+/// What `format` takes of the front of `rest`, and how many bytes that was.
+fn take(call: &Call, rest: &[u8], format: &Value) -> mlua::Result<(Value, usize)> {
+    let text = |bytes: &[u8]| call.lua.create_string(bytes).map(Value::String);
+    if let Value::Integer(_) | Value::Number(_) = format {
+        let wanted = call.integer("format", format, 0, files::READ_BYTES_MAX)?;
+        let count = usize::try_from(wanted).unwrap_or(usize::MAX).min(rest.len());
+        let ended = rest.is_empty() && 0 < wanted;
+        return Ok((if ended { Value::Nil } else { text(&rest[..count])? }, count));
+    }
+    let format = call.text("format", format)?;
+    let line = rest.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+    match format.trim_start_matches('*').chars().next() {
+        Some('a') => Ok((text(rest)?, rest.len())),
+        Some('l' | 'L' | 'n') if rest.is_empty() => Ok((Value::Nil, 0)),
+        Some('L') => Ok((text(line)?, line.len())),
+        Some('l') => Ok((text(line.strip_suffix(b"\n").unwrap_or(line))?, line.len())),
+        Some('n') => Ok(number(rest)),
+        _ => Err(call.error(format_args!("`format` takes `*a`, `*l`, `*L`, `*n` or a count, got `{format}`"))),
+    }
+}
+
+/// The number at the front, after white space.
+fn number(rest: &[u8]) -> (Value, usize) {
+    let blank = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let digits = rest[blank..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte)).count();
+    let text = std::str::from_utf8(&rest[blank..blank + digits]).unwrap_or_default();
+    match text.parse::<f64>() {
+        Ok(number) => (Value::Number(number), blank + digits),
+        Err(_) => (Value::Nil, blank),
+    }
+}
+
+/// What closing a command gives: whether it worked, and its exit code.
+fn exit(lua: &Lua, code: i32) -> mlua::Result<MultiValue> {
+    ((code == 0).then_some(true), "exit", code).into_lua_multi(lua)
+}
+
+fn stream(lua: &Lua, context: &Rc<Context>, name: &'static str, stream: Stream) -> mlua::Result<Table> {
+    let table = Builder::new(lua, context, name)?
+        .function("write", Gate::Open, move |call, texts: &Variadic<Value>| {
+            let own = texts.first().is_some_and(Value::is_table);
+            print(call, stream, &texts[usize::from(own)..])
+        })?
+        .function("flush", Gate::Open, |_, _: &MultiValue| Ok(true))?
+        .finish();
+    Ok(table)
+}
+
+fn print(call: &Call, stream: Stream, texts: &[Value]) -> mlua::Result<bool> {
+    let mut line = Vec::new();
+    for text in texts {
+        line.extend(call.bytes("text", text)?);
+    }
+    let line = String::from_utf8_lossy(&line);
+    call.context.log(stream, line.strip_suffix('\n').unwrap_or(&line));
+    Ok(true)
+}

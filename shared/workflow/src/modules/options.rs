@@ -1,0 +1,102 @@
+//! The table of options that a function takes: unknown ones are refused by name.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use mlua::{Table, Value};
+
+use super::call::Call;
+
+/// The options of one call.
+pub(super) struct Options<'a> {
+    call: &'a Call,
+    table: Option<Table>,
+}
+
+impl<'a> Options<'a> {
+    /// Takes `value`, a table or nothing, whose keys must all be among `known`.
+    ///
+    /// # Errors
+    ///
+    /// When it is something else or has another key.
+    pub(super) fn new(call: &'a Call, value: &Value, known: &[&str]) -> mlua::Result<Self> {
+        if value.is_nil() {
+            return Ok(Self { call, table: None });
+        }
+        let table = call.table("options", value)?;
+        for pair in table.pairs::<Value, Value>() {
+            let (key, _) = pair?;
+            if !key.as_string().is_some_and(|key| known.iter().any(|known| key == known)) {
+                let key = key.to_string().unwrap_or_default();
+                return Err(call.error(format_args!("no option `{key}`; it takes {}", list(known))));
+            }
+        }
+        Ok(Self { call, table: Some(table) })
+    }
+
+    pub(super) fn value(&self, name: &str) -> mlua::Result<Value> {
+        self.table.as_ref().map_or(Ok(Value::Nil), |table| table.raw_get(name))
+    }
+
+    pub(super) fn text(&self, name: &str) -> mlua::Result<Option<String>> {
+        self.present(name, Call::text)
+    }
+
+    pub(super) fn bytes(&self, name: &str) -> mlua::Result<Option<Vec<u8>>> {
+        self.present(name, Call::bytes)
+    }
+
+    pub(super) fn duration(&self, name: &str) -> mlua::Result<Option<Duration>> {
+        self.present(name, Call::duration)
+    }
+
+    pub(super) fn path(&self, name: &str) -> mlua::Result<Option<std::path::PathBuf>> {
+        self.present(name, Call::path)
+    }
+
+    pub(super) fn flag(&self, name: &str) -> mlua::Result<Option<bool>> {
+        self.present(name, |call, name, value| {
+            value.as_boolean().ok_or_else(|| call.expected(name, "true or false", value))
+        })
+    }
+
+    /// A table of names to texts, such as an environment.
+    pub(super) fn texts(&self, name: &str) -> mlua::Result<BTreeMap<String, String>> {
+        let value = self.value(name)?;
+        if value.is_nil() {
+            return Ok(BTreeMap::new());
+        }
+        let mut texts = BTreeMap::new();
+        for pair in self.call.table(name, &value)?.pairs::<Value, Value>() {
+            let (key, text) = pair?;
+            let Some(key) = key.as_string() else {
+                return Err(self.call.expected(name, "a table of names to texts", &value));
+            };
+            let key = key.to_string_lossy();
+            let text = match text.as_boolean() {
+                Some(text) => text.to_string(),
+                None => self.call.text(&format!("{name}.{key}"), &text)?,
+            };
+            texts.insert(key, text);
+        }
+        Ok(texts)
+    }
+
+    fn present<T>(&self, name: &str, read: impl Fn(&Call, &str, &Value) -> mlua::Result<T>) -> mlua::Result<Option<T>> {
+        let value = self.value(name)?;
+        if value.is_nil() {
+            return Ok(None);
+        }
+        read(self.call, name, &value).map(Some)
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    let quoted = |name: &&str| format!("`{name}`");
+    match names {
+        [] => "none".to_owned(),
+        [one] => quoted(one),
+        [first @ .., last] => {
+            format!("{} and {}", first.iter().map(quoted).collect::<Vec<_>>().join(", "), quoted(last))
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What Lua's own `os` has and Luau's has not, each behind the gate of the module that does the same.
+
+use std::rc::Rc;
+
+use mlua::{Function, Lua, MultiValue, Table, Value};
+
+use super::{
+    Context,
+    call::{Builder, Call, Gate},
+    exec, files,
+};
+use crate::capability::Capability;
+
+/// What a script may see of this process's own environment: who it runs as, and how it speaks.
+const SHARED_ENVIRONMENT: [&str; 6] = ["USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ"];
+
+/// Adds to the table `os`, so that what Luau gives stays.
+pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
+    let write_gate = Gate::Needs(Capability::FsWrite);
+    let os: Table = lua.globals().get("os")?;
+    let time: Function = os.get("time")?;
+    let added = Builder::new(lua, context, "os")?
+        .function("time", Gate::Open, move |call, at: &Value| {
+            if at.is_nil() { Ok(call.context.host.now().as_u64() / 1000) } else { time.call(at) }
+        })?
+        .function("getenv", Gate::Open, getenv)?
+        .asynchronous("execute", Gate::Needs(Capability::Exec), execute)?
+        .function("tmpname", Gate::Acting, |call, (): &()| {
+            let name = format!("lua_{:032x}", call.context.host.random());
+            Ok(call.workdir().join(name).to_string_lossy().into_owned())
+        })?
+        .function("remove", write_gate, |call, path: &Value| {
+            let path = call.path("path", path)?;
+            Ok(files::remove(&path, files::Depth::One).map(|()| true))
+        })?
+        .function("rename", write_gate, |call, (from, to): &(Value, Value)| {
+            let (from, to) = (call.path("from", from)?, call.path("to", to)?);
+            Ok(std::fs::rename(&from, &to).map(|()| true).map_err(files::said("move", &from)))
+        })?
+        .function("exit", Gate::Open, |call, _: &MultiValue| -> mlua::Result<()> {
+            Err(call.error("a script cannot end the run: end a task with `return true` or `return false, \"why\"`"))
+        })?
+        .unfinished();
+    added.for_each(|name: String, function: Function| os.raw_set(name, function))
+}
+
+/// The environment of the running task: what its commands get, and a little of this process's.
+fn getenv(call: &Call, name: &Value) -> mlua::Result<Option<String>> {
+    let name = call.text("name", name)?;
+    if let Some(value) = exec::environment(call).remove(&name) {
+        return Ok(Some(value));
+    }
+    Ok(SHARED_ENVIRONMENT.contains(&name.as_str()).then(|| std::env::var(&name).ok()).flatten())
+}
+
+/// The exit code, as Lua 5.1 gives it; without a command, that there is a shell.
+async fn execute(call: Call, line: Value) -> mlua::Result<i32> {
+    const SHELL_THERE: i32 = 1;
+    const NOT_STARTED: i32 = -1;
+    let Some(line) = call.optional_text("command", &line)? else { return Ok(SHELL_THERE) };
+    match exec::shell(&call, line, None).await {
+        Ok(completed) => Ok(completed.ending.exit_code()),
+        Err(error) => {
+            call.context.warn(&error);
+            Ok(NOT_STARTED)
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Errors of modules as texts, where a script catches them.
+
+use mlua::{Function, Lua, Value};
+
+use crate::vm::Fault;
+
+/// The machine's own errors are objects; scripts expect to join a text with what `pcall` caught.
+const PROTECT: &str = r#"
+local plain = ...
+local pcall, xpcall, type = pcall, xpcall, type
+local function spoken(reason)
+    if type(reason) == "userdata" then return plain(reason) end
+    return reason
+end
+local function settle(ok, ...)
+    if ok then return true, ... end
+    return false, spoken((...))
+end
+local function protected(f, ...) return settle(pcall(f, ...)) end
+local function handled(f, handler, ...)
+    return xpcall(f, function(reason) return handler(spoken(reason)) end, ...)
+end
+return protected, handled
+"#;
+
+/// Replaces `pcall` and `xpcall`.
+pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
+    let plain = lua.create_function(|lua, reason: Value| match reason.as_error() {
+        Some(error) => lua.create_string(Fault::from(error).message).map(Value::String),
+        None => Ok(reason),
+    })?;
+    let (protected, handled): (Function, Function) = lua.load(PROTECT).set_name("=[sloth]").call(plain)?;
+    lua.globals().set("pcall", protected)?;
+    lua.globals().set("xpcall", handled)
+}

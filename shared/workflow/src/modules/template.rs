@@ -1,0 +1,118 @@
+//! `template`: Jinja templates, where a variable that is missing is an error.
+
+use std::{error::Error as _, io, rc::Rc};
+
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
+use mlua::{Lua, Table, Value};
+use serde_json::Map;
+
+use super::{
+    Context,
+    call::{Builder, Call, Gate},
+    files, fs,
+};
+use crate::vm::convert::{Foreign, to_object};
+
+/// Steps that one rendering may take.
+const FUEL: u64 = 5_000_000;
+/// Most bytes that one rendering gives.
+const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a template is called that has no file.
+const UNNAMED: &str = "template";
+
+pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let table = Builder::new(lua, context, "template")?
+        .function("render", Gate::Open, |call, (text, variables): &(Value, Value)| {
+            render(call, UNNAMED, &call.text("text", text)?, variables)
+        })?
+        .function("render_file", Gate::Open, |call, (path, variables): &(Value, Value)| {
+            let name = call.text("path", path)?;
+            let file = fs::bundle_file(call, path)?.and_then(|path| files::read(&path));
+            let text =
+                file.and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("`{name}` is not valid UTF-8")));
+            render(call, &name, &text.map_err(|error| call.error(error))?, variables)
+        })?
+        .finish();
+    Ok(table)
+}
+
+fn render(call: &Call, name: &str, text: &str, variables: &Value) -> mlua::Result<String> {
+    let variables = match variables.as_table() {
+        Some(table) => to_object(&call.lua, table, Foreign::Drop).map_err(|error| call.error(error))?,
+        None if variables.is_nil() => Map::new(),
+        None => return Err(call.expected("variables", "a table", variables)),
+    };
+    let environment = environment(&call.context);
+    let mut output = Bounded(Vec::new());
+    let rendered = environment
+        .template_from_named_str(name, text)
+        .and_then(|template| template.render_captured_to(Serde(variables), &mut output).map(drop));
+    rendered.map_err(|error| call.error(explain(&error, text)))?;
+    String::from_utf8(output.0).map_err(|error| call.error(error))
+}
+
+/// Templates may include the bundle's other files.
+fn environment(context: &Context) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    // Only delimiters can be wrong, and these are the usual ones.
+    if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_fuel(Some(FUEL));
+    environment.set_debug(true);
+    let bundle = context.bundle_dir.clone();
+    environment.set_loader(move |name| {
+        let Ok(path) = files::beneath(&bundle, name.as_ref()) else { return Ok(None) };
+        let text = files::read(&path).map(String::from_utf8);
+        match text {
+            Ok(Ok(text)) => Ok(Some(text)),
+            Ok(Err(_)) => Err(Error::new(ErrorKind::InvalidOperation, format!("`{name}` is not valid UTF-8"))),
+            Err(error) => Err(Error::new(ErrorKind::InvalidOperation, error)),
+        }
+    });
+    environment
+}
+
+/// One sentence: where, what, and what to do.
+fn explain(error: &Error, text: &str) -> String {
+    // An error in an included template is the cause of one that only says so.
+    if let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<Error>()) {
+        return explain(cause, text);
+    }
+    let name = error.name().unwrap_or(UNNAMED);
+    let line = error.line().unwrap_or(1);
+    let at = format!("`{name}` line {line}");
+    let source = error.template_source().unwrap_or(text);
+    let expression = error.range().and_then(|range| source.get(range)).map(str::trim);
+    match (error.kind(), expression) {
+        (ErrorKind::UndefinedError, Some(expression)) => {
+            format!(
+                "{at}: `{expression}` is not defined: pass it in the variables, or write `{{{{ {expression} | default('') }}}}`"
+            )
+        }
+        (ErrorKind::OutOfFuel, _) => format!("{at}: the template takes more than the {FUEL} steps it may"),
+        (ErrorKind::WriteFailure, _) => format!("the result is larger than the {OUTPUT_BYTES_MAX} bytes it may have"),
+        (kind, _) => match error.detail() {
+            Some(detail) => format!("{at}: {kind}: {detail}"),
+            None => format!("{at}: {kind}"),
+        },
+    }
+}
+
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if OUTPUT_BYTES_MAX < self.0.len() + bytes.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! Each module by a script of its own in `lua/modules`.
+//!
+//! A script runs as one task of a run whose host lives in memory. It checks with `equal`, `check` and `raises` from
+//! `harness.luau`; the first check that does not hold ends it with the line.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    path::Path,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use sloth_core::Millis;
+use sloth_workflow::{
+    AgentInfo, Attempt, Capabilities, Capability, Host, Limits, LocalFuture, LogLine, StateError, StateOperation,
+    StateReply, Stop, Stream, TaskEnd, TaskName,
+    modules::{self, Context, CurrentTask, Phase, Scope, ScopeId},
+    process::Processes,
+};
+
+const HARNESS: &str = include_str!("../lua/modules/harness.luau");
+/// No script takes that long; one that hangs fails here.
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Short, since one test waits for its end.
+const KILL_GRACE: Duration = Duration::from_millis(300);
+
+macro_rules! scripts {
+    ($($name:ident),* $(,)?) => {
+        $(#[test] fn $name() { check(include_str!(concat!("../lua/modules/", stringify!($name), ".luau")), Capabilities::all()); })*
+    };
+}
+
+scripts!(crypto, data, exec, facts, fs, goroutine, io, json, log, options, os, require, state, template, yaml);
+
+#[test]
+fn denied() {
+    check(include_str!("../lua/modules/denied.luau"), Capabilities::none());
+}
+
+#[test]
+fn reading_is_not_writing() {
+    let script =
+        "check(fs.exists('/')); raises('fs:write', fs.write, 'x', 'y'); raises('`exec` is not', os.execute, 'true')";
+    check(script, [Capability::FsRead].into_iter().collect());
+}
+
+#[test]
+fn planning() {
+    let bench = Bench::new(Capabilities::all(), Phase::Plan);
+    bench.run(include_str!("../lua/modules/planning.luau")).expect("every check holds");
+}
+
+#[test]
+fn lines_arrive_in_the_name_of_their_task_and_stream() {
+    let bench = Bench::new(Capabilities::all(), Phase::Run);
+    bench.run("exec.run('echo out; echo err >&2'); log.info('told', {a = 1}); log.print('raw')").expect("a run");
+    let mut lines: Vec<_> = bench.host.lines.take().into_iter().map(|line| (line.stream, line.text)).collect();
+    // The two streams of one command race.
+    lines.sort();
+    let level = Stream::Log(sloth_workflow::Level::Info);
+    let expected = [(level, "told a=1"), (Stream::Stdout, "out"), (Stream::Stdout, "raw"), (Stream::Stderr, "err")];
+    assert_eq!(lines, expected.map(|(stream, text)| (stream, text.to_owned())));
+}
+
+#[test]
+fn a_quiet_command_says_nothing_and_a_long_line_is_cut() {
+    let bench = Bench::new(Capabilities::all(), Phase::Run);
+    bench.run("exec.run('echo secret', {quiet = true}); exec.run('printf %020000d 7')").expect("a run");
+    let lines = bench.host.lines.take();
+    assert!(lines.iter().all(|line| line.text.len() <= Limits::default().log_line_bytes), "no line is too long");
+    assert_eq!(lines.iter().map(|line| line.text.len()).sum::<usize>(), 20_000);
+}
+
+#[test]
+fn what_a_goroutine_raises_is_a_warning_of_its_task() {
+    let bench = Bench::new(Capabilities::all(), Phase::Run);
+    bench.run("goroutine.spawn(function() error('lost') end) goroutine.sleep(1)").expect("a run");
+    let lines = bench.host.lines.take();
+    let [line] = &lines[..] else { panic!("one line, got {lines:?}") };
+    assert_eq!(line.stream, Stream::Log(sloth_workflow::Level::Warn));
+    assert_eq!(line.task.as_ref().map(ToString::to_string), Some("test/script".to_owned()));
+    assert!(line.text.contains("a goroutine failed") && line.text.contains("lost"), "{}", line.text);
+}
+
+#[test]
+fn ending_a_scope_ends_its_commands_with_all_that_they_started() {
+    let bench = Bench::new(Capabilities::all(), Phase::Run);
+    let marker = bench.dir.path().join("marker");
+    let line = format!("(trap '' TERM; sleep 300) & echo $! > {}; wait", marker.display());
+    let pid = bench.block_on(async {
+        let call: mlua::Function =
+            bench.lua.load("return function(line) exec.run(line) end").eval().expect("a function");
+        let running = bench.context.current.enter(Rc::clone(&bench.scope), call.call_async::<()>(line));
+        let killer = async {
+            while !std::fs::read_to_string(&marker).is_ok_and(|text| text.ends_with('\n')) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            bench.context.processes.kill(bench.scope.id).await;
+        };
+        let ((), ended) = futures_util::future::join(killer, running).await;
+        ended.expect("the script sees a failed command");
+        std::fs::read_to_string(&marker).expect("a process number").trim().parse::<i32>().expect("a number")
+    });
+    // Who adopts it may take a moment to bury it.
+    let end = Instant::now() + SCRIPT_TIMEOUT;
+    while is_running(pid) {
+        assert!(Instant::now() < end, "the child that ignores SIGTERM must go too");
+        std::thread::yield_now();
+    }
+    assert!(bench.context.processes.is_empty());
+}
+
+#[test]
+fn a_dropped_task_ends_its_command() {
+    let bench = Bench::new(Capabilities::all(), Phase::Run);
+    bench.block_on(async {
+        let call: mlua::Function =
+            bench.lua.load("return function() exec.run('sleep 300') end").eval().expect("a function");
+        let running = bench.context.current.enter(Rc::clone(&bench.scope), call.call_async::<()>(()));
+        let started = async {
+            while bench.context.processes.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        futures_util::future::select(Box::pin(started), Box::pin(running)).await;
+        // The coroutine went with the selection; the end of the group is awaited here.
+        assert_eq!(bench.context.processes.len(), 1);
+        bench.context.processes.kill_all().await;
+        assert!(bench.context.processes.is_empty());
+    });
+}
+
+/// Runs a script with what the host grants it.
+#[track_caller]
+fn check(script: &str, capabilities: Capabilities) {
+    let bench = Bench::new(capabilities, Phase::Run);
+    if let Err(error) = bench.run(script) {
+        panic!("{error}\nlog: {:#?}", bench.host.lines.take().iter().map(|line| &line.text).collect::<Vec<_>>());
+    }
+}
+
+fn is_running(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, state)| !state.starts_with(" Z"))
+}
+
+/// A machine with the modules, and the task that scripts run as.
+struct Bench {
+    lua: mlua::Lua,
+    context: Rc<Context>,
+    scope: Rc<Scope>,
+    host: Rc<Memory>,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(capabilities: Capabilities, phase: Phase) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let host = Rc::new(Memory::default());
+        let (bundle_dir, workdir) = (dir.path().join("bundle"), dir.path().join("work"));
+        fill(&bundle_dir);
+        std::fs::create_dir(&workdir).expect("a directory");
+        let context = Rc::new(Context {
+            host: Rc::clone(&host) as Rc<dyn Host>,
+            capabilities: Rc::new(capabilities),
+            limits: Rc::new(Limits::default()),
+            bundle_dir,
+            workdir: workdir.clone(),
+            run_id: "01JD5Z3V9QK7T2M4X8R6WBCY0N".to_owned(),
+            values: Value::Null,
+            current: Rc::new(CurrentTask::default()),
+            agent: AgentInfo { name: "web-1".to_owned(), labels: [("role".to_owned(), "web".to_owned())].into() },
+            processes: Rc::new(Processes::with_grace(KILL_GRACE)),
+            phase,
+        });
+        let task = TaskName { workflow: "test".to_owned(), task: "script".to_owned() };
+        let mut scope = Scope::new(ScopeId(1), Some(task), workdir, Instant::now() + SCRIPT_TIMEOUT);
+        scope.env = BTreeMap::from([("FROM_TASK".to_owned(), "yes".to_owned())]);
+        let lua = mlua::Lua::new();
+        modules::install(&lua, &context).expect("modules");
+        let require = lua.create_function(|lua, name: String| modules::find(lua, &name)).expect("a function");
+        lua.globals().set("require", require).expect("a global");
+        lua.load(HARNESS).set_name("=harness").exec().expect("the harness");
+        lua.sandbox(true).expect("a sandbox");
+        Self { lua, context, scope: Rc::new(scope), host, dir }
+    }
+
+    fn run(&self, script: &str) -> Result<(), String> {
+        let function = self.lua.load(script).set_name("=script").into_function().map_err(|error| error.to_string())?;
+        let running = self.context.current.enter(Rc::clone(&self.scope), function.call_async::<()>(()));
+        let ended = self.block_on(async { tokio::time::timeout(SCRIPT_TIMEOUT, running).await });
+        ended.map_err(|_| "the script hangs".to_owned())?.map_err(|error| error.to_string())
+    }
+
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, future)
+    }
+}
+
+/// The bundle that scripts read, with a link that leads out of it.
+fn fill(bundle: &Path) {
+    let write = |name: &str, text: &str| {
+        sloth_core::fs::replace(&bundle.join(name), text.as_bytes(), sloth_core::fs::Access::Everyone).expect("a file");
+    };
+    std::fs::create_dir_all(bundle.join("templates")).expect("a directory");
+    write("hello.txt", "hello from the bundle\n");
+    write("templates/motd.j2", "{% include 'templates/head.j2' %}Welcome to {{ host }}\n");
+    write("templates/head.j2", "== {{ title }} ==\n");
+    std::os::unix::fs::symlink("/etc/passwd", bundle.join("outside")).expect("a link");
+}
+
+/// A host that keeps everything in memory. Its clock stands still and its randomness counts.
+#[derive(Default)]
+struct Memory {
+    lines: RefCell<Vec<LogLine>>,
+    state: RefCell<BTreeMap<String, Value>>,
+    random: Cell<u64>,
+}
+
+impl Memory {
+    fn answer(&self, operation: StateOperation) -> Result<StateReply, StateError> {
+        let mut state = self.state.borrow_mut();
+        Ok(match operation {
+            StateOperation::Get { key } => StateReply::Value(state.get(&key).cloned()),
+            StateOperation::Set { key, value, ttl } => {
+                if key == "read-only" {
+                    return Err(StateError { message: "`read-only` cannot be written".to_owned() });
+                }
+                if let Some(ttl) = ttl {
+                    state.insert(format!("{key}/ttl"), ttl.as_u64().into());
+                }
+                state.insert(key, value);
+                StateReply::Done(true)
+            }
+            StateOperation::Delete { key } => StateReply::Done(state.remove(&key).is_some()),
+            StateOperation::Keys { prefix } => {
+                let found = state.iter().filter(|(key, _)| key.starts_with(&prefix));
+                StateReply::Keys(found.map(|(key, value)| (key.clone(), value.clone())).collect())
+            }
+            StateOperation::Increment { key, by } => {
+                let sum = state.get(&key).and_then(Value::as_f64).unwrap_or(0.0) + by;
+                // Whole sums are whole numbers, so that they equal what a script compares them with.
+                state.insert(key, if sum.fract() == 0.0 { (sum as i64).into() } else { sum.into() });
+                StateReply::Number(sum)
+            }
+            StateOperation::CompareAndSwap { key, expected, value } => {
+                let held = state.get(&key).cloned() == expected;
+                if held {
+                    state.insert(key, value);
+                }
+                StateReply::Done(held)
+            }
+            StateOperation::Clear => {
+                state.clear();
+                StateReply::Done(true)
+            }
+        })
+    }
+}
+
+impl Host for Memory {
+    fn now(&self) -> Millis {
+        Millis::from_secs(1_700_000_000)
+    }
+
+    fn random(&self) -> u128 {
+        self.random.set(self.random.get() + 1);
+        // Bytes that differ, and no two alike.
+        u128::from_le_bytes(
+            blake3::hash(&self.random.get().to_le_bytes()).as_bytes()[..16].try_into().expect("16 bytes"),
+        )
+    }
+
+    fn log(&self, line: LogLine) {
+        self.lines.borrow_mut().push(line);
+    }
+
+    fn starting<'a>(&'a self, _: &'a Attempt) -> LocalFuture<'a, Result<(), Stop>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn finished<'a>(&'a self, _: &'a TaskEnd) -> LocalFuture<'a, Result<(), Stop>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn state<'a>(&'a self, operation: StateOperation) -> LocalFuture<'a, Result<StateReply, StateError>> {
+        let reply = self.answer(operation);
+        Box::pin(async { reply })
+    }
+}
