@@ -44,6 +44,7 @@ return result, function(value, ...) return number(text(value), ...) end
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let (metatable, tonumber): (Table, mlua::Function) = lua.load(RESULT).set_name("=[sloth]").call(())?;
+    metatable.set_readonly(true);
     lua.globals().set("tonumber", tonumber)?;
     let gate = Gate::Needs(Capability::Exec);
     let table = Builder::new(lua, context, "exec")?
@@ -55,6 +56,7 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
         .unfinished();
     let callable = lua.create_table()?;
     callable.raw_set("__call", call_run(lua, &table)?)?;
+    callable.set_readonly(true);
     table.set_metatable(Some(callable))?;
     table.set_readonly(true);
     Ok(table)

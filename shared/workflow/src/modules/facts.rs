@@ -4,7 +4,7 @@ mod collect;
 mod packages;
 mod services;
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use mlua::{Lua, Table, Value};
 use serde_json::Value as Json;
@@ -15,6 +15,9 @@ use super::{
     options::Options,
 };
 use crate::capability::Capability;
+
+/// How long the system may take to tell a fact.
+const GATHER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads facts.
 type Collect = fn() -> Result<Json, String>;
@@ -38,21 +41,21 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
         ("get_processes", collect::processes),
     ];
     for (name, collect) in whole {
-        builder = builder.function(name, gate, move |call, options: &Value| {
-            let _ = local(call, options, &[])?;
-            answer(call, collect())
+        builder = builder.asynchronous(name, gate, move |call, options: Value| async move {
+            let _ = local(&call, &options, &[])?;
+            answer(&call, gather(collect).await)
         })?;
     }
     let table = builder
-        .function("get_disk", gate, |call, options: &Value| pick(call, options, "mountpoint", collect::disks))?
-        .function("get_network", gate, |call, options: &Value| pick(call, options, "interface", collect::networks))?
-        .function("get_user", gate, |call, options: &Value| named(call, options, "username", &collect::users()))?
+        .asynchronous("get_disk", gate, |call, options| pick(call, options, "mountpoint", collect::disks))?
+        .asynchronous("get_network", gate, |call, options| pick(call, options, "interface", collect::networks))?
+        .asynchronous("get_user", gate, get_user)?
         .asynchronous("get_packages", gate, get_packages)?
         .asynchronous("get_package", gate, get_package)?
         .asynchronous("get_services", gate, get_services)?
         .asynchronous("get_service", gate, get_service)?
-        .function("get_all", gate, get_all)?
-        .function("query", gate, query)?
+        .asynchronous("get_all", gate, get_all)?
+        .asynchronous("query", gate, query)?
         .finish();
     Ok(table)
 }
@@ -78,21 +81,35 @@ fn answer(call: &Call, facts: Result<Json, String>) -> Answer {
     }
 }
 
+/// Reads facts beside the run: a file system that hangs, or a long list of processes, holds up no other task.
+async fn gather(collect: impl FnOnce() -> Result<Json, String> + Send + 'static) -> Result<Json, String> {
+    let gathered = tokio::time::timeout(GATHER_TIMEOUT, tokio::task::spawn_blocking(collect)).await;
+    match gathered {
+        Ok(Ok(facts)) => facts,
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("the system does not tell within {} seconds", GATHER_TIMEOUT.as_secs())),
+    }
+}
+
 /// The whole list, or its one entry that an option names.
-fn pick(call: &Call, options: &Value, key: &str, collect: Collect) -> Answer {
-    let wanted = local(call, options, &[key])?.text(key)?;
-    let list = collect();
-    let Some(wanted) = wanted else { return answer(call, list) };
+async fn pick(call: Call, options: Value, key: &'static str, collect: Collect) -> Answer {
+    let wanted = local(&call, &options, &[key])?.text(key)?;
+    let list = gather(collect).await;
+    let Some(wanted) = wanted else { return answer(&call, list) };
     let by = if key == "interface" { "name" } else { key };
-    answer(call, list.and_then(|list| entry(&list, by, &wanted).ok_or_else(|| format!("there is no {key} `{wanted}`"))))
+    let found = list.and_then(|list| entry(&list, by, &wanted).ok_or_else(|| format!("there is no {key} `{wanted}`")));
+    answer(&call, found)
 }
 
-/// The one entry that an option must name. The name may be given alone too.
-fn named(call: &Call, options: &Value, key: &str, list: &Json) -> Answer {
-    let wanted = name_of(call, options, key)?;
-    answer(call, entry(list, key, &wanted).ok_or_else(|| format!("there is no {key} `{wanted}`")))
+async fn get_user(call: Call, options: Value) -> Answer {
+    let wanted = name_of(&call, &options, "username")?;
+    let users = gather(|| Ok(collect::users())).await;
+    let found =
+        users.and_then(|list| entry(&list, "username", &wanted).ok_or_else(|| format!("there is no user `{wanted}`")));
+    answer(&call, found)
 }
 
+/// The name that an option must give. It may be given alone too.
 fn name_of(call: &Call, options: &Value, key: &str) -> mlua::Result<String> {
     let named = options.is_table() || options.is_nil();
     let wanted = if named { local(call, options, &[key])?.text(key)? } else { Some(call.text(key, options)?) };
@@ -128,17 +145,22 @@ async fn get_service(call: Call, options: Value) -> Answer {
     answer(&call, found)
 }
 
-fn get_all(call: &Call, options: &Value) -> Answer {
-    let _ = local(call, options, &[])?;
-    answer(call, collect::all(&call.context.agent))
+async fn get_all(call: Call, options: Value) -> Answer {
+    let _ = local(&call, &options, &[])?;
+    answer(&call, everything(&call).await)
 }
 
 /// One fact by its path in `get_all`, such as `memory.total`.
-fn query(call: &Call, options: &Value) -> Answer {
-    let path = name_of(call, options, "path")?;
-    let found = collect::all(&call.context.agent).and_then(|all| {
+async fn query(call: Call, options: Value) -> Answer {
+    let path = name_of(&call, &options, "path")?;
+    let found = everything(&call).await.and_then(|all| {
         let pointer: String = path.split('.').map(|part| format!("/{part}")).collect();
         all.pointer(&pointer).cloned().ok_or_else(|| format!("there is no fact `{path}`"))
     });
-    answer(call, found)
+    answer(&call, found)
+}
+
+async fn everything(call: &Call) -> Result<Json, String> {
+    let agent = call.context.agent.clone();
+    gather(move || collect::all(&agent)).await
 }

@@ -3,19 +3,24 @@
 use std::{
     fs::{File, Metadata, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Component, Path, PathBuf},
 };
 
 use sloth_core::{
     error::Chain,
-    fs::{Access, FsError, create_temporary, read_capped},
+    fs::{Access, Action, FsError, create_temporary, read_capped},
 };
 
 /// Most bytes of a file that a script reads into a text.
 pub(super) const READ_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Most names that a listing gives.
 const LIST_NAMES_MAX: usize = 100_000;
+
+/// What the process's mask takes from when a script makes a file.
+const NEW_FILE_MODE: u32 = 0o666;
+/// The bits of a mode that can be set.
+const MODE_BITS: u32 = 0o7777;
 
 /// How much of a directory is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +38,7 @@ pub(super) fn said(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Strin
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    openable(path)?;
     read_capped(path, READ_BYTES_MAX).map_err(|error| Chain(&error).to_string())
 }
 
@@ -45,6 +51,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
             replace_like(&target, bytes, &found).map_err(|error| Chain(&error).to_string())
         }
         Ok(_) => {
+            openable(&target)?;
             let file = OpenOptions::new().write(true).open(&target);
             file.and_then(|mut file| file.write_all(bytes)).map_err(said("write", &target))
         }
@@ -52,17 +59,41 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Copies a plain file with its mode.
+/// A file to add to; it is made when it is missing.
+pub(super) fn open_to_append(path: &Path) -> Result<File, String> {
+    openable(path)?;
+    OpenOptions::new().append(true).create(true).mode(NEW_FILE_MODE).open(path).map_err(said("append to", path))
+}
+
+/// A file to fill from its start; it is made when it is missing.
+pub(super) fn open_anew(path: &Path) -> Result<File, String> {
+    openable(path)?;
+    let mut options = OpenOptions::new();
+    options.write(true).truncate(true).create(true).mode(NEW_FILE_MODE).open(path).map_err(said("write", path))
+}
+
+/// Copies a file with its mode; the target appears at once. A target that is a directory gets it by its name.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    let to =
-        if to.is_dir() { from.file_name().map_or_else(|| to.to_owned(), |name| to.join(name)) } else { to.to_owned() };
-    let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    if let (Ok(a), Ok(b)) = (from.metadata(), to.metadata())
-        && same(&a, &b)
-    {
+    let to = match from.file_name() {
+        Some(name) if to.is_dir() => to.join(name),
+        Some(_) | None => to.to_owned(),
+    };
+    let to = to.canonicalize().unwrap_or(to);
+    openable(from)?;
+    let mut source = File::open(from).map_err(said("copy", from))?;
+    let found = source.metadata().map_err(said("copy", from))?;
+    if !found.is_file() {
+        return Err(format!("cannot copy `{}`: it is no plain file", from.display()));
+    }
+    if to.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (found.dev(), found.ino())) {
         return Err(format!("cannot copy `{}` onto itself", from.display()));
     }
-    std::fs::copy(from, &to).map(drop).map_err(said(&format!("copy `{}` to", from.display()), &to))
+    let mode = Permissions::from_mode(found.mode() & MODE_BITS);
+    let filled = place(&to, |file| {
+        io::copy(&mut source, file)?;
+        file.set_permissions(mode)
+    });
+    filled.map_err(|error| Chain(&error).to_string())
 }
 
 pub(super) fn remove(path: &Path, depth: Depth) -> Result<(), String> {
@@ -107,19 +138,33 @@ pub(super) fn beneath(root: &Path, relative: &Path) -> Result<PathBuf, String> {
     if path.starts_with(&root) { Ok(path) } else { Err(outside()) }
 }
 
-/// Whether `path` leads to something beneath `root`, links followed.
-pub(super) fn is_beneath(path: &Path, root: &Path) -> bool {
-    match (path.canonicalize(), root.canonicalize()) {
-        (Ok(path), Ok(root)) => path.starts_with(root),
-        _ => false,
-    }
+/// What `path` leads to, links followed, when that lies beneath `root`.
+pub(super) fn found_beneath(path: &Path, root: &Path) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    path.starts_with(root.canonicalize().ok()?).then_some(path)
 }
 
+/// Replaces a file with one of the same owner and mode.
 fn replace_like(path: &Path, bytes: &[u8], found: &Metadata) -> Result<(), FsError> {
-    use sloth_core::fs::Action;
-    let dir = path.parent().unwrap_or(Path::new("/"));
+    place(path, |file| {
+        file.write_all(bytes)?;
+        let made = file.metadata()?;
+        if (made.uid(), made.gid()) != (found.uid(), found.gid()) {
+            std::os::unix::fs::fchown(&*file, Some(found.uid()), Some(found.gid()))?;
+        }
+        // After the owner: changing that takes the set-user-id bit away.
+        file.set_permissions(Permissions::from_mode(found.mode() & MODE_BITS))
+    })
+}
+
+/// Puts a new file at `path` once `fill` has filled it and the disk has it.
+fn place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), FsError> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        Some(_) | None => Path::new("."),
+    };
     let (temporary, mut file) = create_temporary(dir, Access::Owner)?;
-    let filled = fill(&mut file, bytes, found).map_err(FsError::of(Action::Write, &temporary));
+    let filled = fill(&mut file).and_then(|()| file.sync_all()).map_err(FsError::of(Action::Write, path));
     let placed = filled.and_then(|()| sloth_core::fs::rename(&temporary, path));
     if placed.is_err() {
         // The first error is the one worth telling.
@@ -128,15 +173,14 @@ fn replace_like(path: &Path, bytes: &[u8], found: &Metadata) -> Result<(), FsErr
     placed
 }
 
-fn fill(file: &mut File, bytes: &[u8], like: &Metadata) -> io::Result<()> {
-    file.write_all(bytes)?;
-    let made = file.metadata()?;
-    if (made.uid(), made.gid()) != (like.uid(), like.gid()) {
-        std::os::unix::fs::fchown(&*file, Some(like.uid()), Some(like.gid()))?;
+/// Refuses what opening would wait for: another process at the other end of a pipe.
+fn openable(path: &Path) -> Result<(), String> {
+    match path.metadata() {
+        Ok(found) if found.file_type().is_fifo() || found.file_type().is_socket() => {
+            Err(format!("cannot open `{}`: it is a pipe or a socket, not a file", path.display()))
+        }
+        Ok(_) | Err(_) => Ok(()),
     }
-    // After the owner: changing that takes the set-user-id bit away.
-    file.set_permissions(Permissions::from_mode(like.mode() & 0o7777))?;
-    file.sync_all()
 }
 
 /// Whether renaming onto `path` cannot work, though it looks like a plain file.

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -68,9 +68,10 @@ pub(super) fn bundle_module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Ta
 /// The path of what a script reads. Outside the bundle it takes the capability.
 pub(super) fn readable(call: &Call, path: &Value) -> mlua::Result<PathBuf> {
     let path = call.path("path", path)?;
-    if !files::is_beneath(&path, &call.context.bundle_dir) {
-        call.pass(Gate::Needs(Capability::FsRead))?;
+    if let Some(path) = files::found_beneath(&path, &call.context.bundle_dir) {
+        return Ok(path);
     }
+    call.pass(Gate::Needs(Capability::FsRead))?;
     Ok(path)
 }
 
@@ -130,12 +131,8 @@ fn write(call: &Call, path: &Value, text: &Value) -> mlua::Result<Done> {
 }
 
 fn append(call: &Call, path: &Value, text: &Value) -> mlua::Result<Done> {
-    const MODE: u32 = 0o644;
     let text = call.bytes("text", text)?;
-    act(call, path, |path| {
-        let file = std::fs::OpenOptions::new().append(true).create(true).mode(MODE).open(path);
-        file.and_then(|mut file| file.write_all(&text)).map_err(files::said("append to", path))
-    })
+    act(call, path, |path| files::open_to_append(path)?.write_all(&text).map_err(files::said("append to", path)))
 }
 
 fn copy(call: &Call, (from, to): &(Value, Value)) -> mlua::Result<Done> {

@@ -1,6 +1,6 @@
 //! Lua's `io`: whole files, and commands as files, through the same gates as `fs` and `exec`.
 
-use std::{path::PathBuf, rc::Rc};
+use std::{fs::File, io::Write, path::PathBuf, rc::Rc};
 
 use mlua::{IntoLuaMulti, Lua, MultiValue, Table, UserData, UserDataMethods, Value, Variadic};
 
@@ -24,7 +24,8 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     Ok(table)
 }
 
-/// An open file. What is written appears when it is closed, or at the latest when the run ends.
+/// An open file. What is written is in the file at once, as a script that never closes it expects; to replace a
+/// file in one step there is `fs.write`.
 struct Handle {
     call: Call,
     state: State,
@@ -32,7 +33,7 @@ struct Handle {
 
 enum State {
     Reading { bytes: Vec<u8>, position: usize, exit_code: Option<i32> },
-    Writing { path: PathBuf, bytes: Vec<u8> },
+    Writing { path: PathBuf, file: File },
     Feeding { line: String, bytes: Vec<u8> },
     Closed,
 }
@@ -47,16 +48,6 @@ impl UserData for Handle {
             lua.create_function(move |lua, ()| handle.borrow_mut::<Self>()?.read(lua, &[]))
         });
         methods.add_async_method_mut("close", |lua, mut this, ()| async move { this.close(&lua).await });
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if let State::Writing { path, bytes } = &self.state
-            && let Err(error) = files::replace(path, bytes)
-        {
-            self.call.context.warn(&error);
-        }
     }
 }
 
@@ -81,31 +72,36 @@ impl Handle {
         Ok(values)
     }
 
-    fn write(&mut self, texts: &[Value]) -> mlua::Result<bool> {
+    /// `true`, or nothing and why.
+    fn write(&mut self, texts: &[Value]) -> mlua::Result<Result<bool, String>> {
         for text in texts {
             let text = self.call.bytes("text", text)?;
             match &mut self.state {
-                State::Writing { bytes, .. } | State::Feeding { bytes, .. } => bytes.extend_from_slice(&text),
+                State::Writing { path, file } => {
+                    if let Err(error) = file.write_all(&text) {
+                        return Ok(Err(files::said("write", path)(error)));
+                    }
+                }
+                State::Feeding { bytes, .. } => bytes.extend_from_slice(&text),
                 State::Reading { .. } | State::Closed => {
                     return Err(self.call.error("the file is closed or open for reading"));
                 }
             }
-            // The buffer is outside Lua's memory and must be bounded as that is.
-            if let State::Writing { bytes, .. } | State::Feeding { bytes, .. } = &self.state
+            // What a command is fed is outside Lua's memory and must be bounded as that is.
+            if let State::Feeding { bytes, .. } = &self.state
                 && self.call.context.limits.memory_bytes < bytes.len()
             {
-                return Err(self.call.error("the file grows larger than the memory of the run"));
+                return Err(self.call.error("the text grows larger than the memory of the run"));
             }
         }
-        Ok(true)
+        Ok(Ok(true))
     }
 
     async fn close(&mut self, lua: &Lua) -> mlua::Result<MultiValue> {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => Err(self.call.error("the file is closed already")),
-            State::Reading { exit_code: None, .. } => true.into_lua_multi(lua),
+            State::Reading { exit_code: None, .. } | State::Writing { .. } => true.into_lua_multi(lua),
             State::Reading { exit_code: Some(code), .. } => exit(lua, code),
-            State::Writing { path, bytes } => files::replace(&path, &bytes).map(|()| true).into_lua_multi(lua),
             State::Feeding { line, bytes } => match exec::shell(&self.call, line, Some(bytes)).await {
                 Ok(completed) => exit(lua, completed.ending.exit_code()),
                 Err(error) => (Value::Nil, error).into_lua_multi(lua),
@@ -121,8 +117,8 @@ fn open(call: &Call, (path, mode): &(Value, Value)) -> mlua::Result<Result<Handl
         "w" | "a" => {
             call.pass(Gate::Needs(Capability::FsWrite))?;
             let path = call.path("path", path)?;
-            let bytes = if mode.starts_with('a') && path.exists() { files::read(&path) } else { Ok(Vec::new()) };
-            bytes.map(|bytes| State::Writing { path, bytes })
+            let opened = if mode.starts_with('a') { files::open_to_append(&path) } else { files::open_anew(&path) };
+            opened.map(|file| State::Writing { path, file })
         }
         _ => return Err(call.error(format_args!("`mode` takes `r`, `w` or `a`, got `{mode}`"))),
     };

@@ -12,6 +12,8 @@ use crate::host::{Level, Stream};
 
 /// How deep `log.table` shows tables in tables.
 const SHOWN_DEPTH_MAX: usize = 8;
+/// Past how many bytes `log.table` shows no further tables: one that holds another many times unfolds to much.
+const SHOWN_BYTES_MAX: usize = 64 * 1024;
 /// How many entries `log.table` shows of a table.
 const SHOWN_ENTRIES_MAX: usize = 200;
 
@@ -69,7 +71,7 @@ fn dump(call: &Call, value: &Value, depth: usize, text: &mut String) -> mlua::Re
     let entries = sorted(call, table)?;
     for (name, value) in entries.iter().take(SHOWN_ENTRIES_MAX) {
         text.push_str(&format!("\n{}{name}:", "  ".repeat(depth)));
-        if value.is_table() && SHOWN_DEPTH_MAX <= depth {
+        if value.is_table() && (SHOWN_DEPTH_MAX <= depth || SHOWN_BYTES_MAX < text.len()) {
             text.push_str(" …");
         } else {
             dump(call, value, depth + 1, text)?;
