@@ -87,6 +87,20 @@ fn what_a_goroutine_raises_is_a_warning_of_its_task() {
 }
 
 #[test]
+fn a_command_runs_as_the_user_of_its_task() {
+    let script = "local out, reason = exec.run('id -un; id -G; echo $USER', {workdir = '/'})
+        equal(out.stdout, 'nobody\\n' .. exec.run('id -g nobody').stdout .. 'nobody\\n')";
+    let script = if rustix::process::geteuid().is_root() {
+        script
+    } else {
+        "raises('only root can run commands as another user, here `nobody`', exec.run, 'true')"
+    };
+    as_user("nobody").run(script).expect("every check holds");
+    let missing = "raises('there is no user `no-one-here` in /etc/passwd', exec.run, 'true')";
+    as_user("no-one-here").run(missing).expect("every check holds");
+}
+
+#[test]
 fn ending_a_scope_ends_its_commands_with_all_that_they_started() {
     let bench = Bench::new(Capabilities::all(), Phase::Run);
     let marker = bench.dir.path().join("marker");
@@ -146,6 +160,15 @@ fn check(script: &str, capabilities: Capabilities) {
 fn is_running(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, state)| !state.starts_with(" Z"))
+}
+
+fn as_user(name: &str) -> Bench {
+    let mut bench = Bench::new(Capabilities::all(), Phase::Run);
+    let scope = Rc::get_mut(&mut bench.scope).expect("nothing runs");
+    scope.user = Some(name.to_owned());
+    // The test's own directory is closed to others.
+    scope.workdir = "/".into();
+    bench
 }
 
 /// A machine with the modules, and the task that scripts run as.
