@@ -5,21 +5,27 @@
 
 pub mod cancel;
 pub mod capability;
+mod dsl;
+mod engine;
+mod files;
 pub mod host;
 pub mod limits;
+mod load;
 pub mod modules;
 pub mod plan;
 pub mod process;
-mod schedule;
+pub mod schedule;
 pub mod source;
 pub mod vm;
 
 pub use cancel::{CancelSignal, Canceller, cancel_pair};
 pub use capability::{Capabilities, Capability};
+pub use engine::{Outcome, Resume, RunEnd, RunInput, run};
 pub use host::{
     Attempt, Host, Level, LocalFuture, LogLine, OnInterrupt, StateError, StateOperation, StateReply, Stop, Stream,
     TaskEnd, TaskName, TaskStatus,
 };
 pub use limits::Limits;
+pub use load::{LoadError, load};
 pub use modules::AgentInfo;
 pub use plan::{Plan, PlanError, TaskSpec, WorkflowSpec};

@@ -56,6 +56,8 @@ pub struct Limits {
     pub top_level_time: Duration,
     /// The timeout of an attempt when the task does not say.
     pub task_timeout: Duration,
+    /// The wait after the first failed attempt at a task.
+    pub retry_wait: Duration,
     /// How many tasks run at a time when the workflow does not say.
     pub parallel_tasks: usize,
     /// Most goroutines of one task.
@@ -74,6 +76,7 @@ impl Default for Limits {
             plan_time: Duration::from_millis(PLAN_MS),
             top_level_time: Duration::from_millis(TOP_LEVEL_MS),
             task_timeout: Duration::from_millis(TASK_TIMEOUT_MS),
+            retry_wait: Duration::from_millis(crate::plan::RETRY_WAIT_MS),
             parallel_tasks: std::thread::available_parallelism().map_or(1, usize::from),
             goroutines_max: GOROUTINES_MAX,
         }

@@ -74,6 +74,7 @@ impl Fault {
             mlua::Error::CallbackError { traceback, cause } => {
                 self.read(cause);
                 self.trace(traceback);
+                self.place();
             }
             mlua::Error::WithContext { context, cause } => {
                 self.message.push_str(context);
@@ -107,13 +108,16 @@ impl Fault {
         let lines = traceback.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "stack traceback:");
         let lines = lines.filter(|line| !OWN_CODE.iter().any(|own| line.starts_with(own)));
         self.traceback = lines.take(TRACEBACK_LINES_MAX).map(|line| line.replace('\n', " ")).collect();
-        // An error raised by a module does not know the line that called it; the traceback does.
-        let known = self.traceback.first().and_then(|line| line.split_whitespace().next());
-        let unplaced = !self.traceback.iter().any(|line| placed(&self.message, line));
-        if let Some(place) = known.filter(|_| unplaced) {
-            let place = place.trim_end_matches(':');
-            self.message.insert_str(0, &format!("{place}: "));
+    }
+
+    /// An error raised by a module does not know the line that called it; the traceback does.
+    fn place(&mut self) {
+        let Some(first) = self.traceback.first() else { return };
+        if self.traceback.iter().any(|line| placed(&self.message, line)) {
+            return;
         }
+        let place = first.split_whitespace().next().unwrap_or_default().trim_end_matches(':');
+        self.message.insert_str(0, &format!("{place}: "));
     }
 }
 

@@ -1,0 +1,201 @@
+//! The arguments of builder methods and the values of table keys, checked, with errors that say what to write.
+
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
+
+use mlua::{Function, Lua, MultiValue, Table, Value};
+
+use super::NAME_BYTES_MAX;
+use crate::vm::location;
+
+/// Most entries of a list or map that a builder takes.
+const ENTRIES_MAX: usize = 100_000;
+
+/// What one method or key was given.
+pub(super) struct Arguments<'a> {
+    pub(super) lua: &'a Lua,
+    /// Whose it is, such as ``task `build` ``.
+    owner: String,
+    /// The method or key.
+    method: &'a str,
+    values: MultiValue,
+}
+
+const NIL: &Value = &Value::Nil;
+
+impl<'a> Arguments<'a> {
+    pub(super) fn new(lua: &'a Lua, owner: String, method: &'a str, values: MultiValue) -> Self {
+        Self { lua, owner, method, values }
+    }
+
+    pub(super) fn one(lua: &'a Lua, owner: String, method: &'a str, value: Value) -> Self {
+        Self::new(lua, owner, method, MultiValue::from_iter([value]))
+    }
+
+    pub(super) fn value(&self, at: usize) -> &Value {
+        self.values.get(at).unwrap_or(NIL)
+    }
+
+    /// An error with the script's line.
+    pub(super) fn error(&self, message: impl Display) -> mlua::Error {
+        error(self.lua, format_args!("{}: {message}", self.owner))
+    }
+
+    /// The error of a value of the wrong type.
+    pub(super) fn takes(&self, what: &str, got: &Value) -> mlua::Error {
+        self.error(format_args!("`{}` takes {what}, got {}", self.method, described(got)))
+    }
+
+    /// A name: a text of sensible length, or a number.
+    pub(super) fn name(&self) -> mlua::Result<String> {
+        let value = self.value(0);
+        let name = text(value).ok_or_else(|| self.takes("a text", value))?;
+        if name.is_empty() || NAME_BYTES_MAX < name.len() || name.contains(char::is_control) {
+            return Err(self.error(format_args!(
+                "a name takes 1 to {NAME_BYTES_MAX} bytes without line breaks or other control characters"
+            )));
+        }
+        Ok(name)
+    }
+
+    pub(super) fn text(&self) -> mlua::Result<String> {
+        let value = self.value(0);
+        text(value).ok_or_else(|| self.takes("a text", value))
+    }
+
+    pub(super) fn flag(&self) -> mlua::Result<bool> {
+        match self.value(0) {
+            Value::Boolean(flag) => Ok(*flag),
+            other => Err(self.takes("`true` or `false`", other)),
+        }
+    }
+
+    pub(super) fn function(&self) -> mlua::Result<Function> {
+        match self.value(0) {
+            Value::Function(function) => Ok(function.clone()),
+            other => Err(self.takes("a function", other)),
+        }
+    }
+
+    /// A text like `1h30m`, or seconds.
+    pub(super) fn duration(&self) -> mlua::Result<Duration> {
+        let value = self.value(0);
+        let wrong = || self.takes("a duration like `30s`, `5m` or `1h30m`, or a number of seconds", value);
+        if let Some(seconds) = number(value) {
+            return Duration::try_from_secs_f64(seconds).ok().filter(|span| !span.is_zero()).ok_or_else(wrong);
+        }
+        let Value::String(text) = value else { return Err(wrong()) };
+        let text = text.to_string_lossy();
+        if let Ok(seconds) = text.trim().parse::<u32>() {
+            return Ok(Duration::from_secs(seconds.into()));
+        }
+        humantime::parse_duration(text.trim()).map_err(|_| wrong())
+    }
+
+    /// A whole number from `min` to `max`.
+    pub(super) fn count(&self, min: u32, max: u32) -> mlua::Result<u32> {
+        let value = self.value(0);
+        let number = match value {
+            Value::String(text) => text.to_string_lossy().trim().parse::<f64>().ok(),
+            other => number(other),
+        };
+        match number {
+            Some(number) if number.fract() == 0.0 && f64::from(min) <= number && number <= f64::from(max) =>
+            {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two `u32`")]
+                Ok(number as u32)
+            }
+            Some(_) | None => Err(self.takes(&format!("a whole number from {min} to {max}"), value)),
+        }
+    }
+
+    pub(super) fn optional_table(&self, at: usize) -> mlua::Result<Option<Table>> {
+        match self.value(at) {
+            Value::Nil => Ok(None),
+            Value::Table(table) => Ok(Some(table.clone())),
+            other => Err(self.takes("a table", other)),
+        }
+    }
+
+    pub(super) fn table(&self) -> mlua::Result<Table> {
+        self.optional_table(0)?.ok_or_else(|| self.takes("a table", NIL))
+    }
+
+    /// One text or a list of texts; several arguments are a list too.
+    pub(super) fn texts(&self) -> mlua::Result<Vec<String>> {
+        let mut texts = Vec::new();
+        for value in &self.values {
+            match value {
+                Value::Table(list) => {
+                    for item in list.sequence_values::<Value>().take(ENTRIES_MAX) {
+                        let item = item?;
+                        texts.push(text(&item).ok_or_else(|| self.takes("a list of texts", &item))?);
+                    }
+                }
+                other => texts.push(text(other).ok_or_else(|| self.takes("a text or a list of texts", other))?),
+            }
+        }
+        Ok(texts)
+    }
+
+    /// A table of texts by name; numbers and booleans become texts.
+    pub(super) fn map(&self) -> mlua::Result<BTreeMap<String, String>> {
+        let mut map = BTreeMap::new();
+        for pair in self.table()?.pairs::<Value, Value>().take(ENTRIES_MAX) {
+            let (key, value) = pair?;
+            let shown = match &value {
+                Value::Boolean(flag) => Some(flag.to_string()),
+                other => text(other),
+            };
+            let (Some(key), Some(shown)) = (text(&key), shown) else {
+                return Err(self.takes("a table of texts by name", &value));
+            };
+            map.insert(key, shown);
+        }
+        Ok(map)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Value> {
+        self.values.iter()
+    }
+}
+
+/// An error with the script's line.
+pub(super) fn error(lua: &Lua, message: impl Display) -> mlua::Error {
+    mlua::Error::runtime(match location(lua) {
+        Some(place) => format!("{place}: {message}"),
+        None => message.to_string(),
+    })
+}
+
+/// A string or a number as text; `None` for anything else.
+pub(super) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.to_string_lossy()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        // Whole numbers up to 2^53 arrive as integers; larger ones are no count and no span.
+        Value::Integer(number) => i32::try_from(*number).ok().map(f64::from),
+        Value::Number(number) => Some(*number),
+        _ => None,
+    }
+}
+
+/// A value in a message.
+pub(super) fn described(value: &Value) -> String {
+    const SHOWN_CHARS_MAX: usize = 40;
+    match value {
+        Value::Nil => "nothing".to_owned(),
+        Value::Boolean(flag) => format!("`{flag}`"),
+        Value::UserData(_) => "a builder".to_owned(),
+        other => match text(other) {
+            Some(text) => format!("`{}`", text.chars().take(SHOWN_CHARS_MAX).collect::<String>()),
+            None => format!("a {}", other.type_name()),
+        },
+    }
+}

@@ -1,0 +1,94 @@
+//! The builders and table forms that workflow files are written in.
+
+mod argument;
+mod draft;
+mod entries;
+mod finish;
+mod task;
+mod workflow;
+
+use std::{cell::RefCell, rc::Rc};
+
+use mlua::{Lua, Table, Value};
+
+pub(crate) use draft::{Action, TaskDraft, TaskHook, WorkflowHooks};
+pub(crate) use finish::{Finished, finish};
+
+use argument::Arguments;
+use task::TaskBuilder;
+use workflow::{WorkflowBuilder, WorkflowDraft};
+
+/// Most bytes of a task's or workflow's name.
+const NAME_BYTES_MAX: usize = 200;
+
+/// A task that builders still may change.
+pub(crate) type SharedTask = Rc<RefCell<TaskDraft>>;
+type SharedWorkflow = Rc<RefCell<WorkflowDraft>>;
+
+/// What a file has defined so far.
+#[derive(Default)]
+pub(crate) struct Definitions {
+    /// Every task that was begun with `task(…)`, in order.
+    tasks: Vec<SharedTask>,
+    workflows: Vec<SharedWorkflow>,
+    /// The text of the file, where the order of keys is looked up that tables lose.
+    text: String,
+    tasks_max: usize,
+}
+
+impl Definitions {
+    pub(crate) fn new(text: String, tasks_max: usize) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self { text, tasks_max, ..Self::default() }))
+    }
+}
+
+type SharedDefinitions = Rc<RefCell<Definitions>>;
+
+/// Adds `task`, `workflow` and `group` to the globals.
+pub(crate) fn install(lua: &Lua, definitions: &SharedDefinitions) -> mlua::Result<()> {
+    let globals = lua.globals();
+    let defining = Rc::clone(definitions);
+    let task = lua.create_function(move |lua, values| {
+        let arguments = Arguments::new(lua, "task".to_owned(), "name", values);
+        TaskBuilder::begin(&defining, &arguments)
+    })?;
+    globals.raw_set("task", task)?;
+
+    let defining = Rc::clone(definitions);
+    let define = lua.create_function(move |lua, values| {
+        let arguments = Arguments::new(lua, "workflow.define".to_owned(), "name", values);
+        define(&defining, &arguments)
+    })?;
+    let workflow = lua.create_table()?;
+    workflow.raw_set("define", &define)?;
+    let defining = Rc::clone(definitions);
+    let call = lua.create_function(move |lua, (_, values): (Table, _)| {
+        let arguments = Arguments::new(lua, "workflow".to_owned(), "name", values);
+        define_from(&defining, &arguments)
+    })?;
+    let metatable = lua.create_table()?;
+    metatable.raw_set("__call", call)?;
+    workflow.set_metatable(Some(metatable))?;
+    workflow.set_readonly(true);
+    globals.raw_set("workflow", workflow)?;
+    globals.raw_set("group", define)
+}
+
+/// `workflow.define("name")` and `workflow.define("name", {…})`.
+fn define(definitions: &SharedDefinitions, arguments: &Arguments<'_>) -> mlua::Result<WorkflowBuilder> {
+    let name = arguments.name()?;
+    let builder = WorkflowBuilder::begin(definitions, arguments, &name)?;
+    if let Some(table) = arguments.optional_table(1)? {
+        builder.fill(arguments.lua, &table)?;
+    }
+    Ok(builder)
+}
+
+/// `workflow("name")`, `workflow("name", {…})` and `workflow{name = …, …}`.
+fn define_from(definitions: &SharedDefinitions, arguments: &Arguments<'_>) -> mlua::Result<WorkflowBuilder> {
+    let Value::Table(table) = arguments.value(0) else { return define(definitions, arguments) };
+    let name = Arguments::one(arguments.lua, "workflow".to_owned(), "name", table.raw_get::<Value>("name")?).name()?;
+    let builder = WorkflowBuilder::begin(definitions, arguments, &name)?;
+    builder.fill(arguments.lua, table)?;
+    Ok(builder)
+}

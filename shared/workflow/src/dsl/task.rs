@@ -1,0 +1,80 @@
+//! `task("name")` and its methods.
+
+use std::{cell::RefCell, rc::Rc};
+
+use mlua::{AnyUserData, Lua, MetaMethod, MultiValue, Table, UserData, UserDataMethods, Value};
+
+use super::{
+    SharedDefinitions, SharedTask,
+    argument::{Arguments, error},
+    draft::{METHODS, TaskDraft},
+};
+use crate::plan::nearest;
+
+/// A task while it is written, as Lua holds it.
+#[derive(Clone)]
+pub(super) struct TaskBuilder(pub(super) SharedTask);
+
+impl TaskBuilder {
+    /// `task(name)`, and `task(name, {…})`.
+    pub(super) fn begin(definitions: &SharedDefinitions, arguments: &Arguments<'_>) -> mlua::Result<Self> {
+        let task = Rc::new(RefCell::new(TaskDraft::new(arguments.name()?)));
+        let mut definitions = definitions.borrow_mut();
+        let tasks_max = definitions.tasks_max;
+        if tasks_max <= definitions.tasks.len() {
+            return Err(arguments.error(format_args!("a file may have {tasks_max} tasks at most")));
+        }
+        definitions.tasks.push(Rc::clone(&task));
+        if let Some(table) = arguments.optional_table(1)? {
+            task.borrow_mut().fill(&table, arguments.lua)?;
+        }
+        Ok(Self(task))
+    }
+
+    /// The task that `value` is, if it is one.
+    pub(super) fn of(value: &Value) -> Option<SharedTask> {
+        let data = value.as_userdata()?;
+        data.borrow::<Self>().ok().map(|builder| Rc::clone(&builder.0))
+    }
+}
+
+impl UserData for TaskBuilder {
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        for method in METHODS {
+            methods.add_function(method, move |lua, (this, values): (AnyUserData, MultiValue)| {
+                let task = Rc::clone(&this.borrow::<Self>()?.0);
+                let owner = task.borrow().owner();
+                let arguments = Arguments::new(lua, owner, method, values);
+                let set = task.borrow_mut().set(method, &arguments);
+                set.map(|()| this)
+            });
+        }
+        methods.add_meta_function(MetaMethod::Call, |lua, (this, table): (AnyUserData, Table)| {
+            let task = Rc::clone(&this.borrow::<Self>()?.0);
+            task.borrow_mut().fill(&table, lua)?;
+            Ok(this)
+        });
+        methods.add_meta_method(MetaMethod::Index, |lua, this, key: Value| {
+            Err::<Value, _>(error(
+                lua,
+                format_args!("{}: {}", this.0.borrow().owner(), unknown(&shown(lua, &key), &METHODS)),
+            ))
+        });
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.0.borrow().owner()));
+    }
+}
+
+/// What to say of a method or key that does not exist.
+pub(super) fn unknown(method: &str, known: &[&str]) -> String {
+    let hint =
+        nearest(method, known.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    let known = known.join(", ");
+    format!("there is no method or key `{method}`{hint} (known are {known})")
+}
+
+pub(super) fn shown(lua: &Lua, key: &Value) -> String {
+    match lua.coerce_string(key.clone()) {
+        Ok(Some(text)) => text.to_string_lossy(),
+        Ok(None) | Err(_) => key.type_name().to_owned(),
+    }
+}

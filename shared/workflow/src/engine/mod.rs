@@ -1,0 +1,328 @@
+//! Runs the workflows of a file.
+
+mod attempt;
+mod hooks;
+mod this;
+mod verdict;
+mod workflow;
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    path::PathBuf,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use mlua::{Function, IntoLuaMulti, MultiValue, Value as LuaValue};
+use serde_json::{Map, Value};
+use tokio::{sync::watch, task::LocalSet};
+
+use crate::{
+    AgentInfo, CancelSignal, Capabilities, Host, Limits, LoadError, TaskEnd, TaskName,
+    dsl::Finished,
+    load::Prepared,
+    modules::{Context, Phase, Scope, ScopeId},
+    process::Processes,
+    vm::convert::{self, Foreign},
+};
+
+/// What to run, and with what.
+#[derive(Debug, Clone, Default)]
+pub struct RunInput {
+    /// The directory that holds the bundle. Nothing outside it is loaded.
+    pub bundle_dir: PathBuf,
+    /// The workflow file, relative to the bundle.
+    pub file: PathBuf,
+    /// The workflow to run; `None` = every one of the file, one after the other in its order.
+    pub workflow: Option<String>,
+    /// What the script sees as `values`; null = nil.
+    pub values: Value,
+    /// What the Lua may touch.
+    pub capabilities: Capabilities,
+    /// The bounds.
+    pub limits: Limits,
+    /// What an earlier life of this run has done.
+    pub resume: Resume,
+    /// The run's identifier.
+    pub run_id: String,
+    /// An existing scratch directory of the run: where commands run when a task does not say.
+    pub workdir: PathBuf,
+    /// The host that runs it.
+    pub agent: AgentInfo,
+}
+
+/// What an earlier life of a run has done.
+#[derive(Debug, Clone, Default)]
+pub struct Resume {
+    /// The tasks that ended. They are not run again; their outputs feed those that depend on them.
+    pub ended: Vec<TaskEnd>,
+    /// How many attempts were begun at tasks that have not ended; the last one was cut off.
+    pub attempts: BTreeMap<TaskName, u32>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunEnd {
+    /// In one word.
+    pub outcome: Outcome,
+    /// Every task of the workflows that were run, workflow by workflow in the order of the file.
+    pub tasks: Vec<TaskEnd>,
+    /// The global table `outputs`.
+    pub outputs: Map<String, Value>,
+    /// Why it did not succeed; empty when it did.
+    pub message: String,
+}
+
+/// How a run ended, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// No task failed.
+    Succeeded,
+    /// A task failed.
+    Failed,
+    /// It was cancelled, or its host could not go on.
+    Cancelled,
+}
+
+/// Runs the workflows of a file. Task functions, goroutines and commands overlap, on one thread.
+///
+/// It needs a tokio runtime with timers, I/O and signals. When it resolves, nothing of it runs any more.
+///
+/// # Errors
+///
+/// When the file cannot be loaded: no task was begun then. What goes wrong later is in the [`RunEnd`].
+pub async fn run(input: RunInput, host: Rc<dyn Host>, cancel: CancelSignal) -> Result<RunEnd, LoadError> {
+    let local = LocalSet::new();
+    let end = local.run_until(Box::pin(run_local(input, host, cancel))).await;
+    drop(local);
+    end
+}
+
+async fn run_local(input: RunInput, host: Rc<dyn Host>, cancel: CancelSignal) -> Result<RunEnd, LoadError> {
+    let context = Rc::new(Context {
+        host,
+        capabilities: Rc::new(input.capabilities),
+        limits: Rc::new(input.limits),
+        bundle_dir: input.bundle_dir,
+        workdir: input.workdir,
+        run_id: input.run_id,
+        values: input.values,
+        current: Rc::default(),
+        agent: input.agent,
+        processes: Rc::new(Processes::default()),
+        phase: Phase::Run,
+    });
+    let prepared = Prepared::new(&context, &input.file, cancel.clone())?;
+    let engine = Engine::new(prepared, Rc::clone(&context), cancel);
+    let end = engine.run(input.workflow.as_deref(), &input.resume).await;
+    context.processes.kill_all().await;
+    end
+}
+
+/// One run under way.
+struct Engine {
+    prepared: Prepared,
+    context: Rc<Context>,
+    cancel: CancelSignal,
+    scopes: Cell<u64>,
+    /// Why everything that runs must end, once it must.
+    halt: watch::Sender<Option<Halt>>,
+    /// What every task function gets as its fourth argument.
+    session: Option<mlua::Table>,
+}
+
+/// Why everything that runs must end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Halt {
+    /// The run was cancelled.
+    Cancelled,
+    /// The workflow's own time is over.
+    Workflow(Duration),
+    /// The host cannot go on; it is told nothing any more.
+    Host(String),
+    /// The machine is out of memory, which it cannot recover from.
+    Memory,
+}
+
+/// What became of a call of a function.
+enum Called {
+    Returned(MultiValue),
+    Raised(mlua::Error),
+    TimedOut,
+    Halted,
+}
+
+impl Engine {
+    fn new(prepared: Prepared, context: Rc<Context>, cancel: CancelSignal) -> Self {
+        let session = prepared.machine.lua.create_table().ok();
+        if let Some(session) = &session {
+            session.set_readonly(true);
+        }
+        Self { prepared, context, cancel, scopes: Cell::new(0), halt: watch::Sender::new(None), session }
+    }
+
+    async fn run(&self, wanted: Option<&str>, resume: &Resume) -> Result<RunEnd, LoadError> {
+        self.evaluate().await?;
+        let mut workflows = self.in_phase(|| self.prepared.finish())?;
+        if let Some(name) = wanted {
+            self.select(&mut workflows, name)?;
+        }
+        for workflow in &workflows {
+            self.check(workflow)?;
+        }
+        let plans: Vec<_> = workflows.iter().map(|workflow| workflow.plan.clone()).collect();
+        self.context.host.planned(&plans);
+        drop(plans);
+        let mut before = workflow::Before::new(resume);
+        let mut tasks = Vec::new();
+        let mut failed = None;
+        for workflow in &workflows {
+            let end = self.workflow(workflow, &mut before).await;
+            failed = failed.or(end.message);
+            tasks.extend(end.tasks);
+        }
+        let outputs = self.outputs();
+        let halt = self.halt.borrow().clone();
+        let (outcome, message) = match (halt, failed) {
+            (Some(Halt::Cancelled), _) => (Outcome::Cancelled, "the run was cancelled".to_owned()),
+            (Some(Halt::Host(reason)), _) => (Outcome::Cancelled, reason),
+            (Some(Halt::Memory | Halt::Workflow(_)) | None, Some(message)) => (Outcome::Failed, message),
+            (Some(Halt::Memory | Halt::Workflow(_)) | None, None) => (Outcome::Succeeded, String::new()),
+        };
+        Ok(RunEnd { outcome, tasks, outputs, message })
+    }
+
+    /// Runs the file's top level, where its tasks are defined.
+    async fn evaluate(&self) -> Result<(), LoadError> {
+        let limit = self.context.limits.top_level_time;
+        let scope = self.scope(limit);
+        // What waits for commands at the top level is not bound to the workflows' time.
+        let called = self.call(&scope, &self.prepared.chunk, ()).await;
+        let over = |error: &mlua::Error| self.prepared.error(error, &scope, limit);
+        let end = match called {
+            Called::Returned(_) => Ok(()),
+            Called::Raised(error) => Err(over(&error)),
+            Called::TimedOut => Err(LoadError::Slow { file: self.prepared.file.clone(), limit }),
+            Called::Halted => Err(LoadError::Cancelled { file: self.prepared.file.clone() }),
+        };
+        scope.stop();
+        end
+    }
+
+    /// Calls `f`, which may call functions of the file at once, under the time that the top level has.
+    fn in_phase<T>(&self, f: impl FnOnce() -> T) -> T {
+        let scope = self.scope(self.context.limits.plan_time);
+        let result = self.context.current.with(&scope, f);
+        scope.stop();
+        result
+    }
+
+    fn select(&self, workflows: &mut Vec<Finished>, name: &str) -> Result<(), LoadError> {
+        if workflows.iter().any(|workflow| workflow.plan.name() == name) {
+            workflows.retain(|workflow| workflow.plan.name() == name);
+            return Ok(());
+        }
+        let known: Vec<String> = workflows.iter().map(|workflow| format!("`{}`", workflow.plan.name())).collect();
+        let file = self.prepared.file.clone();
+        Err(LoadError::UnknownWorkflow { file, name: name.to_owned(), known: known.join(", ") })
+    }
+
+    /// Every task must be one for this host.
+    fn check(&self, workflow: &Finished) -> Result<(), LoadError> {
+        let name = &self.context.agent.name;
+        for task in workflow.plan.tasks() {
+            let elsewhere =
+                |delegate: &&String| !["local", "localhost"].contains(&delegate.as_str()) && *delegate != name;
+            if let Some(delegate) = task.delegate_to.iter().find(elsewhere) {
+                let here = if name.is_empty() { "`local`".to_owned() } else { format!("`local` or `{name}`") };
+                return Err(LoadError::Elsewhere { task: task.name.clone(), delegate: delegate.clone(), here });
+            }
+        }
+        for warning in &workflow.warnings {
+            self.context.warn(warning);
+        }
+        Ok(())
+    }
+
+    /// A scope outside tasks.
+    fn scope(&self, time: Duration) -> Rc<Scope> {
+        let workdir = self.context.workdir.clone();
+        Rc::new(Scope::new(self.next_scope(), None, workdir, Instant::now() + time))
+    }
+
+    fn next_scope(&self) -> ScopeId {
+        let id = self.scopes.get();
+        self.scopes.set(id + 1);
+        ScopeId(id)
+    }
+
+    /// Calls a function of the script in the name of `scope`, until its deadline or the run's end.
+    async fn call(&self, scope: &Rc<Scope>, function: &Function, arguments: impl IntoLuaMulti) -> Called {
+        let future = function.call_async::<MultiValue>(arguments);
+        let future = self.context.current.enter(Rc::clone(scope), future);
+        let called = tokio::select! {
+            biased;
+            result = future => match result {
+                Ok(values) => return Called::Returned(values),
+                Err(error) => Called::Raised(error),
+            },
+            () = tokio::time::sleep_until(scope.deadline.into()) => Called::TimedOut,
+            () = self.halted() => Called::Halted,
+        };
+        // A script that cannot yield is stopped by an error of the machine, and one that runs out of time while
+        // it waits by the timer: both are the same to the task.
+        let called = match called {
+            Called::Raised(_) if self.cancel.is_cancelled() => Called::Halted,
+            Called::Raised(_) if scope.is_over() => Called::TimedOut,
+            Called::Returned(_) | Called::Raised(_) | Called::TimedOut | Called::Halted => called,
+        };
+        if matches!(called, Called::TimedOut | Called::Halted) {
+            scope.stop();
+            self.context.processes.kill(scope.id).await;
+        }
+        called
+    }
+
+    /// Resolves when everything that runs must end.
+    async fn halted(&self) {
+        let mut halt = self.halt.subscribe();
+        let mut cancel = self.cancel.clone();
+        tokio::select! {
+            _ = halt.wait_for(Option::is_some) => {}
+            () = cancel.cancelled() => {}
+        }
+    }
+
+    fn is_halted(&self) -> bool {
+        self.cancel.is_cancelled() || self.halt.borrow().is_some()
+    }
+
+    /// The first reason to halt stands.
+    fn halt(&self, reason: Halt) {
+        self.halt.send_if_modified(|halt| {
+            let first = halt.is_none();
+            if first {
+                *halt = Some(reason);
+            }
+            first
+        });
+    }
+
+    /// What the script left in its global `outputs`.
+    fn outputs(&self) -> Map<String, Value> {
+        let lua = &self.prepared.machine.lua;
+        let Ok(LuaValue::Table(table)) = lua.globals().raw_get("outputs") else { return Map::new() };
+        match convert::to_object(lua, &table, Foreign::Drop) {
+            Ok(outputs) if verdict::bytes(&outputs) <= self.context.limits.output_bytes_per_task => outputs,
+            Ok(_) => {
+                self.context.warn("the global `outputs` is too large and is not kept");
+                Map::new()
+            }
+            Err(error) => {
+                self.context.warn(&format!("the global `outputs` is not kept: {error}"));
+                Map::new()
+            }
+        }
+    }
+}

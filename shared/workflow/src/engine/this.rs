@@ -1,0 +1,86 @@
+//! `this`, the first argument of task functions.
+
+use std::{path::PathBuf, rc::Rc};
+
+use mlua::{Lua, MultiValue, Table, UserData, UserDataFields};
+
+use crate::{
+    capability::Capability,
+    modules::{AgentInfo, Context},
+};
+
+/// A task as its own functions see it.
+pub(super) struct This {
+    pub(super) context: Rc<Context>,
+    pub(super) name: Rc<str>,
+    pub(super) workflow: Rc<str>,
+    pub(super) workdir: PathBuf,
+    pub(super) attempt: u32,
+}
+
+impl UserData for This {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        fields.add_field_method_get("name", |lua, this| constant(lua, &this.name));
+        fields.add_field_method_get("workflow", |lua, this| constant(lua, &this.workflow));
+        fields.add_field_method_get("attempt", |_, this| Ok(this.attempt));
+        fields.add_field_method_get("run_id", |_, this| Ok(this.context.run_id.clone()));
+        fields.add_field_method_get("workdir", |lua, this| workdir(lua, this));
+        fields.add_field_method_get("agent", |lua, this| agent(lua, &this.context.agent));
+    }
+}
+
+/// A function that answers `text`, whether it is called with `.` or with `:`.
+fn constant(lua: &Lua, text: &str) -> mlua::Result<mlua::Function> {
+    let text = lua.create_string(text)?;
+    lua.create_function(move |_, _: MultiValue| Ok(text.clone()))
+}
+
+fn workdir(lua: &Lua, this: &This) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    let text = this.workdir.to_string_lossy().into_owned();
+    table.raw_set("get", constant(lua, &text)?)?;
+    let path = this.workdir.clone();
+    table.raw_set("exists", lua.create_function(move |_, _: MultiValue| Ok(path.is_dir()))?)?;
+    for name in ["ensure", "recreate"] {
+        let (path, context) = (this.workdir.clone(), Rc::clone(&this.context));
+        let make = lua.create_function(move |_, _: MultiValue| {
+            context.allow(Capability::FsWrite, &format!("this.workdir.{name}"))?;
+            let emptied = if name == "recreate" && path.is_dir() { empty(&path) } else { Ok(()) };
+            Ok(emptied.and_then(|()| std::fs::create_dir_all(&path)).is_ok())
+        })?;
+        table.raw_set(name, make)?;
+    }
+    // The run's scratch directory goes with the run; any other is its owner's.
+    table.raw_set("cleanup", lua.create_function(|_, _: MultiValue| Ok(true))?)?;
+    let metatable = lua.create_table()?;
+    metatable.raw_set("__tostring", constant(lua, &text)?)?;
+    table.set_metatable(Some(metatable))?;
+    table.set_readonly(true);
+    Ok(table)
+}
+
+/// Removes what is in a directory, and not the directory: others may stand in it.
+fn empty(path: &std::path::Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn agent(lua: &Lua, agent: &AgentInfo) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    table.raw_set("get", constant(lua, &agent.name)?)?;
+    table.raw_set("name", agent.name.as_str())?;
+    let labels = lua.create_table()?;
+    for (name, value) in &agent.labels {
+        labels.raw_set(name.as_str(), value.as_str())?;
+    }
+    table.raw_set("labels", labels)?;
+    table.set_readonly(true);
+    Ok(table)
+}

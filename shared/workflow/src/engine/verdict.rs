@@ -1,0 +1,143 @@
+//! What the values mean that a task's function returns.
+
+use std::io;
+
+use mlua::{Lua, MultiValue, Table, Value};
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    modules::cut,
+    vm::convert::{self, Foreign},
+};
+
+/// What a task's function said of its attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Verdict {
+    /// It did its work, or found none to do.
+    Good { message: String, outputs: Map<String, Json> },
+    /// It failed.
+    Bad(String),
+}
+
+impl Verdict {
+    /// Reads `ok, message, outputs`, or `{success = …, message = …, outputs = …}`.
+    pub(super) fn read(lua: &Lua, values: &MultiValue, message_bytes: usize, output_bytes: usize) -> Self {
+        let value = |at: usize| values.get(at).unwrap_or(&Value::Nil);
+        let (good, message, outputs) = match value(0) {
+            Value::Boolean(good) => (*good, text(value(1)), value(2).as_table().cloned()),
+            Value::Table(table) => match read_table(table) {
+                Some(read) => {
+                    let (good, message, outputs) = read;
+                    (good, message.or_else(|| text(value(1))), outputs.or_else(|| value(1).as_table().cloned()))
+                }
+                None => return Self::Bad(UNMARKED.to_owned()),
+            },
+            Value::Nil if values.len() < 2 => return Self::Bad(NOTHING.to_owned()),
+            Value::Nil => (false, text(value(1)), None),
+            other => {
+                let kind = if other.is_number() || other.is_integer() { "number" } else { other.type_name() };
+                return Self::Bad(format!(
+                    "the command returned a {kind} first: return `true` or `false`, then a message, then a table of outputs"
+                ));
+            }
+        };
+        let message = cut(&message.unwrap_or_default(), message_bytes).to_owned();
+        if !good {
+            return Self::Bad(if message.is_empty() { "the command returned `false`".to_owned() } else { message });
+        }
+        match outputs.map_or_else(|| Ok(Map::new()), |table| convert::to_object(lua, &table, Foreign::Drop)) {
+            Ok(outputs) if outputs.is_empty() || bytes(&outputs) <= output_bytes => Self::Good { message, outputs },
+            Ok(outputs) => Self::Bad(format!(
+                "the outputs take {} bytes, and {output_bytes} is the most: write them to a file and name it in `artifacts`",
+                bytes(&outputs)
+            )),
+            Err(error) => Self::Bad(format!("the outputs cannot be kept: {error}")),
+        }
+    }
+}
+
+const UNMARKED: &str =
+    "the command returned a table without `success`: return `true, message, outputs` or `{success = true, …}`";
+const NOTHING: &str = "the command returned nothing: end it with `return true` or `return false, message`";
+
+/// How many bytes outputs take as JSON.
+pub(super) fn bytes(outputs: &Map<String, Json>) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Counting cannot fail, and maps of texts always can be written.
+    let written = serde_json::to_writer(&mut count, outputs);
+    written.map_or(usize::MAX, |()| count.0)
+}
+
+/// What a table with `success` says. Metatables are passed over: the result of a command answers any key.
+fn read_table(table: &Table) -> Option<(bool, Option<String>, Option<Table>)> {
+    let raw = |key: &str| table.raw_get::<Value>(key).unwrap_or(Value::Nil);
+    let Value::Boolean(good) = raw("success") else { return None };
+    let message = ["message", "error", "stderr"].into_iter().find_map(|key| text(&raw(key)).filter(|m| !m.is_empty()));
+    let outputs = ["outputs", "data"].into_iter().find_map(|key| raw(key).as_table().cloned());
+    Some((good, message.map(|message| message.trim_end().to_owned()), outputs))
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.to_string_lossy()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn good(message: &str, outputs: Json) -> Verdict {
+        let Json::Object(outputs) = outputs else { unreachable!("an object") };
+        Verdict::Good { message: message.to_owned(), outputs }
+    }
+
+    #[test]
+    fn returned_values_are_read_as_documented() {
+        let bad = |message: &str| Verdict::Bad(message.to_owned());
+        for (returned, expected) in [
+            ("true", good("", json!({}))),
+            ("true, 'done', {a = 1, f = print}", good("done", json!({"a": 1}))),
+            ("true, {}, {a = 1}", good("", json!({"a": 1}))),
+            ("false, 'no'", bad("no")),
+            ("false", bad("the command returned `false`")),
+            ("nil, 'no such host'", bad("no such host")),
+            ("", bad(NOTHING)),
+            ("nil", bad(NOTHING)),
+            ("{success = true, message = 'ok', outputs = {n = 2}}", good("ok", json!({"n": 2}))),
+            ("{success = true, data = {n = 2}}", good("", json!({"n": 2}))),
+            ("{success = false, error = 'bad'}", bad("bad")),
+            ("{success = true, stdout = 'x'}, nil, false", good("", json!({}))),
+            ("{}", bad(UNMARKED)),
+            (
+                "'text'",
+                bad(
+                    "the command returned a string first: return `true` or `false`, then a message, then a table of outputs",
+                ),
+            ),
+            (
+                "true, '', {s = ('x'):rep(100)}",
+                bad("the outputs take 108 bytes, and 50 is the most: write them to a file and name it in `artifacts`"),
+            ),
+            ("true, ('m'):rep(300)", good(&"m".repeat(200), json!({}))),
+        ] {
+            let lua = Lua::new();
+            let values: MultiValue = lua.load(format!("return {returned}")).eval().expect(returned);
+            assert_eq!(Verdict::read(&lua, &values, 200, 50), expected, "{returned}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! From a file of a bundle to its plans, without running a task.
+
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use mlua::{Function, Lua};
+use serde_json::Value;
+
+use crate::{
+    Capabilities, Limits, Plan, PlanError,
+    cancel::CancelSignal,
+    dsl::{self, Definitions, Finished},
+    host::{Attempt, Host, LocalFuture, LogLine, StateError, StateOperation, StateReply, Stop, TaskEnd},
+    modules::{AgentInfo, Context, Phase, Scope, ScopeId},
+    source::{Source, SourceError, Sources},
+    vm::{Fault, FaultKind, Machine, convert},
+};
+
+/// Why a workflow file cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file is missing, outside the bundle, too long or no text.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The text is not Lua.
+    #[error("{file}:{line}:{column}: {message}\n{}", pointed(source_line, *line, *column))]
+    Syntax {
+        /// The file, by its path in the bundle.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1, as well as the message tells it.
+        column: usize,
+        /// What the compiler says.
+        message: String,
+        /// The line's text.
+        source_line: String,
+    },
+    /// The file raised an error.
+    #[error("{message}")]
+    Script {
+        /// What and where; the lines that led there follow, each on a line of its own.
+        message: String,
+    },
+    /// Evaluating the file took too much memory.
+    #[error("`{file}` takes more than the {memory_bytes} bytes of memory that a run may have")]
+    Memory {
+        /// The file.
+        file: String,
+        /// The limit.
+        memory_bytes: usize,
+    },
+    /// Evaluating the file took too long.
+    #[error("`{file}` was not evaluated within {} s: move work into tasks", limit.as_secs_f64())]
+    Slow {
+        /// The file.
+        file: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The run was cancelled before its first task.
+    #[error("the run was cancelled while `{file}` was evaluated")]
+    Cancelled {
+        /// The file.
+        file: String,
+    },
+    /// The file defines nothing.
+    #[error("`{file}` defines no workflow and no task: write `workflow.define(\"name\")` or `task(\"name\")`")]
+    NoWorkflow {
+        /// The file.
+        file: String,
+    },
+    /// The workflow that was asked for does not exist.
+    #[error("`{file}` has no workflow `{name}`: it has {known}")]
+    UnknownWorkflow {
+        /// The file.
+        file: String,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A task that does nothing.
+    #[error(
+        "task `{task}` of workflow `{workflow}` has no command: write `:command(function() … end)` or `:command(\"…\")`"
+    )]
+    NoCommand {
+        /// The task.
+        task: String,
+        /// Its workflow.
+        workflow: String,
+    },
+    /// A placement that cannot be read.
+    #[error("task `{task}`: the function given to `delegate_to` must return a name or a list of names")]
+    Delegate {
+        /// The task.
+        task: String,
+    },
+    /// A task for another host.
+    #[error("task `{task}` is delegated to `{delegate}`, and this run can use only {here}")]
+    Elsewhere {
+        /// The task.
+        task: String,
+        /// The host it is meant for.
+        delegate: String,
+        /// What this host answers to.
+        here: String,
+    },
+    /// The tasks do not fit together.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The machine itself failed.
+    #[error("cannot start the Lua machine")]
+    Machine(#[source] mlua::Error),
+}
+
+impl LoadError {
+    pub(crate) fn lua(error: &mlua::Error) -> Self {
+        Self::Script { message: Fault::from(error).text() }
+    }
+}
+
+/// The plans of a file's workflows, in the order of the file. No task is run, and nothing outside is touched.
+///
+/// `file` is relative to `bundle_dir`. `values` is what the script sees as `values`; null = nil.
+///
+/// # Errors
+///
+/// When the file cannot be read, raises an error, takes too long, or its tasks do not fit together.
+pub fn load(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits) -> Result<Vec<Plan>, LoadError> {
+    let context = Rc::new(Context {
+        host: Rc::new(NoHost),
+        capabilities: Rc::new(Capabilities::all()),
+        limits: Rc::new(limits.clone()),
+        bundle_dir: bundle_dir.to_owned(),
+        workdir: PathBuf::new(),
+        run_id: String::new(),
+        values: values.clone(),
+        current: Rc::default(),
+        agent: AgentInfo::default(),
+        processes: Rc::default(),
+        phase: Phase::Plan,
+    });
+    let prepared = Prepared::new(&context, file, CancelSignal::never())?;
+    let scope = Rc::new(Scope::new(ScopeId(0), None, PathBuf::new(), Instant::now() + limits.plan_time));
+    let called = context.current.with(&scope, || prepared.chunk.call::<()>(()));
+    called.map_err(|error| prepared.error(&error, &scope, limits.plan_time))?;
+    let finished = context.current.with(&scope, || prepared.finish())?;
+    Ok(finished.into_iter().map(|workflow| workflow.plan).collect())
+}
+
+/// A file compiled in a machine of its own, not yet evaluated.
+pub(crate) struct Prepared {
+    pub(crate) machine: Machine,
+    pub(crate) chunk: Function,
+    pub(crate) file: String,
+    definitions: Rc<RefCell<Definitions>>,
+    context: Rc<Context>,
+    cancel: CancelSignal,
+}
+
+impl Prepared {
+    pub(crate) fn new(context: &Rc<Context>, file: &Path, cancel: CancelSignal) -> Result<Self, LoadError> {
+        let sources = Sources::open(&context.bundle_dir, file, context.limits.script_bytes)?;
+        let source = sources.main(file)?;
+        let definitions = Definitions::new(source.text.clone(), context.limits.tasks_max);
+        let machine = Machine::new(context, sources, cancel.clone(), |lua| {
+            dsl::install(lua, &definitions)?;
+            set_values(lua, &context.values)
+        });
+        let machine = machine.map_err(LoadError::Machine)?;
+        let chunk = machine.compile(&source).map_err(|error| syntax(&source, &error))?;
+        Ok(Self { machine, chunk, file: source.name, definitions, context: Rc::clone(context), cancel })
+    }
+
+    /// The workflows that the file defined when it was evaluated.
+    pub(crate) fn finish(&self) -> Result<Vec<Finished>, LoadError> {
+        dsl::finish(&self.machine.lua, &self.definitions, &self.file)
+    }
+
+    /// What to say of an error that evaluating the file raised.
+    pub(crate) fn error(&self, error: &mlua::Error, scope: &Scope, limit: Duration) -> LoadError {
+        let fault = Fault::from(error);
+        if fault.kind == FaultKind::Memory {
+            return LoadError::Memory { file: self.file.clone(), memory_bytes: self.context.limits.memory_bytes };
+        }
+        if self.cancel.is_cancelled() {
+            return LoadError::Cancelled { file: self.file.clone() };
+        }
+        if scope.is_over() {
+            return LoadError::Slow { file: self.file.clone(), limit };
+        }
+        LoadError::Script { message: fault.text() }
+    }
+}
+
+fn set_values(lua: &Lua, values: &Value) -> mlua::Result<()> {
+    if values.is_null() {
+        return Ok(());
+    }
+    let values = convert::to_lua(lua, values)?;
+    let globals = lua.globals();
+    globals.raw_set("values", &values)?;
+    globals.raw_set("Values", values)
+}
+
+/// The compiler tells `file:line: message`; the column is looked for in the words of the message.
+fn syntax(source: &Source, error: &mlua::Error) -> LoadError {
+    let fault = Fault::from(error);
+    let rest = fault.message.strip_prefix(&source.name).unwrap_or(&fault.message).trim_start_matches(':');
+    let (line, message) = rest.split_once(':').unwrap_or(("1", rest));
+    let line = line.trim().parse::<usize>().unwrap_or(1);
+    let source_line = source.text.lines().nth(line.saturating_sub(1)).unwrap_or_default().to_owned();
+    let message = message.trim().to_owned();
+    let column = column(&source_line, &message);
+    LoadError::Syntax { file: source.name.clone(), line, column, message, source_line }
+}
+
+fn column(source_line: &str, message: &str) -> usize {
+    let quoted = ["got '", "near '", "'"].iter().find_map(|lead| {
+        let rest = &message[message.rfind(lead)? + lead.len()..];
+        let rest = if *lead == "'" { "" } else { rest };
+        rest.split_once('\'').map(|(word, _)| word).filter(|word| !word.is_empty())
+    });
+    let at = quoted.and_then(|word| source_line.rfind(word));
+    let at = at.unwrap_or_else(|| source_line.len() - source_line.trim_start().len());
+    source_line[..at].chars().count() + 1
+}
+
+/// The line with a caret under its column.
+fn pointed(source_line: &str, line: usize, column: usize) -> String {
+    let pad: String = source_line.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let number = line.to_string();
+    let margin = " ".repeat(number.len());
+    format!("{number} | {source_line}\n{margin} | {pad}^")
+}
+
+/// The host of a file that is only read: nothing asks it for anything, and its log goes nowhere.
+struct NoHost;
+
+const NO_HOST: &str = "the file is only read for its plan";
+
+impl Host for NoHost {
+    fn now(&self) -> sloth_core::Millis {
+        sloth_core::Millis::ZERO
+    }
+
+    fn random(&self) -> u128 {
+        0
+    }
+
+    fn log(&self, _line: LogLine) {}
+
+    fn starting<'a>(&'a self, _attempt: &'a Attempt) -> LocalFuture<'a, Result<(), Stop>> {
+        Box::pin(async { Err(Stop { reason: NO_HOST.to_owned() }) })
+    }
+
+    fn finished<'a>(&'a self, _end: &'a TaskEnd) -> LocalFuture<'a, Result<(), Stop>> {
+        Box::pin(async { Err(Stop { reason: NO_HOST.to_owned() }) })
+    }
+
+    fn state<'a>(&'a self, _operation: StateOperation) -> LocalFuture<'a, Result<StateReply, StateError>> {
+        Box::pin(async { Err(StateError { message: NO_HOST.to_owned() }) })
+    }
+}
