@@ -257,6 +257,12 @@ impl Processes {
     }
 }
 
+impl Default for Processes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A command whose end is awaited. Dropped before that, it ends its group.
 struct Running {
     stop: Arc<Notify>,
@@ -269,12 +275,6 @@ struct Known {
     id: i32,
     groups: Arc<watch::Sender<BTreeMap<i32, Group>>>,
     grace: Duration,
-}
-
-impl Default for Processes {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 struct Pipes {
@@ -332,8 +332,9 @@ impl Running {
         };
         let ending = tokio::select! {
             biased;
-            status = child.wait() => Ending::of(status?),
+            // First, so that a stop also reaches what a command that has just ended left behind.
             () = self.stop.notified() => end_group(child, known).await?,
+            status = child.wait() => Ending::of(status?),
             () = over => {
                 end_group(child, known).await?;
                 Ending::TimedOut
