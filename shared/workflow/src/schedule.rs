@@ -81,7 +81,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Decides. Every answer but [`Step::Wait`] and [`Step::Done`] changes where the plan stands.
-    pub fn next(&mut self) -> Step {
+    pub fn step(&mut self) -> Step {
         if self.left == 0 {
             return Step::Done;
         }

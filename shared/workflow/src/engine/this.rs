@@ -24,7 +24,7 @@ impl UserData for This {
         fields.add_field_method_get("workflow", |lua, this| constant(lua, &this.workflow));
         fields.add_field_method_get("attempt", |_, this| Ok(this.attempt));
         fields.add_field_method_get("run_id", |_, this| Ok(this.context.run_id.clone()));
-        fields.add_field_method_get("workdir", |lua, this| workdir(lua, this));
+        fields.add_field_method_get("workdir", workdir);
         fields.add_field_method_get("agent", |lua, this| agent(lua, &this.context.agent));
     }
 }

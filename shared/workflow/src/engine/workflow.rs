@@ -108,7 +108,7 @@ impl Engine {
                 self.note_cancel();
                 scheduler.stop();
             }
-            match scheduler.next() {
+            match scheduler.step() {
                 Step::Start(task) => {
                     running.push(self.errand(course, task, Errand::Run));
                     continue;

@@ -26,7 +26,7 @@ fn play(
     let mut told = Vec::new();
     let mut running = Vec::new();
     loop {
-        match scheduler.next() {
+        match scheduler.step() {
             Step::Start(task) => {
                 told.push(format!("+{task}"));
                 running.push(task);
@@ -63,11 +63,11 @@ fn what_ended_before_is_not_run_again() {
     let mut scheduler = Scheduler::new(&plan, 4);
     scheduler.end(0, Ended::Opens);
     assert!(scheduler.skipped_by_condition(1));
-    assert_eq!(scheduler.next(), Step::Start(1));
+    assert_eq!(scheduler.step(), Step::Start(1));
     scheduler.end(1, Ended::Blocks);
     assert!(!scheduler.skipped_by_condition(2));
-    assert_eq!(scheduler.next(), Step::Skip { task: 2, because: 1 });
-    assert_eq!(scheduler.next(), Step::Done);
+    assert_eq!(scheduler.step(), Step::Skip { task: 2, because: 1 });
+    assert_eq!(scheduler.step(), Step::Done);
 }
 
 proptest! {
@@ -85,7 +85,7 @@ proptest! {
         let mut running: Vec<usize> = Vec::new();
         let mut picks = picks.into_iter();
         loop {
-            match scheduler.next() {
+            match scheduler.step() {
                 Step::Start(task) => {
                     prop_assert!(plan.graph().dependencies[task].iter().all(|&d| ended[d] == Some(Ended::Opens)));
                     running.push(task);

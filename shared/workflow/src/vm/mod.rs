@@ -1,4 +1,8 @@
 //! The Lua machine of one run: sandboxed, bounded in memory and time.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kinds of Lua values are the machine's, and most are refused alike"
+)]
 
 pub mod convert;
 mod fault;
@@ -14,7 +18,7 @@ use crate::{
     Level, Stream,
     cancel::CancelSignal,
     modules::{self, Context},
-    source::{Source, SourceError, Sources},
+    source::{Source, Sources},
 };
 
 /// How many idle coroutines are kept for the next tasks.
@@ -28,15 +32,6 @@ const SHIM: &str = include_str!("shim.luau");
 /// After it ran out of memory it must be dropped: Luau does not get back under its limit.
 pub(crate) struct Machine {
     pub(crate) lua: Lua,
-}
-
-/// Why a file could not be made a function.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CompileError {
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error(transparent)]
-    Lua(#[from] mlua::Error),
 }
 
 impl Machine {

@@ -17,23 +17,23 @@ use sloth_workflow::{
 
 /// Records what it is told, in order.
 #[derive(Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     clock: sloth_core::Clock,
     random: Cell<u128>,
-    pub log: RefCell<Vec<String>>,
+    pub(crate) log: RefCell<Vec<String>>,
     /// `+task/attempt` for a start, `-task` for an end.
-    pub told: RefCell<Vec<String>>,
-    pub plans: Cell<usize>,
+    pub(crate) told: RefCell<Vec<String>>,
+    pub(crate) plans: Cell<usize>,
     /// The task whose start stops the run.
     stop_at: Option<&'static str>,
     /// Tells a line of the log to whoever waits for one.
-    pub heard: tokio::sync::Notify,
+    pub(crate) heard: tokio::sync::Notify,
     state: RefCell<BTreeMap<String, Value>>,
 }
 
 impl Memory {
     /// A host that cannot go on when it is to start `task`.
-    pub fn stopping_at(task: &'static str) -> Self {
+    pub(crate) fn stopping_at(task: &'static str) -> Self {
         Self { stop_at: Some(task), ..Self::default() }
     }
 }
@@ -77,31 +77,36 @@ impl Host for Memory {
                 state.insert(key, value);
                 Ok(StateReply::Done(true))
             }
-            other => Err(StateError { message: format!("not here: {other:?}") }),
+            StateOperation::Set { .. }
+            | StateOperation::Delete { .. }
+            | StateOperation::Keys { .. }
+            | StateOperation::Increment { .. }
+            | StateOperation::CompareAndSwap { .. }
+            | StateOperation::Clear => Err(StateError { message: "not in this host".into() }),
         };
         Box::pin(async { reply })
     }
 }
 
 /// A file to run, and what it is run with.
-pub struct Case {
-    pub files: Vec<(&'static str, String)>,
-    pub input: RunInput,
-    pub host: Rc<Memory>,
-    pub cancel: CancelSignal,
+pub(crate) struct Case {
+    pub(crate) files: Vec<(&'static str, String)>,
+    pub(crate) input: RunInput,
+    pub(crate) host: Rc<Memory>,
+    pub(crate) cancel: CancelSignal,
     dir: tempfile::TempDir,
 }
 
 /// How it ended.
-pub struct Ended {
-    pub end: RunEnd,
-    pub host: Rc<Memory>,
+pub(crate) struct Ended {
+    pub(crate) end: RunEnd,
+    pub(crate) host: Rc<Memory>,
     /// The run's scratch directory, still there.
-    pub dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Case {
-    pub fn new(text: impl Into<String>) -> Self {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let limits = Limits {
             retry_wait: Duration::from_millis(2),
@@ -124,7 +129,7 @@ impl Case {
         Self { files, input, host: Rc::default(), cancel: cancel_pair().1, dir }
     }
 
-    pub fn file(mut self, name: &'static str, text: &str) -> Self {
+    pub(crate) fn file(mut self, name: &'static str, text: &str) -> Self {
         self.files.push((name, text.to_owned()));
         self
     }
@@ -138,12 +143,12 @@ impl Case {
         }
     }
 
-    pub fn load(&self) -> Result<Vec<Plan>, LoadError> {
+    pub(crate) fn load(&self) -> Result<Vec<Plan>, LoadError> {
         self.write();
         load(&self.input.bundle_dir, &self.input.file, &self.input.values, &self.input.limits)
     }
 
-    pub fn try_run(self) -> Result<Ended, LoadError> {
+    pub(crate) fn try_run(self) -> Result<Ended, LoadError> {
         self.write();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let host: Rc<dyn Host> = Rc::clone(&self.host) as Rc<dyn Host>;
@@ -151,14 +156,14 @@ impl Case {
         Ok(Ended { end, host: self.host, dir: self.dir })
     }
 
-    pub fn run(self) -> Ended {
+    pub(crate) fn run(self) -> Ended {
         self.try_run().unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
 impl Ended {
     /// The tasks' ends: `name status` and, where there is one, `: message`, one a line.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let line = |end: &TaskEnd| match end.message.as_str() {
             "" => format!("{} {}", end.task.task, end.status),
             message => format!("{} {}: {message}", end.task.task, end.status),
@@ -166,23 +171,23 @@ impl Ended {
         self.end.tasks.iter().map(line).collect()
     }
 
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         self.host.log.borrow().clone()
     }
 
-    pub fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         self.host.told.borrow().join(" ")
     }
 }
 
 /// Runs `text` and compares the ends of its tasks, one a line.
-pub fn check(text: &str, expected: &[&str]) {
+pub(crate) fn check(text: &str, expected: &[&str]) {
     let ended = Case::new(text).run();
     assert_eq!(ended.lines(), expected, "{text}\nlog: {:#?}", ended.log());
 }
 
 /// Runs `text`, expects every task to end well, and compares the log.
-pub fn check_log(text: &str, expected: &[&str]) {
+pub(crate) fn check_log(text: &str, expected: &[&str]) {
     let ended = Case::new(text).run();
     assert_eq!(ended.end.message, "", "{text}\n{:?}\n{:?}", ended.lines(), ended.log());
     assert_eq!(ended.log(), expected, "{text}");

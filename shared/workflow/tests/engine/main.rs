@@ -1,4 +1,5 @@
 //! Workflow files loaded and run against a host in memory.
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 mod dialects;
 mod failing;

@@ -22,7 +22,7 @@ fn name(task: &str) -> TaskName {
     TaskName { workflow: "main".into(), task: task.into() }
 }
 
-fn end(task: &str, status: TaskStatus, outputs: serde_json::Value) -> TaskEnd {
+fn end(task: &str, status: TaskStatus, outputs: &serde_json::Value) -> TaskEnd {
     let outputs = outputs.as_object().cloned().unwrap_or_else(Map::new);
     let (started, ended) = (Millis::ZERO, Millis::ZERO);
     TaskEnd { task: name(task), status, attempts: 1, message: "before".into(), outputs, started, ended }
@@ -32,10 +32,10 @@ fn end(task: &str, status: TaskStatus, outputs: serde_json::Value) -> TaskEnd {
 fn what_ended_is_not_run_again_and_what_was_cut_off_is() {
     let mut case = Case::new(TEXT);
     case.input.resume.ended = vec![
-        end("a", TaskStatus::Succeeded, json!({"n": 7})),
-        end("off", TaskStatus::Skipped, json!({})),
-        end("bad", TaskStatus::Failed, json!({})),
-        end("d", TaskStatus::Skipped, json!({})),
+        end("a", TaskStatus::Succeeded, &json!({"n": 7})),
+        end("off", TaskStatus::Skipped, &json!({})),
+        end("bad", TaskStatus::Failed, &json!({})),
+        end("d", TaskStatus::Skipped, &json!({})),
     ];
     case.input.resume.attempts = [(name("b"), 2), (name("once"), 1), (name("f"), 1)].into();
     let ended = case.run();
