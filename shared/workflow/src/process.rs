@@ -1,5 +1,8 @@
 //! Commands of the host: each in a process group of its own, captured under a bound, and ended as a group.
 
+mod capture;
+mod group;
+
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -12,14 +15,14 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, ChildStderr, ChildStdin, ChildStdout},
     sync::{Notify, watch},
     time::{sleep, timeout},
 };
 
+use self::capture::{Capture, drain, feed};
 use crate::{host::Stream, modules::ScopeId};
 
 /// How long a group may take to end after SIGTERM before SIGKILL ends it.
@@ -30,14 +33,10 @@ pub const PIPE_GRACE_MS: u64 = 200;
 /// Exit code that stands for a command that outlived its timeout, as `timeout(1)` gives it.
 pub const EXIT_TIMED_OUT: i32 = 124;
 
-/// How soon a group that was asked to end is looked for again; each time is twice as long, up to the greatest.
-const GROUP_POLL_MS: u64 = 5;
-const GROUP_POLL_MS_MAX: u64 = 200;
 /// What is added to a signal's number to make an exit code of it, as shells do.
 const EXIT_SIGNAL_BASE: i32 = 128;
 /// What reads a command line.
 const SHELL: &str = "bash";
-const READ_BUFFER_BYTES: usize = 16 * 1024;
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,7 +236,7 @@ impl Processes {
         }
         for (id, group) in self.groups.borrow().iter() {
             if of(group) {
-                signal(*id, Signal::KILL);
+                group::signal(*id, Signal::KILL);
             }
         }
     }
@@ -334,10 +333,10 @@ impl Running {
         let ending = tokio::select! {
             biased;
             // First, so that a stop also reaches what a command that has just ended left behind.
-            () = self.stop.notified() => end_group(child, known).await?,
+            () = self.stop.notified() => group::end(child, known.id, known.grace).await?,
             status = child.wait() => Ending::of(status?),
             () = over => {
-                end_group(child, known).await?;
+                group::end(child, known.id, known.grace).await?;
                 Ending::TimedOut
             }
         };
@@ -352,10 +351,10 @@ impl Drop for Running {
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move {
                 // Nobody is left to hear of an error.
-                let _ = end_group(&mut child, &known).await;
+                let _ = group::end(&mut child, known.id, known.grace).await;
                 drop(known);
             })),
-            Err(_) => signal(known.id, Signal::KILL),
+            Err(_) => group::signal(known.id, Signal::KILL),
         }
     }
 }
@@ -372,62 +371,6 @@ impl Ending {
             (Some(code), _) => Self::Exited(code),
             (None, signal) => Self::Signalled(signal.unwrap_or(0)),
         }
-    }
-}
-
-/// What was read of one stream, and the line that is not complete yet.
-struct Capture<'a> {
-    stream: Stream,
-    sink: &'a dyn Fn(Stream, String),
-    bytes: Vec<u8>,
-    bytes_max: usize,
-    truncated: bool,
-    line: Vec<u8>,
-    line_bytes_max: usize,
-}
-
-impl<'a> Capture<'a> {
-    fn new(stream: Stream, command: &Command, sink: &'a dyn Fn(Stream, String)) -> Self {
-        Self {
-            stream,
-            sink,
-            bytes: Vec::new(),
-            bytes_max: command.capture_bytes_max,
-            truncated: false,
-            line: Vec::new(),
-            line_bytes_max: command.line_bytes_max.max(1),
-        }
-    }
-
-    fn push(&mut self, chunk: &[u8]) {
-        let room = self.bytes_max.saturating_sub(self.bytes.len());
-        self.truncated |= room < chunk.len();
-        self.bytes.extend_from_slice(&chunk[..room.min(chunk.len())]);
-        for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
-            for part in piece.chunks(self.line_bytes_max) {
-                if self.line_bytes_max < self.line.len() + part.len() {
-                    self.emit();
-                }
-                self.line.extend_from_slice(part);
-            }
-            if piece.ends_with(b"\n") {
-                self.emit();
-            }
-        }
-    }
-
-    fn emit(&mut self) {
-        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        (self.sink)(self.stream, String::from_utf8_lossy(line).into_owned());
-        self.line.clear();
-    }
-
-    fn finish(mut self) -> Self {
-        if !self.line.is_empty() {
-            self.emit();
-        }
-        self
     }
 }
 
@@ -449,92 +392,4 @@ async fn wait<T>(
         let _ = timeout(Duration::from_millis(PIPE_GRACE_MS), streams).await;
     }
     ending
-}
-
-async fn feed(stdin: Option<ChildStdin>, bytes: &[u8]) {
-    if let Some(mut stdin) = stdin {
-        // A command that does not read to the end is free not to.
-        let _ = stdin.write_all(bytes).await;
-    }
-}
-
-async fn drain(pipe: Option<impl AsyncRead + Unpin>, capture: &RefCell<Capture<'_>>) {
-    let Some(mut pipe) = pipe else { return };
-    let mut buffer = vec![0; READ_BUFFER_BYTES];
-    // An error of a pipe is its end: the command's own end is told by its status.
-    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-        capture.borrow_mut().push(&buffer[..count]);
-    }
-}
-
-/// Asks the group to end, makes it end when the grace is over, and takes the leader's status.
-async fn end_group(leader: &mut Child, known: &Known) -> io::Result<Ending> {
-    let group = known.id;
-    signal(group, Signal::TERM);
-    let gone = async {
-        let status = leader.wait().await;
-        let mut pause = GROUP_POLL_MS;
-        while is_alive(group) {
-            sleep(Duration::from_millis(pause)).await;
-            pause = (2 * pause).min(GROUP_POLL_MS_MAX);
-        }
-        status
-    };
-    let status = match timeout(known.grace, gone).await {
-        Ok(status) => status,
-        Err(_) => {
-            signal(group, Signal::KILL);
-            leader.wait().await
-        }
-    };
-    status.map(Ending::of)
-}
-
-fn signal(group: i32, signal: Signal) {
-    if let Some(group) = Pid::from_raw(group) {
-        // A group that is gone already is what was wanted.
-        let _ = rustix::process::kill_process_group(group, signal);
-    }
-}
-
-/// Whether anything of the group still runs. A member that ended and that nobody has buried does not: in a
-/// container the process that adopts orphans may never do it.
-fn is_alive(group: i32) -> bool {
-    let exists = Pid::from_raw(group).is_some_and(|group| rustix::process::test_kill_process_group(group).is_ok());
-    // Looking at every process is dear, and seldom needed.
-    exists && std::fs::read_dir("/proc").map_or(true, |processes| has_running(group, processes))
-}
-
-fn has_running(group: i32, processes: std::fs::ReadDir) -> bool {
-    processes.flatten().any(|process| {
-        std::fs::read_to_string(process.path().join("stat")).is_ok_and(|stat| is_running_in(group, &stat))
-    })
-}
-
-/// Whether a line of `/proc/<pid>/stat` tells of a process in `group` that has not ended.
-fn is_running_in(group: i32, stat: &str) -> bool {
-    // The name, in parentheses, may hold anything.
-    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let state = fields.next();
-    let its_group = fields.nth(1).and_then(|field| field.parse().ok());
-    its_group == Some(group) && !matches!(state, Some("Z" | "X"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_runs_in_a_group_is_read_from_the_kernel() {
-        for (stat, expected) in [
-            ("12 (sleep) S 1 40 40 0 -1", true),
-            ("12 (a) Z 9 40 (b) R 1 40 40", true),
-            ("12 (sleep) Z 1 40 40 0 -1", false),
-            ("12 (sleep) X 1 40 40 0 -1", false),
-            ("12 (sleep) S 1 41 40 0 -1", false),
-            ("", false),
-        ] {
-            assert_eq!(is_running_in(40, stat), expected, "{stat}");
-        }
-    }
 }
