@@ -87,6 +87,19 @@ fn what_a_goroutine_raises_is_a_warning_of_its_task() {
 }
 
 #[test]
+fn a_machine_is_freed_with_all_its_modules() {
+    let bench = Bench::new(Capabilities::all(), Phase::Run);
+    let script = "kept = {io.open('file', 'w'), goroutine.wait_group(), io.lines('file'), exec.run('true')}
+        goroutine.spawn(function() goroutine.sleep(60000) end)
+        goroutine.sleep(1)";
+    bench.run(script).expect("a run");
+    bench.scope.stop();
+    let machine = bench.lua.weak();
+    drop(bench);
+    assert!(machine.try_upgrade().is_none(), "something keeps the machine that the machine keeps");
+}
+
+#[test]
 fn a_command_runs_as_the_user_of_its_task() {
     let script = "local out, reason = exec.run('id -un; id -G; echo $USER', {workdir = '/'})
         equal(out.stdout, 'nobody\\n' .. exec.run('id -g nobody').stdout .. 'nobody\\n')";

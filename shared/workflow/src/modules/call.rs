@@ -15,13 +15,21 @@ pub(super) struct Builder<'a> {
     table: Table,
 }
 
-/// What a function knows of its call.
+/// What a function knows of its call. It lives no longer than the call: what the machine keeps and what keeps the
+/// machine would together never be freed.
 #[derive(Clone)]
 pub(super) struct Call {
     pub(super) lua: Lua,
     pub(super) context: Rc<Context>,
     /// The function as a script writes it, such as `fs.read`.
     pub(super) name: Rc<str>,
+}
+
+/// What is known of a function before it is called; the machine may keep it.
+#[derive(Clone)]
+pub(super) struct Site {
+    context: Rc<Context>,
+    name: Rc<str>,
 }
 
 /// The outcome of an action without a value: `true`, or `false` and why.
@@ -54,8 +62,9 @@ impl<'a> Builder<'a> {
         A: FromLuaMulti,
         R: IntoLuaMulti,
     {
-        let call = self.call(name);
-        let function = self.lua.create_function(move |_, arguments: MultiValue| {
+        let site = self.site(name);
+        let function = self.lua.create_function(move |lua, arguments: MultiValue| {
+            let call = site.call(lua);
             call.pass(gate)?;
             function(&call, &A::from_lua_multi(arguments, &call.lua)?)
         })?;
@@ -74,9 +83,10 @@ impl<'a> Builder<'a> {
         R: IntoLuaMulti + 'static,
         F: Future<Output = mlua::Result<R>> + 'static,
     {
-        let call = self.call(name);
-        let function = self.lua.create_async_function(move |_, arguments: A| {
-            let started = call.pass(gate).map(|()| function(call.clone(), arguments));
+        let site = self.site(name);
+        let function = self.lua.create_async_function(move |lua, arguments: A| {
+            let call = site.call(&lua);
+            let started = call.pass(gate).map(|()| function(call, arguments));
             async move { started?.await }
         })?;
         self.value(name, function)
@@ -105,9 +115,15 @@ impl<'a> Builder<'a> {
         self.table
     }
 
-    fn call(&self, name: &str) -> Call {
+    fn site(&self, name: &str) -> Site {
         let name = if self.module.is_empty() { name.into() } else { format!("{}.{name}", self.module).into() };
-        Call { lua: self.lua.clone(), context: Rc::clone(self.context), name }
+        Site { context: Rc::clone(self.context), name }
+    }
+}
+
+impl Site {
+    pub(super) fn call(&self, lua: &Lua) -> Call {
+        Call { lua: lua.clone(), context: Rc::clone(&self.context), name: Rc::clone(&self.name) }
     }
 }
 
@@ -118,6 +134,11 @@ impl Call {
             Gate::Acting => self.context.acting(&self.name),
             Gate::Needs(capability) => self.context.allow(capability, &self.name),
         }
+    }
+
+    /// What is left of the call when it is over.
+    pub(super) fn site(&self) -> Site {
+        Site { context: Rc::clone(&self.context), name: Rc::clone(&self.name) }
     }
 
     /// An error in the name of this function.

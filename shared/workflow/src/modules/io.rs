@@ -6,7 +6,7 @@ use mlua::{IntoLuaMulti, Lua, MultiValue, Table, UserData, UserDataMethods, Valu
 
 use super::{
     Context,
-    call::{Builder, Call, Gate},
+    call::{Builder, Call, Gate, Site},
     exec, files, fs,
 };
 use crate::{capability::Capability, host::Stream};
@@ -27,7 +27,7 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
 /// An open file. What is written is in the file at once, as a script that never closes it expects; to replace a
 /// file in one step there is `fs.write`.
 struct Handle {
-    call: Call,
+    site: Site,
     state: State,
 }
 
@@ -41,7 +41,7 @@ enum State {
 impl UserData for Handle {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_method_mut("read", |lua, this, formats: Variadic<Value>| this.read(lua, &formats));
-        methods.add_method_mut("write", |_, this, texts: Variadic<Value>| this.write(&texts));
+        methods.add_method_mut("write", |lua, this, texts: Variadic<Value>| this.write(lua, &texts));
         methods.add_method_mut("flush", |_, _, ()| Ok(true));
         methods.add_method_mut("setvbuf", |_, _, _: MultiValue| Ok(true));
         methods.add_function("lines", |lua, handle: mlua::AnyUserData| {
@@ -53,15 +53,16 @@ impl UserData for Handle {
 
 impl Handle {
     fn read(&mut self, lua: &Lua, formats: &[Value]) -> mlua::Result<MultiValue> {
+        let call = self.site.call(lua);
         let State::Reading { bytes, position, .. } = &mut self.state else {
-            return Err(self.call.error("the file is closed or open for writing"));
+            return Err(call.error("the file is closed or open for writing"));
         };
         let line = [Value::String(lua.create_string("l")?)];
         let formats = if formats.is_empty() { &line } else { formats };
         let mut values = MultiValue::new();
         for format in formats {
             let rest = bytes.get(*position..).unwrap_or_default();
-            let (value, taken) = take(&self.call, rest, format)?;
+            let (value, taken) = take(&call, rest, format)?;
             *position += taken;
             let ended = value.is_nil();
             values.push_back(value);
@@ -73,9 +74,10 @@ impl Handle {
     }
 
     /// `true`, or nothing and why.
-    fn write(&mut self, texts: &[Value]) -> mlua::Result<Result<bool, String>> {
+    fn write(&mut self, lua: &Lua, texts: &[Value]) -> mlua::Result<Result<bool, String>> {
+        let call = self.site.call(lua);
         for text in texts {
-            let text = self.call.bytes("text", text)?;
+            let text = call.bytes("text", text)?;
             match &mut self.state {
                 State::Writing { path, file } => {
                     if let Err(error) = file.write_all(&text) {
@@ -84,25 +86,26 @@ impl Handle {
                 }
                 State::Feeding { bytes, .. } => bytes.extend_from_slice(&text),
                 State::Reading { .. } | State::Closed => {
-                    return Err(self.call.error("the file is closed or open for reading"));
+                    return Err(call.error("the file is closed or open for reading"));
                 }
             }
             // What a command is fed is outside Lua's memory and must be bounded as that is.
             if let State::Feeding { bytes, .. } = &self.state
-                && self.call.context.limits.memory_bytes < bytes.len()
+                && call.context.limits.memory_bytes < bytes.len()
             {
-                return Err(self.call.error("the text grows larger than the memory of the run"));
+                return Err(call.error("the text grows larger than the memory of the run"));
             }
         }
         Ok(Ok(true))
     }
 
     async fn close(&mut self, lua: &Lua) -> mlua::Result<MultiValue> {
+        let call = self.site.call(lua);
         match std::mem::replace(&mut self.state, State::Closed) {
-            State::Closed => Err(self.call.error("the file is closed already")),
+            State::Closed => Err(call.error("the file is closed already")),
             State::Reading { exit_code: None, .. } | State::Writing { .. } => true.into_lua_multi(lua),
             State::Reading { exit_code: Some(code), .. } => exit(lua, code),
-            State::Feeding { line, bytes } => match exec::shell(&self.call, line, Some(bytes)).await {
+            State::Feeding { line, bytes } => match exec::shell(&call, line, Some(bytes)).await {
                 Ok(completed) => exit(lua, completed.ending.exit_code()),
                 Err(error) => (Value::Nil, error).into_lua_multi(lua),
             },
@@ -122,7 +125,7 @@ fn open(call: &Call, (path, mode): &(Value, Value)) -> mlua::Result<Result<Handl
         }
         _ => return Err(call.error(format_args!("`mode` takes `r`, `w` or `a`, got `{mode}`"))),
     };
-    Ok(state.map(|state| Handle { call: call.clone(), state }))
+    Ok(state.map(|state| Handle { site: call.site(), state }))
 }
 
 async fn popen(call: Call, (line, mode): (Value, Value)) -> mlua::Result<Result<Handle, String>> {
@@ -137,13 +140,13 @@ async fn popen(call: Call, (line, mode): (Value, Value)) -> mlua::Result<Result<
         "w" => Ok(State::Feeding { line, bytes: Vec::new() }),
         _ => return Err(call.error(format_args!("`mode` takes `r` or `w`, got `{mode}`"))),
     };
-    Ok(state.map(|state| Handle { call, state }))
+    Ok(state.map(|state| Handle { site: call.site(), state }))
 }
 
 /// An iterator over the lines of a file; unlike [`open`] it raises when there is none, as Lua's does.
 fn lines(call: &Call, path: &Value) -> mlua::Result<mlua::Function> {
     let bytes = files::read(&fs::readable(call, path)?).map_err(|error| call.error(error))?;
-    let mut handle = Handle { call: call.clone(), state: reading(bytes) };
+    let mut handle = Handle { site: call.site(), state: reading(bytes) };
     call.lua.create_function_mut(move |lua, ()| handle.read(lua, &[]))
 }
 
