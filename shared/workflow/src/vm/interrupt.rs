@@ -2,11 +2,12 @@
 
 use std::{
     cell::Cell,
+    ffi::c_void,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use mlua::{Lua, VmState};
+use mlua::{Lua, Thread, VmState};
 
 use crate::{cancel::CancelSignal, modules::CurrentTask};
 
@@ -15,6 +16,10 @@ const INTERRUPTS_PER_LOOK: u32 = 64;
 /// How long a script computes before others have a turn.
 const SLICE_MS: u64 = 5;
 
+/// Names of code that hands a wait on from the one that waits to the executor. Between the two a yield of our own
+/// would swallow the wake-up that the wait ends with.
+const HANDING_ON: [&str; 2] = ["__mlua", "[sloth]"];
+
 /// What is known between two interrupts.
 pub(super) struct Interrupt {
     current: Rc<CurrentTask>,
@@ -22,7 +27,8 @@ pub(super) struct Interrupt {
     /// Interrupts until the next look at the clock.
     left: Cell<u32>,
     turn_ends: Cell<Instant>,
-    preempted: Cell<bool>,
+    /// The coroutine whose turn ended, until it goes on.
+    preempted: Cell<Option<*const c_void>>,
 }
 
 /// Arms the machine.
@@ -32,26 +38,33 @@ pub(super) fn install(lua: &Lua, current: Rc<CurrentTask>, cancel: CancelSignal)
         cancel,
         left: Cell::new(INTERRUPTS_PER_LOOK),
         turn_ends: Cell::new(Instant::now()),
-        preempted: Cell::new(false),
+        preempted: Cell::new(None),
     });
     let armed = Rc::clone(&interrupt);
-    lua.set_interrupt(move |_| match armed.left.get().checked_sub(1) {
-        Some(left) if 0 < left => {
-            armed.left.set(left);
-            Ok(VmState::Continue)
+    lua.set_interrupt(move |lua| {
+        if let Some(thread) = armed.preempted.get()
+            && lua.current_thread().to_pointer() == thread
+        {
+            armed.preempted.set(None);
         }
-        Some(_) | None => armed.look(),
+        match armed.left.get().checked_sub(1) {
+            Some(left) if 0 < left => {
+                armed.left.set(left);
+                Ok(VmState::Continue)
+            }
+            Some(_) | None => armed.look(lua),
+        }
     });
     interrupt
 }
 
 impl Interrupt {
-    /// Whether the last coroutine that yielded did so for its turn's end, not by its own will.
-    pub(super) fn take_preempted(&self) -> bool {
-        self.preempted.take()
+    /// Whether `thread` yielded because its turn ended, not by its own will.
+    pub(super) fn was_preempted(&self, thread: &Thread) -> bool {
+        self.preempted.get() == Some(thread.to_pointer())
     }
 
-    fn look(&self) -> mlua::Result<VmState> {
+    fn look(&self, lua: &Lua) -> mlua::Result<VmState> {
         if self.current.is_over() || self.cancel.is_cancelled() {
             // The script may catch the error: it is raised again at the very next interrupt.
             self.left.set(1);
@@ -62,8 +75,17 @@ impl Interrupt {
         if now < self.turn_ends.get() {
             return Ok(VmState::Continue);
         }
+        if is_handing_on(lua) {
+            self.left.set(1);
+            return Ok(VmState::Continue);
+        }
         self.turn_ends.set(now + Duration::from_millis(SLICE_MS));
-        self.preempted.set(true);
+        self.preempted.set(Some(lua.current_thread().to_pointer()));
         Ok(VmState::Yield)
     }
+}
+
+fn is_handing_on(lua: &Lua) -> bool {
+    let own = |name: &str| HANDING_ON.iter().any(|own| name.starts_with(own));
+    lua.inspect_stack(0, |frame| frame.source().short_src.is_some_and(|name| own(&name))).unwrap_or(false)
 }

@@ -102,7 +102,8 @@ fn install_shim(
 ) -> mlua::Result<()> {
     let native = lua.create_table()?;
     native.raw_set("pending", Lua::poll_pending())?;
-    native.raw_set("preempted", lua.create_function(move |_, ()| Ok(interrupt.take_preempted()))?)?;
+    let preempted = lua.create_function(move |_, thread: mlua::Thread| Ok(interrupt.was_preempted(&thread)))?;
+    native.raw_set("preempted", preempted)?;
     let printing = Rc::clone(context);
     native.raw_set("print", lua.create_function(move |lua, values| print(lua, &printing, values))?)?;
     let importing = Rc::clone(loader);

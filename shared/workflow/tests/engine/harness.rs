@@ -134,6 +134,11 @@ impl Case {
         self
     }
 
+    pub(crate) fn parallel(mut self, tasks: usize) -> Self {
+        self.input.limits.parallel_tasks = tasks;
+        self
+    }
+
     fn write(&self) {
         std::fs::create_dir_all(&self.input.workdir).expect("a directory");
         for (name, text) in &self.files {

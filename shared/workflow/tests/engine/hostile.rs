@@ -43,6 +43,41 @@ fn no_loop_outlives_its_timeout() {
     }
 }
 
+/// Waits end and coroutines keep their values, also when turns end everywhere around them.
+#[test]
+fn taking_turns_loses_no_wake_up_and_no_value() {
+    let ended = Case::new(
+        r#"
+        local done = false
+        task("busy"):command(function() while not done do end return true end)
+        local left = 6
+        for n = 1, left do
+            task("wait" .. n):command(function()
+                local co = coroutine.wrap(function()
+                    for i = 1, 150 do
+                        if n % 2 == 0 then goroutine.sleep(0) else exec.run({ "true" }) end
+                        for _ = 1, 2000 do end
+                        coroutine.yield(i)
+                        coroutine.yield()
+                    end
+                end)
+                for i = 1, n % 2 == 0 and 150 or 10 do
+                    local first = co()
+                    local second = co()
+                    if first ~= i or second ~= nil then return false, tostring(first) .. "/" .. tostring(second) end
+                end
+                left = left - 1
+                done = left == 0
+                return true
+            end)
+        end
+        "#,
+    )
+    .parallel(7)
+    .run();
+    assert_eq!(ended.end.message, "", "{:?}", ended.lines());
+}
+
 #[test]
 fn deep_recursion_is_an_error() {
     for body in [
