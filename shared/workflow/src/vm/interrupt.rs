@@ -89,3 +89,42 @@ fn is_handing_on(lua: &Lua) -> bool {
     let own = |name: &str| HANDING_ON.iter().any(|own| name.starts_with(own));
     lua.inspect_stack(0, |frame| frame.source().short_src.is_some_and(|name| own(&name))).unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    /// The wake-up of a wait may come right after its first poll. The next poll of the script must then reach the
+    /// wait, though the script's turn was over at that very moment.
+    #[test]
+    fn a_turn_does_not_end_between_a_wait_and_its_executor() {
+        for call in ["wait()", "pcall(wait)"] {
+            let lua = Lua::new();
+            let interrupt = install(&lua, Rc::default(), CancelSignal::never());
+            let polls = Rc::new(Cell::new(0));
+            let (counted, armed) = (Rc::clone(&polls), Rc::clone(&interrupt));
+            let wait = lua.create_async_function(move |_, ()| {
+                let (counted, armed) = (Rc::clone(&counted), Rc::clone(&armed));
+                std::future::poll_fn(move |_| {
+                    counted.set(counted.get() + 1);
+                    armed.left.set(1);
+                    armed.turn_ends.set(Instant::now());
+                    if counted.get() == 1 { Poll::Pending } else { Poll::Ready(Ok(())) }
+                })
+            });
+            lua.globals().set("wait", wait.expect("a function")).expect("a global");
+            let script: mlua::Function = lua.load(format!("{call} return 1")).into_function().expect(call);
+            let mut running = pin!(script.call_async::<u8>(()));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(running.as_mut().poll(&mut context).is_pending(), "{call}");
+            let _ = running.as_mut().poll(&mut context);
+            assert_eq!(polls.get(), 2, "{call}");
+        }
+    }
+}
