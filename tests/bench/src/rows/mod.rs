@@ -1,0 +1,102 @@
+//! What is measured.
+
+mod enrol;
+mod exec;
+mod idle;
+mod journal;
+mod latency;
+mod lua;
+mod memory;
+mod start;
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use sloth_core::fs::{Access, replace};
+
+use crate::{Bench, report::Figure, samples::Samples};
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Row {
+    /// An idle, connected agent; the programs' sizes.
+    Idle,
+    /// From the start of a program to its first work.
+    Start,
+    /// From the order to the first task.
+    Latency,
+    /// The coordinator's memory for each connected agent.
+    Memory,
+    /// Enrolments and handshakes.
+    Enrol,
+    /// Tasks that start a program.
+    Exec,
+    /// Tasks of Lua alone; loading and planning.
+    Lua,
+    /// Tasks under the agent's journal.
+    Journal,
+}
+
+impl Row {
+    /// Its name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Start => "start",
+            Self::Latency => "latency",
+            Self::Memory => "memory",
+            Self::Enrol => "enrol",
+            Self::Exec => "exec",
+            Self::Lua => "lua",
+            Self::Journal => "journal",
+        }
+    }
+
+    /// Its heading in the table.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Idle => "Idle agent, connected",
+            Self::Start => "From start to work",
+            Self::Latency => "From order to first task",
+            Self::Memory => "Coordinator's memory",
+            Self::Enrol => "Enrolments and handshakes",
+            Self::Exec => "Tasks that start a program",
+            Self::Lua => "Tasks of Lua alone, no journal",
+            Self::Journal => "Tasks under the agent's journal",
+        }
+    }
+
+    /// Measures it.
+    pub(crate) async fn measure(self, bench: &Bench) -> Result<Vec<Figure>> {
+        match self {
+            Self::Idle => idle::measure(bench).await,
+            Self::Start => start::measure(bench).await,
+            Self::Latency => latency::measure(bench).await,
+            Self::Memory => memory::measure(bench).await,
+            Self::Enrol => enrol::measure(bench).await,
+            Self::Exec => blocking(bench, exec::measure).await,
+            Self::Lua => blocking(bench, lua::measure).await,
+            Self::Journal => journal::measure(bench).await,
+        }
+    }
+}
+
+/// Measures with a function that must not be called on a thread of the runtime.
+async fn blocking(bench: &Bench, measure: fn(&Bench) -> Result<Vec<Figure>>) -> Result<Vec<Figure>> {
+    let bench = bench.clone();
+    tokio::task::spawn_blocking(move || measure(&bench)).await?
+}
+
+/// Measures `count` times, at least once.
+fn repeat(count: usize, mut measure: impl FnMut() -> Result<f64>) -> Result<Samples> {
+    let first = measure()?;
+    let rest = (1..count).map(|_| measure()).collect::<Result<Vec<_>>>()?;
+    let samples = Samples::new([vec![first], rest].concat());
+    Ok(samples.unwrap_or_else(|| Samples::one(first)))
+}
+
+/// Writes a file that is measured.
+fn write(dir: &Path, name: &str, text: &str) -> Result<()> {
+    Ok(replace(&dir.join(name), text.as_bytes(), Access::Everyone)?)
+}
