@@ -1,0 +1,17 @@
+//! The fleet of real binaries: the main job, networks, kills, outages, bad input and hostile peers.
+
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking, and tell which row they are at"
+)]
+
+mod bad_input;
+mod disks;
+mod hostile;
+mod kills;
+mod main_job;
+mod nat;
+mod outages;
+mod scripts;
