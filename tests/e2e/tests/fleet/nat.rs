@@ -59,8 +59,8 @@ impl Wiring {
 
     /// Gives the router another outer address, and makes it forget every flow.
     fn move_to(&self, old: &str, new: &str) {
-        self.router.run(&format!("ip address add {new}/24 dev outer"));
         self.router.run(&format!("ip address del {old}/24 dev outer"));
+        self.router.run(&format!("ip address add {new}/24 dev outer"));
         self.router.run("conntrack -F");
     }
 
