@@ -6,17 +6,11 @@ use mlua::{Function, Table, Value};
 
 use super::{
     SharedTask,
+    action::Action,
     argument::{Arguments, text},
     task::TaskBuilder,
 };
 use crate::{limits::RETRIES_MAX, plan::Backoff};
-
-/// Something to do: a function of the script, or a line for the shell.
-#[derive(Debug, Clone)]
-pub(crate) enum Action {
-    Function(Function),
-    Shell(String),
-}
 
 /// When a task's hook is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

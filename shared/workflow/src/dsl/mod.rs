@@ -4,6 +4,7 @@
     reason = "the kinds of Lua values are the machine's, and most are refused alike"
 )]
 
+mod action;
 mod argument;
 mod draft;
 mod entries;
@@ -15,7 +16,8 @@ use std::{cell::RefCell, rc::Rc};
 
 use mlua::{Lua, Table, Value};
 
-pub(crate) use draft::{Action, TaskDraft, TaskHook, WorkflowHooks};
+pub(crate) use action::Action;
+pub(crate) use draft::{TaskDraft, TaskHook, WorkflowHooks};
 pub(crate) use finish::{Finished, finish};
 
 use argument::Arguments;

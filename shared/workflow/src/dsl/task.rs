@@ -40,7 +40,8 @@ impl TaskBuilder {
 
 impl UserData for TaskBuilder {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        for method in METHODS {
+        methods.add_async_function("run", run);
+        for method in METHODS.into_iter().filter(|method| *method != "run") {
             methods.add_function(method, move |lua, (this, values): (AnyUserData, MultiValue)| {
                 let task = Rc::clone(&this.borrow::<Self>()?.0);
                 let owner = task.borrow().owner();
@@ -62,6 +63,26 @@ impl UserData for TaskBuilder {
         });
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.0.borrow().owner()));
     }
+}
+
+/// `:run(f)` is `:command(f)`; `:run()` does what the task does, at once, and returns what its function returns.
+async fn run(lua: Lua, (this, values): (AnyUserData, MultiValue)) -> mlua::Result<MultiValue> {
+    let task = Rc::clone(&this.borrow::<TaskBuilder>()?.0);
+    let owner = task.borrow().owner();
+    let arguments = Arguments::new(&lua, owner, "run", values);
+    if !arguments.value(0).is_nil() {
+        task.borrow_mut().set("run", &arguments)?;
+        return Ok(MultiValue::from_iter([Value::UserData(this)]));
+    }
+    let Some(action) = task.borrow().action.clone() else {
+        return Err(arguments.error("it has no command to run"));
+    };
+    let name = lua.create_string(&task.borrow().name)?;
+    let params = lua.create_table_from(task.borrow().params.clone())?;
+    params.raw_set("task_name", &name)?;
+    let this = lua.create_table()?;
+    this.raw_set("name", lua.create_function(move |_, _: MultiValue| Ok(name.clone()))?)?;
+    action.function(&lua)?.call_async((this, params, lua.create_table()?)).await
 }
 
 /// What to say of a method or key that does not exist.

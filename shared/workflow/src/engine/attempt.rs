@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mlua::{AnyUserData, Function, IntoLuaMulti, MultiValue, Table, Value};
+use mlua::{AnyUserData, IntoLuaMulti, MultiValue, Table, Value};
 use serde_json::{Map, Value as Json};
 
 use super::{Called, Engine, Halt, this::This, verdict::Verdict, workflow::Course};
@@ -341,30 +341,11 @@ impl Engine {
         }
     }
 
-    /// Calls a function, or runs a line in the shell as `exec.run` would.
     async fn act(&self, scope: &Rc<Scope>, action: &Action, arguments: impl IntoLuaMulti) -> Called {
-        match action {
-            Action::Function(function) => self.call(scope, function, arguments).await,
-            Action::Shell(line) => match self.shell() {
-                Ok(shell) => self.call(scope, &shell, line.as_str()).await,
-                Err(error) => Called::Raised(error),
-            },
+        match action.function(&self.prepared.machine.lua) {
+            Ok(function) => self.call(scope, &function, arguments).await,
+            Err(error) => Called::Raised(error),
         }
-    }
-
-    /// The function that runs a shell line and returns what a task's function does.
-    fn shell(&self) -> mlua::Result<Function> {
-        const NAME: &str = "sloth.shell";
-        let lua = &self.prepared.machine.lua;
-        if let Ok(Value::Function(shell)) = lua.named_registry_value(NAME) {
-            return Ok(shell);
-        }
-        let exec =
-            crate::modules::find(lua, "exec")?.ok_or_else(|| mlua::Error::runtime("there is no module `exec`"))?;
-        let run: Function = exec.raw_get("run")?;
-        let shell: Function = lua.load(include_str!("shell.luau")).set_name("=[sloth]").call(run)?;
-        lua.set_named_registry_value(NAME, &shell)?;
-        Ok(shell)
     }
 
     fn this(&self, job: &Job<'_>, attempt: u32) -> mlua::Result<AnyUserData> {

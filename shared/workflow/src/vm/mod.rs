@@ -4,6 +4,7 @@
     reason = "the kinds of Lua values are the machine's, and most are refused alike"
 )]
 
+mod builtin;
 pub mod convert;
 mod fault;
 mod interrupt;
@@ -12,6 +13,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value, chunk::ChunkMode};
 
+pub(crate) use builtin::Builtin;
 pub use fault::{Fault, FaultKind, location};
 
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
 const COROUTINES_KEPT: usize = 128;
 
 /// What the machine lacks of the old dialect, in Lua.
-const SHIM: &str = include_str!("shim.luau");
+static SHIM: Builtin = Builtin::new(include_str!("shim.luau"));
 
 /// A machine, ready to load workflow files.
 ///
@@ -113,7 +115,7 @@ fn install_shim(
         lua.create_function(move |lua, (name, loaded): (String, Table)| requiring.module(lua, &name, &loaded))?;
     native.raw_set("module", module)?;
     native.raw_set("native", lua.create_function(|lua, name: String| modules::find(lua, &name))?)?;
-    lua.load(SHIM).set_name("=[sloth]").call::<()>((lua.globals(), native))
+    SHIM.function(lua)?.call::<()>((lua.globals(), native))
 }
 
 fn print(lua: &Lua, context: &Context, values: MultiValue) -> mlua::Result<()> {

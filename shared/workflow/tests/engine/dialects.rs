@@ -74,6 +74,30 @@ fn old_lua_runs_as_it_did() {
 }
 
 #[test]
+fn a_built_task_can_be_run_at_once() {
+    check_log(
+        r#"
+        local inner = task("inner"):params({ n = 2 }):command(function(this, params)
+            goroutine.sleep(1)
+            return true, this.name(), { n = params.n }
+        end):build()
+        local line = task("line"):run("echo hi"):build()
+        local outer = task("outer"):run(function()
+            local ok, message, outputs = inner:run()
+            print(ok, message, outputs.n, select(3, line:run()).stdout)
+            return true
+        end)
+        workflow.define("w"):tasks({ outer })
+        "#,
+        &[
+            "no workflow has these tasks, so they are not run: `inner`, `line`",
+            "outer: hi",
+            "outer: true\tinner\t2\thi",
+        ],
+    );
+}
+
+#[test]
 fn a_settings_table_may_hold_more_than_we_know() {
     let ended = Case::new(
         r#"workflow.define("w"):config({ retry_policy = "x", timeout = "1m" }):tasks({ task("a"):command(function() return true end) })"#,
