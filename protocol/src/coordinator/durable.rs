@@ -19,7 +19,7 @@ pub struct Durable {
     pub inboxes: BTreeMap<AgentId, [Inbox; 2]>,
     /// What each agent has still to be told, by generation.
     pub work: BTreeMap<AgentId, BTreeMap<u64, Item>>,
-    /// Join tokens that count.
+    /// Join tokens that have not expired.
     pub tokens: BTreeMap<TokenId, Token>,
     /// Every release of every bundle, by counter.
     pub bundles: BTreeMap<BundleName, BTreeMap<u64, Release>>,
@@ -79,7 +79,7 @@ pub enum Item {
 pub struct Token {
     /// The digest of its secret half.
     pub secret: Digest,
-    /// How many hosts may still enrol with it.
+    /// How many further hosts may enrol with it.
     pub uses: u32,
     /// When it stops to count.
     pub expires: Millis,

@@ -53,10 +53,12 @@ impl Coordinator {
         self.out.touched.insert(run);
         self.write(Write::Append(agent, record));
         let Some((state, end)) = update else { return };
-        let mut job = job.unwrap_or(super::Job { state: JobState::Pending, generation: 0 });
-        if job.state.is_final() && !state.is_final() {
+        // Jobs of ended runs are final, whatever an agent that was away tells of their course.
+        let has_ended = job.is_none_or(|job| job.state.is_final());
+        if has_ended && !state.is_final() {
             return;
         }
+        let mut job = job.unwrap_or(super::Job { state, generation: 0 });
         job.state = state;
         self.write(Write::PutJob(run, agent, JobUpdate { job, end }));
         self.settle_run(run);

@@ -25,7 +25,7 @@ use crate::wire::{
 
 /// Most agents that a coordinator takes.
 pub const AGENTS_MAX: usize = 200_000;
-/// Most join tokens that count at a time.
+/// Most join tokens that are kept at a time; of those that are used up, the one that expires first goes first.
 pub const TOKENS_MAX: usize = 10_000;
 /// Longest life of a join token.
 pub const TOKEN_TTL_MAX: Millis = Millis::from_secs(30 * 24 * 3600);

@@ -17,7 +17,7 @@ impl Coordinator {
     pub(super) fn enroll(&mut self, enroll: &Enroll) -> Result<Answer, Refusal> {
         let Some(token) = self.state.tokens.get(&enroll.token).filter(|token| token.secret == enroll.secret) else {
             return Err(denied(
-                "the join token is not known here: it was used up, it expired, or it is another coordinator's; make one with `sloth-coord token create`",
+                "the join token is not known here: it expired, or it is another coordinator's; make one with `sloth-coord token create`",
             ));
         };
         let (labels, root) = (token.labels.clone(), self.state.root.clone().unwrap_or_default());
@@ -62,7 +62,7 @@ impl Coordinator {
             return Err(invalid("a join token counts for more than nothing and at most 30 days"));
         }
         check_labels(&create.labels)?;
-        if TOKENS_MAX <= self.state.tokens.len() {
+        if !self.make_room_for_token() {
             return Err(Refusal::new(RefusalCode::TooLarge, format!("{TOKENS_MAX} join tokens count already")));
         }
         let expires = self.now + create.ttl;
@@ -161,6 +161,9 @@ impl Coordinator {
     }
 
     fn check_token(&self, token: &Token) -> Result<(), Refusal> {
+        if token.uses == 0 {
+            return Err(denied("the join token is used up: make one with `sloth-coord token create`"));
+        }
         if token.expires <= self.now {
             let reason =
                 format!("the join token expired on {}: make one with `sloth-coord token create`", token.expires);
@@ -175,9 +178,21 @@ impl Coordinator {
         Ok(())
     }
 
+    /// A token that is used up stays until it expires: a host whose answer was lost enrols again with it.
     fn use_token(&mut self, id: TokenId, token: Token) {
         let uses = token.uses.saturating_sub(1);
-        self.write(if uses == 0 { Write::DropToken(id) } else { Write::PutToken(id, Token { uses, ..token }) });
+        self.write(Write::PutToken(id, Token { uses, ..token }));
+    }
+
+    /// Whether one more token fits; one that is used up goes for it.
+    fn make_room_for_token(&mut self) -> bool {
+        if self.state.tokens.len() < TOKENS_MAX {
+            return true;
+        }
+        let used_up = self.state.tokens.iter().filter(|(_, token)| token.uses == 0);
+        let Some(oldest) = used_up.min_by_key(|(_, token)| token.expires).map(|(id, _)| *id) else { return false };
+        self.write(Write::DropToken(oldest));
+        true
     }
 
     fn new_record(&self, enroll: &Enroll, enrolled_labels: labels::Labels) -> AgentRecord {
