@@ -3,8 +3,8 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 70
-# Also where Cargo's programs are when a shell was started without a profile.
-PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+# Also where Cargo's programs are when a shell was started without a profile, and where the system's are for its users.
+PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH:/usr/sbin:/sbin"
 target=${CARGO_TARGET_DIR:-$root/target}
 export PATH
 

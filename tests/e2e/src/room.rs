@@ -84,6 +84,9 @@ impl Room {
         }
         command.arg(self.share.option());
         command.arg("--").arg(program);
+        // Where `ip` and its like are, which not everybody has on the path.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{path}:/usr/sbin:/sbin"));
         command
     }
 

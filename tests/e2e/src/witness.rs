@@ -34,6 +34,10 @@ impl Witness {
     #[must_use]
     pub fn of(home: &Path, run: &str) -> Self {
         let text = fs::read_to_string(home.join(format!("witness-{run}"))).unwrap_or_default();
+        Self::read(&text)
+    }
+
+    fn read(text: &str) -> Self {
         // The last line may be under way.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         Self(whole.lines().map(mark).collect())
@@ -103,5 +107,62 @@ fn mark(line: &str) -> Mark {
         task: task.to_owned(),
         shell: shell.parse().unwrap_or_else(|_| panic!("`{line}` has no shell")),
         end: kind == "end",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    /// Marks from `a+ a- b+`: the task's name and shell, begun or ended.
+    fn witness(text: &str) -> Witness {
+        let lines = text.split_whitespace().map(|word| {
+            let (name, kind) = word.split_at(word.len() - 1);
+            let shell = name.len();
+            format!("{} {shell} {}\n", &name[..1], if kind == "+" { "begin" } else { "end" })
+        });
+        Witness::read(&lines.collect::<String>())
+    }
+
+    #[test]
+    fn two_attempts_at_once_are_found() {
+        for (text, fine) in [
+            ("", true),
+            ("a+ a- b+ b-", true),
+            ("a+ b+ a- b-", true),
+            ("a+ a1+ a1-", true),
+            ("a+ a- a1+ a1-", true),
+            ("a+ a1+ a-", false),
+            ("a+ a1+ a1- a-", false),
+            ("a-", false),
+        ] {
+            let found = catch_unwind(|| witness(text).assert_never_twice_at_once()).is_ok();
+            assert_eq!(found, fine, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_task_that_ran_again_after_its_successor_began_is_found() {
+        for (text, fine) in [
+            ("", true),
+            ("a+ a-", true),
+            ("a+ a- b+ b-", true),
+            ("a+ a1+ a1- b+", true),
+            ("a+ b+", false),
+            ("b+", false),
+            ("a+ a- b+ a1+", false),
+            ("a+ a1+ a1- b+ a-", false),
+        ] {
+            let found = catch_unwind(|| witness(text).assert_over_before("a", "b")).is_ok();
+            assert_eq!(found, fine, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_under_way_does_not_count() {
+        let witness = Witness::read("a 7 begin\na 7 e");
+        assert_eq!((witness.begun("a"), witness.ended("a")), (1, 0));
     }
 }
