@@ -2,11 +2,13 @@
 //!
 //! Standard output carries data only; everything else goes to standard error.
 
+pub mod events;
 pub mod logging;
 pub mod outcome;
 pub mod output;
 pub mod values;
 
+pub use events::EventPrinter;
 pub use logging::{LogArgs, LogFormat};
 pub use outcome::{Failure, Outcome, report};
 pub use output::{Format, OutputArgs, Table, print_json, print_line};
