@@ -166,7 +166,7 @@ impl Default for LaneState {
 impl LaneState {
     /// Takes in a waiting record that [`Write::PutRecord`] put on the disk.
     pub fn insert(&mut self, seq: u64, entry: Entry) {
-        self.next_seq = self.next_seq.max(seq + 1);
+        self.next_seq = self.next_seq.max(seq.saturating_add(1));
         self.bytes += entry.bytes;
         if let Some(before) = self.entries.insert(seq, entry) {
             self.bytes -= before.bytes;
@@ -217,8 +217,8 @@ impl Durable {
             }
             Write::Renumber { lane, by } => {
                 let lane = &mut self.lanes[lane.index()];
-                lane.next_seq += by;
-                lane.entries = lane.entries.iter().map(|(seq, entry)| (seq + by, *entry)).collect();
+                lane.next_seq = lane.next_seq.saturating_add(*by);
+                lane.entries = lane.entries.iter().map(|(seq, entry)| (seq.saturating_add(*by), *entry)).collect();
             }
         }
     }

@@ -57,7 +57,7 @@ impl Agent {
         let trusted = Trusted::new(&root, config.root_pin).map_err(|source| RestoreError::Refused { source })?;
         let live = state.jobs.keys().map(|run| (*run, Live::New)).collect();
         let mut random = Random::new(seed);
-        let session = Session::new(&config, now, &mut random);
+        let session = Session::new(&config, &state.lanes, now, &mut random);
         Ok(Self {
             config,
             trusted,

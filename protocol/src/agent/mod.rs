@@ -40,6 +40,8 @@ pub const RECONNECT_BASE: Millis = Millis::from_secs(1);
 pub const RECONNECT_CAP: Millis = Millis::from_secs(60);
 /// Longest wait between two attempts of an agent that was told it may not come in.
 pub const DENIED_RETRY: Millis = Millis::from_secs(600);
+/// Longest wait that a coordinator can tell an agent; what is over it counts as this.
+pub const TOLD_WAIT_MAX: Millis = Millis::from_secs(2 * 3600);
 /// How long an answer may take before the connection counts as dead, beyond what a poll is held.
 pub const ANSWER_PATIENCE: Millis = Millis::from_secs(30);
 /// A run's end waits this long for the logs before it, so that who follows a run sees all of it in order.

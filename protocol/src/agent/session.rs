@@ -3,8 +3,8 @@
 use sloth_core::{Millis, backoff::full_jitter};
 
 use super::{
-    ANSWER_PATIENCE, Ask, Config, DENIED_RETRY, Effect, Note, Pacing, RECONNECT_BASE, RECONNECT_CAP, Ticket, Write,
-    machine::Agent,
+    ANSWER_PATIENCE, Ask, Config, DENIED_RETRY, Effect, LaneState, Note, Pacing, RECONNECT_BASE, RECONNECT_CAP,
+    TOLD_WAIT_MAX, Ticket, Write, machine::Agent,
 };
 use crate::{
     random::Random,
@@ -22,6 +22,8 @@ pub(super) struct Session {
     next_ticket: Ticket,
     /// Attempts to connect since a poll was last answered.
     attempts: u32,
+    /// The highest record number that may have been sent, by lane: by this process, or before it was started.
+    sent: [u64; 2],
     /// See [`Welcome::reconnect_within`].
     reconnect_within: Millis,
     /// When a new certificate is asked for.
@@ -68,12 +70,13 @@ struct AskedReport {
 }
 
 impl Session {
-    pub(super) fn new(config: &Config, now: Millis, random: &mut Random) -> Self {
+    pub(super) fn new(config: &Config, lanes: &[LaneState; 2], now: Millis, random: &mut Random) -> Self {
         Self {
             link: Link::Down { retry_at: now },
             links: 0,
             next_ticket: 1,
             attempts: 0,
+            sent: lanes.each_ref().map(|lane| lane.next_seq - 1),
             reconnect_within: RECONNECT_BASE,
             renew_at: renewal(config.certificate_from, config.certificate_until, random),
             certificate_until: config.certificate_until,
@@ -130,7 +133,7 @@ impl Agent {
             AgentResponse::Welcome(welcome) => self.welcomed(ticket, &welcome),
             AgentResponse::Work(work) => self.take_work(ticket, work),
             AgentResponse::Acked(acked) => self.acked(ticket, acked),
-            AgentResponse::Refused(refusal) => self.refused(refusal),
+            AgentResponse::Refused(refusal) => self.refused(ticket, refusal),
             // The driver keeps these to itself and says `Fetched` and `Renewed`.
             AgentResponse::Blob(_) | AgentResponse::Renewed(_) => {}
         }
@@ -224,6 +227,7 @@ impl Agent {
         let seqs = self.next_batch(lane);
         let Some(&through) = seqs.last() else { return };
         let dropped = self.state.lanes[lane.index()].dropped;
+        self.session.sent[lane.index()] = self.session.sent[lane.index()].max(through);
         let asked = self.ask(Ask::Report { lane, dropped, seqs }, Millis::ZERO);
         if let Some(up) = self.session.up_mut() {
             up.reports[lane.index()] = Some(AskedReport { asked, through });
@@ -290,7 +294,7 @@ impl Agent {
         }
         up.welcome = true;
         up.poll_at = self.now;
-        self.session.reconnect_within = welcome.reconnect_within;
+        self.session.reconnect_within = welcome.reconnect_within.min(TOLD_WAIT_MAX);
         for lane in Lane::ALL {
             self.settle_lane(lane, welcome.acked[lane.index()]);
         }
@@ -299,17 +303,26 @@ impl Agent {
 
     /// Compares a lane with what the coordinator has of it.
     fn settle_lane(&mut self, lane: Lane, acked: u64) {
-        let state = &self.state.lanes[lane.index()];
-        if acked < state.next_seq {
-            if state.entries.first_key_value().is_some_and(|(seq, _)| *seq <= acked) {
-                self.write(Write::Acked { lane, through: acked });
-            }
+        let sent = self.session.sent[lane.index()];
+        if self.first_waiting(lane).is_some_and(|first| first <= acked.min(sent)) {
+            self.write(Write::Acked { lane, through: acked.min(sent) });
+            self.forget_run_ends();
+        }
+        if acked <= sent {
             return;
         }
-        // The disk forgot numbers that it had given: their records would be taken for repetitions.
-        let first = state.entries.first_key_value().map_or(state.next_seq, |(seq, _)| *seq);
+        // The disk forgot numbers that it had given. What it has under the others was counted under them; what
+        // came after would be taken for repetitions of what was forgotten.
         self.note(Note::StateWentBack { lane });
-        self.write(Write::Renumber { lane, by: acked + 1 - first });
+        let first = self.first_waiting(lane).unwrap_or(self.state.lanes[lane.index()].next_seq);
+        if first <= acked {
+            self.write(Write::Renumber { lane, by: acked.saturating_add(1) - first });
+        }
+        self.session.sent[lane.index()] = acked;
+    }
+
+    fn first_waiting(&self, lane: Lane) -> Option<u64> {
+        self.state.lanes[lane.index()].entries.first_key_value().map(|(seq, _)| *seq)
     }
 
     fn take_work(&mut self, ticket: Ticket, work: Work) {
@@ -321,8 +334,8 @@ impl Agent {
         up.polled = true;
         self.session.attempts = 0;
         let next = match self.config.pacing {
-            Pacing::Hold(_) => work.next_poll,
-            Pacing::Interval(every) => self.around(every.max(work.next_poll)),
+            Pacing::Hold(_) => work.next_poll.min(TOLD_WAIT_MAX),
+            Pacing::Interval(every) => self.around(every.max(work.next_poll.min(TOLD_WAIT_MAX))),
         };
         if let Some(up) = self.session.up_mut() {
             up.poll_at = self.now + next;
@@ -342,12 +355,17 @@ impl Agent {
         }
     }
 
-    fn refused(&mut self, refusal: Refusal) {
+    fn refused(&mut self, ticket: Ticket, refusal: Refusal) {
+        // What an earlier connection was refused says nothing about this one.
+        if !self.session.up().is_some_and(|up| up.waits_for(ticket)) {
+            return;
+        }
         self.effect(Effect::Disconnect);
         match refusal.code {
             RefusalCode::Busy => {
-                let wait = self.random.below(refusal.retry_after.as_u64().max(RECONNECT_BASE.as_u64()));
-                self.stay_away(refusal.retry_after + Millis::from_u64(wait));
+                let told = refusal.retry_after.min(TOLD_WAIT_MAX);
+                let wait = self.random.below(told.max(RECONNECT_BASE).as_u64());
+                self.stay_away(told + Millis::from_u64(wait));
             }
             RefusalCode::Denied | RefusalCode::Version => {
                 let wait = self.around(DENIED_RETRY);
@@ -381,10 +399,19 @@ impl Agent {
 }
 
 impl Up {
-    fn patience(&self) -> Option<Millis> {
-        let reports = self.reports.iter().flatten().map(|report| report.asked.until);
+    /// What was asked and not answered.
+    fn open(&self) -> impl Iterator<Item = Asked> {
+        let reports = self.reports.iter().flatten().map(|report| report.asked);
         let single = [self.hello, self.poll.map(|poll| poll.asked), self.renew];
-        reports.chain(single.into_iter().flatten().map(|asked| asked.until)).min()
+        reports.chain(single.into_iter().flatten())
+    }
+
+    fn waits_for(&self, ticket: Ticket) -> bool {
+        self.open().any(|asked| asked.ticket == ticket)
+    }
+
+    fn patience(&self) -> Option<Millis> {
+        self.open().map(|asked| asked.until).min()
     }
 
     fn overdue(&self, now: Millis) -> bool {
