@@ -1,5 +1,7 @@
 //! Runs: who is to do them, who was told, and when they are over.
 
+use std::ops::Bound;
+
 use sloth_core::{AgentId, Millis, RunId, Selector};
 use sloth_trust::{Assignment, BundleName, Envelope, PayloadKind, SPEC};
 
@@ -243,7 +245,12 @@ impl Coordinator {
     fn next_items(&mut self, agent: AgentId, accepted: u64, mut room: usize) -> Vec<WorkItem> {
         let mut items = Vec::new();
         let mut bytes = 0;
-        let waiting = self.state.work.get(&agent).into_iter().flat_map(|work| work.range(accepted + 1..));
+        let waiting = self
+            .state
+            .work
+            .get(&agent)
+            .into_iter()
+            .flat_map(|work| work.range((Bound::Excluded(accepted), Bound::Unbounded)));
         for (&generation, item) in waiting {
             let order = match item {
                 Item::Run(_) if room == 0 => break,

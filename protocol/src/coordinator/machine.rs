@@ -201,10 +201,17 @@ impl Coordinator {
         self.trusted.as_ref().map(Trusted::pin)
     }
 
+    /// Whether an agent's poll is held beyond now: a timer may be of a connection that is gone.
+    fn holds_longer(&self, agent: AgentId) -> bool {
+        let held = self.present.get(&agent).and_then(|presence| presence.held);
+        held.is_some_and(|held| self.now < held.until)
+    }
+
     fn fire_timers(&mut self) {
         while let Some(&(at, timer)) = self.timers.first().filter(|(at, _)| *at <= self.now) {
             self.timers.remove(&(at, timer));
             match timer {
+                Timer::Hold(agent) if self.holds_longer(agent) => {}
                 Timer::Hold(agent) => self.end_hold(agent),
                 Timer::Deadline(run) => self.expire_run(run),
                 Timer::Token(token) => self.expire_token(token),

@@ -7,7 +7,7 @@ use super::{
     TOKEN_TTL_MAX, TOKENS_MAX, Ticket, Token, Write,
     machine::{Coordinator, Timer},
 };
-use crate::wire::{AgentResponse, CreateToken, Hello, JobState, Refusal, RefusalCode, Welcome, negotiate};
+use crate::wire::{AgentResponse, CreateToken, Hello, JobState, Platform, Refusal, RefusalCode, Welcome, negotiate};
 
 /// Most characters of an agent's name, its release and each text of its platform.
 const NAME_CHARS_MAX: usize = 128;
@@ -137,7 +137,7 @@ impl Coordinator {
         let said = AgentRecord {
             host_labels: hello.labels,
             version: clip(hello.version),
-            platform: hello.platform,
+            platform: clip_platform(hello.platform),
             last_seen: self.now,
             ..record.clone()
         };
@@ -262,6 +262,11 @@ fn clip(mut text: String) -> String {
         text = text.chars().take(NAME_CHARS_MAX / 4).collect();
     }
     text
+}
+
+fn clip_platform(platform: Platform) -> Platform {
+    let Platform { os, arch, hostname } = platform;
+    Platform { os: clip(os), arch: clip(arch), hostname: clip(hostname) }
 }
 
 fn no_agent(key: &str) -> Refusal {
