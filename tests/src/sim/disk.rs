@@ -1,0 +1,133 @@
+//! Disks: they hold what was committed, and nothing else survives a crash.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sloth_core::{AgentId, Millis, RunId};
+use sloth_protocol::{
+    agent,
+    coordinator::{self, JobUpdate},
+    wire::Record,
+};
+
+/// Names a record through renumbering and transport: given when it is first committed.
+pub(super) type RecordName = u64;
+
+/// An agent's disk.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AgentDisk {
+    pub state: agent::Durable,
+    /// The content of what waits in each lane, by number.
+    pub records: [BTreeMap<u64, (RecordName, Record)>; 2],
+    /// From when to when its certificate counts.
+    pub certificate: (Millis, Millis),
+}
+
+/// What a commit took off an agent's disk.
+#[derive(Debug, Default)]
+pub(super) struct Removed {
+    /// Because the coordinator said that it has them.
+    pub acked: Vec<(RecordName, Record)>,
+    /// For want of space.
+    pub shed: Vec<(RecordName, Record)>,
+}
+
+impl AgentDisk {
+    /// Takes in one transaction. `names` gives names to new records.
+    pub(super) fn commit(&mut self, writes: &[agent::Write], names: &mut RecordName) -> Removed {
+        let mut removed = Removed::default();
+        for write in writes {
+            self.keep_records(write, names, &mut removed);
+            self.state.apply(write);
+        }
+        removed
+    }
+
+    fn keep_records(&mut self, write: &agent::Write, names: &mut RecordName, removed: &mut Removed) {
+        match write {
+            agent::Write::PutRecord { lane, record } => {
+                *names += 1;
+                self.records[lane.index()].insert(record.seq, (*names, record.clone()));
+            }
+            agent::Write::DropRecords { lane, seqs, .. } => {
+                let lane = &mut self.records[lane.index()];
+                removed.shed.extend(seqs.iter().filter_map(|seq| lane.remove(seq)));
+            }
+            agent::Write::Acked { lane, through } => {
+                let lane = &mut self.records[lane.index()];
+                let kept = lane.split_off(&(through + 1));
+                removed.acked.extend(std::mem::replace(lane, kept).into_values());
+            }
+            agent::Write::Renumber { lane, by } => {
+                let lane = &mut self.records[lane.index()];
+                let moved = std::mem::take(lane).into_iter();
+                *lane =
+                    moved.map(|(seq, (name, record))| (seq + by, (name, Record { seq: seq + by, ..record }))).collect();
+            }
+            agent::Write::Accepted(_)
+            | agent::Write::Seen { .. }
+            | agent::Write::PutJob(_)
+            | agent::Write::PutTask { .. }
+            | agent::Write::EndJob(_) => {}
+        }
+    }
+}
+
+/// A coordinator's disk.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CenterDisk {
+    pub state: coordinator::Durable,
+    /// Every job of every run that was not forgotten, ended or not.
+    pub jobs: BTreeMap<RunId, BTreeMap<AgentId, JobUpdate>>,
+    /// The names of the records that were kept, in their order, by run.
+    pub events: BTreeMap<RunId, Vec<(AgentId, RecordName)>>,
+    pub counted: BTreeSet<RecordName>,
+}
+
+impl CenterDisk {
+    /// Takes in one change. `name` is that of the record, if the change keeps one. Says whether a record that
+    /// was counted before was counted again.
+    pub(super) fn commit(&mut self, write: &coordinator::Write, name: Option<RecordName>) -> Counted {
+        let mut counted = Counted::NotAgain;
+        match write {
+            coordinator::Write::PutJob(run, agent, update) => {
+                let open = self.state.runs.contains_key(run);
+                let jobs = self.jobs.entry(*run).or_default();
+                if open || jobs.contains_key(agent) {
+                    jobs.insert(*agent, update.clone());
+                }
+            }
+            coordinator::Write::Append(agent, record) => {
+                let known = self.jobs.get(&record.run).is_some_and(|jobs| jobs.contains_key(agent));
+                if let Some(name) = name.filter(|_| known) {
+                    self.events.entry(record.run).or_default().push((*agent, name));
+                    if !self.counted.insert(name) {
+                        counted = Counted::Again(name);
+                    }
+                }
+            }
+            coordinator::Write::ForgetRun(run) => {
+                self.jobs.remove(run);
+                self.events.remove(run);
+            }
+            coordinator::Write::PutRoot(_)
+            | coordinator::Write::PutAgent(..)
+            | coordinator::Write::PutInbox(..)
+            | coordinator::Write::PutWork(..)
+            | coordinator::Write::DropWork(..)
+            | coordinator::Write::PutToken(..)
+            | coordinator::Write::DropToken(_)
+            | coordinator::Write::PutRelease(_)
+            | coordinator::Write::DropRelease(..)
+            | coordinator::Write::PutRun(..) => {}
+        }
+        self.state.apply(write);
+        counted
+    }
+}
+
+/// Whether a record was on the coordinator's disk before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    NotAgain,
+    Again(RecordName),
+}

@@ -1,0 +1,414 @@
+//! What must always be true. Each invariant is a function of its name; a simulation ends at the first that fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sloth_core::{AgentId, Digest, Millis, RunId, labels::Subject};
+use sloth_protocol::{
+    agent::{Ask, Effect, JOBS_MAX, Job, Stage, Start, TaskState},
+    coordinator::{self, Answer, Item, RUNS_ACTIVE_MAX, Reply, WORK_WAITING_MAX},
+    wire::{AgentResponse, JobState, Lane, OnInterrupt, Order, RunOutcome, TaskName},
+};
+use sloth_trust::BundleName;
+
+use super::{
+    disk::{AgentDisk, CenterDisk, Counted, RecordName, Removed},
+    host::Host,
+    publisher::publisher,
+};
+
+/// An invariant that did not hold.
+#[derive(Debug)]
+pub(super) struct Violation {
+    pub invariant: &'static str,
+    pub detail: String,
+}
+
+pub(super) type Check = Result<(), Violation>;
+
+/// What was true of a host's disk at its last commit, and what its driver was told to do.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HostWitness {
+    accepted: u64,
+    next_seq: [u64; 2],
+    counters: BTreeMap<BundleName, u64>,
+    /// Every run whose job was ever committed.
+    pub jobs: BTreeSet<RunId>,
+    ended_tasks: BTreeMap<RunId, BTreeSet<TaskName>>,
+    /// How each run ended here, by the record that was committed.
+    pub ended_runs: BTreeMap<RunId, RunOutcome>,
+    /// Runs whose end was given up for want of space.
+    pub lost_ends: BTreeSet<RunId>,
+    /// The last attempt that was begun, and what becomes of it when it is cut off.
+    begun: BTreeMap<(RunId, TaskName), (u32, OnInterrupt)>,
+}
+
+/// What was true of the coordinator's disk at its last commit.
+#[derive(Debug, Default)]
+pub(super) struct CenterWitness {
+    through: BTreeMap<AgentId, [u64; 2]>,
+    next_generation: BTreeMap<AgentId, u64>,
+    counters: BTreeMap<BundleName, u64>,
+    /// What each agent was ever given under each generation.
+    given: BTreeMap<(AgentId, u64), Item>,
+    /// Runs that an agent was ever assigned.
+    assigned: BTreeSet<(AgentId, RunId)>,
+}
+
+/// Fails in the name of an invariant unless `holds`.
+fn hold(invariant: &'static str, holds: bool, detail: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
+}
+
+/// A job is taken on only for a release that publishers signed for this host, that had not expired, that is no
+/// older than any accepted before, and that the coordinator assigned.
+pub(super) fn runs_only_what_was_signed_and_assigned(
+    host: &Host,
+    job: &Job,
+    now: Millis,
+    center: &CenterWitness,
+) -> Check {
+    let name = "runs_only_what_was_signed_and_assigned";
+    let release = publisher().find(&job.bundle, job.manifest);
+    hold(name, release.is_some(), || format!("{} was never signed: {job:?}", job.manifest))?;
+    let Some((release, id)) = release.zip(host.id) else { return Ok(()) };
+    let metadata = &release.metadata;
+    let text = id.to_string();
+    let labels = [&host.token_labels, &host.plan.labels];
+    let subject = Subject { id: &text, name: &host.plan.name, labels: &labels };
+    hold(name, metadata.audience.matches(subject), || format!("{job:?} is for others"))?;
+    hold(name, now < metadata.expires, || format!("{job:?} had expired"))?;
+    hold(name, metadata.capabilities == job.capabilities, || format!("{job:?} may not use that"))?;
+    let newest = host.witness.counters.get(&job.bundle).copied().unwrap_or(0);
+    hold(name, newest <= metadata.counter, || format!("{job:?} is older than release {newest}"))?;
+    hold(name, center.assigned.contains(&(id, job.run)), || format!("{job:?} was never assigned"))
+}
+
+/// An agent's numbers only rise: the accepted generation, the lanes' numbers and the bundles' counters.
+pub(super) fn numbers_never_fall(witness: &mut HostWitness, disk: &AgentDisk) -> Check {
+    let name = "numbers_never_fall";
+    let state = &disk.state;
+    hold(name, witness.accepted <= state.accepted, || {
+        format!("accepted generation {} after {}", state.accepted, witness.accepted)
+    })?;
+    witness.accepted = state.accepted;
+    for lane in Lane::ALL {
+        let (before, after) = (&mut witness.next_seq[lane.index()], state.lanes[lane.index()].next_seq);
+        hold(name, *before <= after, || format!("{lane:?} goes on at {after} after {before}"))?;
+        *before = after;
+    }
+    for (bundle, seen) in &state.seen {
+        let before = witness.counters.entry(bundle.clone()).or_default();
+        hold(name, *before <= seen.counter, || format!("{bundle} {} after {before}", seen.counter))?;
+        *before = seen.counter;
+    }
+    Ok(())
+}
+
+/// The coordinator's numbers only rise: what it counted, the generations it gives and the bundles' counters; and a
+/// generation never gets another content.
+pub(super) fn numbers_never_fall_at_the_coordinator(
+    witness: &mut CenterWitness,
+    disk: &CenterDisk,
+    writes: &[coordinator::Write],
+) -> Check {
+    let name = "numbers_never_fall";
+    for write in writes {
+        match write {
+            coordinator::Write::PutInbox(agent, lane, inbox) => {
+                let through = &mut witness.through.entry(*agent).or_default()[lane.index()];
+                hold(name, *through <= inbox.through, || format!("counted {} after {through}", inbox.through))?;
+                *through = inbox.through;
+            }
+            coordinator::Write::PutAgent(id, _) => {
+                let next = disk.state.agents.get(id).map_or(0, |agent| agent.next_generation);
+                let before = witness.next_generation.entry(*id).or_default();
+                hold(name, *before <= next, || format!("next generation {next} after {before}"))?;
+                *before = next;
+            }
+            coordinator::Write::PutWork(agent, generation, item) => {
+                let given = witness.given.insert((*agent, *generation), *item);
+                let same = given.is_none_or(|before| before == *item);
+                hold(name, same, || format!("generation {generation} of {agent} was {given:?}, is {item:?}"))?;
+                if let Item::Run(run) = item {
+                    witness.assigned.insert((*agent, *run));
+                }
+            }
+            coordinator::Write::PutRelease(release) => {
+                let (bundle, counter) = (&release.metadata.name, release.metadata.counter);
+                let before = witness.counters.entry(bundle.clone()).or_default();
+                hold(name, *before < counter, || format!("{bundle} {counter} after {before}"))?;
+                *before = counter;
+            }
+            coordinator::Write::PutRoot(_)
+            | coordinator::Write::DropWork(..)
+            | coordinator::Write::PutToken(..)
+            | coordinator::Write::DropToken(_)
+            | coordinator::Write::DropRelease(..)
+            | coordinator::Write::PutRun(..)
+            | coordinator::Write::PutJob(..)
+            | coordinator::Write::Append(..)
+            | coordinator::Write::ForgetRun(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What has ended is not begun again: neither a task, nor a run.
+pub(super) fn finished_tasks_are_not_run_again(witness: &HostWitness, effect: &Effect) -> Check {
+    let name = "finished_tasks_are_not_run_again";
+    match effect {
+        Effect::Start(start) => {
+            let run = start.job.run;
+            hold(name, !witness.ended_runs.contains_key(&run), || format!("run {run} has ended"))?;
+            let known: BTreeSet<&TaskName> = start.ended.iter().map(|end| &end.task).collect();
+            let ended = witness.ended_tasks.get(&run).into_iter().flatten();
+            let forgotten = ended.filter(|task| !known.contains(task)).collect::<Vec<_>>();
+            hold(name, forgotten.is_empty(), || format!("the worker of {run} is not told of {forgotten:?}"))
+        }
+        Effect::Go { run, task } => {
+            let ended = witness.ended_tasks.get(run).is_some_and(|tasks| tasks.contains(task));
+            hold(name, !ended, || format!("{task} of {run} has ended"))
+        }
+        Effect::Connect { .. }
+        | Effect::Disconnect
+        | Effect::Ask { .. }
+        | Effect::Fetch { .. }
+        | Effect::Noted { .. }
+        | Effect::Stop { .. }
+        | Effect::Forget { .. }
+        | Effect::Note(_) => Ok(()),
+    }
+}
+
+/// Attempts are numbered upwards, and after one that must not be repeated there is no other.
+pub(super) fn an_attempt_without_retry_is_begun_at_most_once(
+    witness: &mut HostWitness,
+    disk: &AgentDisk,
+    effect: &Effect,
+) -> Check {
+    let name = "an_attempt_without_retry_is_begun_at_most_once";
+    let Effect::Go { run, task } = effect else { return Ok(()) };
+    let state = disk.state.tasks.get(run).and_then(|tasks| tasks.get(task));
+    let Some(TaskState::Started { attempt, on_interrupt, .. }) = state else { return Ok(()) };
+    if let Some((last, kind)) = witness.begun.insert((*run, task.clone()), (*attempt, *on_interrupt)) {
+        hold(name, kind == OnInterrupt::Retry, || format!("{task} of {run}: attempt {last} is not to be repeated"))?;
+        hold(name, last < *attempt, || format!("{task} of {run}: attempt {attempt} after {last}"))?;
+    }
+    Ok(())
+}
+
+/// No record is counted twice.
+pub(super) fn each_result_is_counted_once(counted: Counted, write: &coordinator::Write) -> Check {
+    hold("each_result_is_counted_once", counted == Counted::NotAgain, || format!("{counted:?}: {write:?}"))
+}
+
+/// What an agent forgets because it was acknowledged is on the coordinator's disk.
+pub(super) fn none_acknowledged_is_lost(
+    removed: &Removed,
+    center: &CenterDisk,
+    excused: &BTreeSet<RecordName>,
+) -> Check {
+    let lost = removed.acked.iter().find(|(name, _)| !center.counted.contains(name) && !excused.contains(name));
+    hold("none_acknowledged_is_lost", lost.is_none(), || format!("{lost:?}"))
+}
+
+/// An agent holds no more than it may.
+pub(super) fn queues_stay_under_their_bounds(host: &Host) -> Check {
+    let name = "queues_stay_under_their_bounds";
+    for lane in Lane::ALL {
+        let state = &host.disk.state.lanes[lane.index()];
+        let cap = host.plan.outbox[lane.index()];
+        hold(name, state.bytes <= cap, || format!("{lane:?}: {} bytes, {cap} allowed", state.bytes))?;
+        let sum: usize = state.entries.values().map(|entry| entry.bytes).sum();
+        hold(name, sum == state.bytes, || format!("{lane:?}: {sum} bytes wait, {} are counted", state.bytes))?;
+        let kept = host.disk.records[lane.index()].keys().eq(state.entries.keys());
+        hold(name, kept, || format!("{lane:?}: the numbers in memory and on the disk differ"))?;
+    }
+    hold(name, host.disk.state.jobs.len() <= JOBS_MAX, || "too many jobs".to_owned())?;
+    hold(name, host.workers.len() <= host.plan.runs_max, || format!("{} workers", host.workers.len()))
+}
+
+/// The coordinator holds no more than it may.
+pub(super) fn queues_stay_under_their_bounds_at_the_coordinator(disk: &CenterDisk) -> Check {
+    let name = "queues_stay_under_their_bounds";
+    // An order to cancel may wait behind each order to run.
+    let most = 2 * WORK_WAITING_MAX;
+    let full = disk.state.work.iter().find(|(_, work)| most < work.len());
+    hold(name, full.is_none(), || format!("{full:?}"))?;
+    hold(name, disk.state.runs.len() <= RUNS_ACTIVE_MAX, || "too many runs".to_owned())
+}
+
+/// What an agent's driver is told to do would be true after a crash, too.
+pub(super) fn commit_before_send(disk: &AgentDisk, effect: &Effect) -> Check {
+    let state = &disk.state;
+    let task = |run: &RunId, task: &TaskName| state.tasks.get(run).and_then(|tasks| tasks.get(task));
+    let true_on_disk = match effect {
+        Effect::Ask { ask: Ask::Report { lane, seqs, .. }, .. } => {
+            seqs.iter().all(|seq| disk.records[lane.index()].contains_key(seq))
+        }
+        Effect::Ask { ask: Ask::Poll(poll), .. } => poll.accepted == state.accepted,
+        Effect::Start(start) => starts_from_the_disk(start, disk),
+        Effect::Go { run, task: name } => matches!(task(run, name), Some(TaskState::Started { .. })),
+        Effect::Noted { run, task: name } => matches!(task(run, name), Some(TaskState::Ended(_))),
+        Effect::Forget { run } => !state.jobs.contains_key(run),
+        Effect::Ask { ask: Ask::Hello(_) | Ask::Renew, .. }
+        | Effect::Connect { .. }
+        | Effect::Disconnect
+        | Effect::Fetch { .. }
+        | Effect::Stop { .. }
+        | Effect::Note(_) => true,
+    };
+    hold("commit_before_send", true_on_disk, || format!("{effect:?}"))
+}
+
+fn starts_from_the_disk(start: &Start, disk: &AgentDisk) -> bool {
+    let running = |job: &Job| matches!(job.stage, Stage::Running { .. });
+    let tasks = disk.state.tasks.get(&start.job.run);
+    disk.state.jobs.get(&start.job.run).is_some_and(running)
+        && start.ended.iter().all(|end| {
+            tasks.and_then(|tasks| tasks.get(&end.task)).is_some_and(|state| *state == TaskState::Ended(end.clone()))
+        })
+}
+
+/// What the coordinator tells would be true after a crash, too. `agent` is who is answered, if it is an agent.
+pub(super) fn commit_before_send_of_the_coordinator(
+    disk: &CenterDisk,
+    agent: Option<AgentId>,
+    answer: &Answer,
+) -> Check {
+    let state = &disk.state;
+    let through =
+        |lane: Lane| agent.and_then(|agent| state.inboxes.get(&agent)).map_or(0, |inbox| inbox[lane.index()].through);
+    let true_on_disk = match answer {
+        Answer::Agent(AgentResponse::Welcome(welcome)) => {
+            Lane::ALL.iter().all(|lane| welcome.acked[lane.index()] <= through(*lane))
+        }
+        Answer::Agent(AgentResponse::Acked(acked)) => acked.through <= through(acked.lane),
+        Answer::Agent(AgentResponse::Work(work)) => work.items.iter().all(|item| {
+            let agent = agent.and_then(|agent| Some((agent, state.agents.get(&agent)?)));
+            agent.is_some_and(|(id, record)| {
+                let known = match &item.order {
+                    Order::Run(order) => disk.jobs.get(&order.run).is_some_and(|jobs| jobs.contains_key(&id)),
+                    Order::Cancel { .. } => true,
+                };
+                known && item.generation < record.next_generation
+            })
+        }),
+        Answer::Enrolled { agent, .. } => state.agents.contains_key(agent),
+        Answer::Operator(Reply::Started(started)) => started.agents == 0 || disk.jobs.contains_key(&started.run),
+        Answer::Operator(Reply::Cancelling(run)) => state.runs.get(run).is_none_or(|run| run.cancelled),
+        Answer::Operator(Reply::Published(published)) => state.bundles.values().flatten().any(|(counter, release)| {
+            *counter == published.counter && release.metadata.name.as_str() == published.name
+        }),
+        Answer::Operator(Reply::Root(root)) => *root == state.root,
+        Answer::Agent(AgentResponse::Blob(_) | AgentResponse::Renewed(_) | AgentResponse::Refused(_))
+        | Answer::Operator(
+            Reply::Done | Reply::Token { .. } | Reply::Agents(_) | Reply::Agent(_) | Reply::Bundles(_),
+        )
+        | Answer::Certify { .. }
+        | Answer::Refused(_) => true,
+    };
+    hold("commit_before_send", true_on_disk, || format!("{answer:?}"))
+}
+
+/// A job that has ended stays as it ended; only one that was given up for lack of news may still learn how it did,
+/// and an agent whose disk went back may end what it has forgotten to have ended.
+pub(super) fn a_final_state_stays_final(
+    disk: &CenterDisk,
+    write: &coordinator::Write,
+    went_back: &BTreeSet<AgentId>,
+) -> Check {
+    let coordinator::Write::PutJob(run, agent, update) = write else { return Ok(()) };
+    let before = disk.jobs.get(run).and_then(|jobs| jobs.get(agent)).map(|update| update.job.state);
+    let after = update.job.state;
+    let fits = match before {
+        None => true,
+        Some(JobState::Expired) => after.is_final(),
+        Some(before) if before.is_final() && went_back.contains(agent) => after.is_final(),
+        Some(before) => !before.is_final() || before == after,
+    };
+    hold("a_final_state_stays_final", fits, || format!("{run} on {agent}: {before:?}, then {after:?}"))
+}
+
+/// Whoever asks to be woken at once, twice in a row, is busy with nothing.
+pub(super) fn nobody_spins(spins: &mut u32, asked_at_once: bool) -> Check {
+    const SPINS_MAX: u32 = 2;
+    *spins = if asked_at_once { *spins + 1 } else { 0 };
+    hold("nobody_spins", *spins < SPINS_MAX, || format!("{spins} times"))
+}
+
+/// A host that repeats its enrolment gets in.
+pub(super) fn every_host_gets_in(host: &str, refused: &str) -> Check {
+    hold("every_host_gets_in", false, || format!("{host}: {refused}"))
+}
+
+/// Once faults have healed, runs end.
+pub(super) fn every_run_ends(disk: &CenterDisk) -> Check {
+    let open = disk.state.runs.keys().map(|run| (run, disk.jobs.get(run))).next();
+    hold("every_run_ends", open.is_none(), || format!("{open:?}"))
+}
+
+/// Once faults have healed, agents get rid of what they have to report, and have nothing left to do.
+pub(super) fn every_outbox_is_empty(host: &Host) -> Check {
+    let name = "every_outbox_is_empty";
+    let state = &host.disk.state;
+    let waiting: Vec<_> = state.lanes.iter().map(|lane| lane.entries.len()).collect();
+    hold(name, waiting == [0, 0], || format!("{}: {waiting:?} records wait", host.plan.name))?;
+    hold(name, state.jobs.is_empty(), || format!("{}: {:?}", host.plan.name, state.jobs))
+}
+
+/// In the end the coordinator knows how each run ended on each agent that could tell.
+pub(super) fn the_coordinator_knows_how_runs_ended(host: &Host, disk: &CenterDisk) -> Check {
+    let Some(id) = host.id else { return Ok(()) };
+    for (run, outcome) in host.witness.ended_runs.iter().filter(|(run, _)| !host.witness.lost_ends.contains(run)) {
+        let known = disk.jobs.get(run).and_then(|jobs| jobs.get(&id)).map(|update| update.job.state);
+        hold("the_coordinator_knows_how_runs_ended", known == Some(JobState::from(*outcome)), || {
+            format!("run {run} on {} ended as {outcome:?}, the coordinator says {known:?}", host.plan.name)
+        })?;
+    }
+    Ok(())
+}
+
+impl HostWitness {
+    /// Notes what a commit changed. To be called after the checks.
+    pub(super) fn note(&mut self, writes: &[sloth_protocol::agent::Write], removed: &Removed) {
+        use sloth_protocol::{agent::Write, wire::RecordBody};
+        for write in writes {
+            match write {
+                Write::PutJob(job) => {
+                    self.jobs.insert(job.run);
+                }
+                Write::PutTask { run, task, state: TaskState::Ended(_) } => {
+                    self.ended_tasks.entry(*run).or_default().insert(task.clone());
+                }
+                Write::PutRecord { record, .. } => {
+                    if let RecordBody::RunEnded(end) = &record.body {
+                        self.ended_runs.insert(record.run, end.outcome);
+                    }
+                }
+                Write::EndJob(run) => {
+                    // An end that never got a number was given up at once.
+                    if !self.ended_runs.contains_key(run) {
+                        self.lost_ends.insert(*run);
+                    }
+                }
+                Write::PutTask { .. }
+                | Write::Accepted(_)
+                | Write::Seen { .. }
+                | Write::DropRecords { .. }
+                | Write::Acked { .. }
+                | Write::Renumber { .. } => {}
+            }
+        }
+        for (_, record) in &removed.shed {
+            if let RecordBody::RunEnded(_) = record.body {
+                self.lost_ends.insert(record.run);
+            }
+        }
+    }
+}
+
+/// The manifest whose bundle is not signed by anybody.
+pub(super) fn unsigned_manifest() -> Digest {
+    Digest::of(b"nobody signed this")
+}

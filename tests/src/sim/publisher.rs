@@ -1,0 +1,129 @@
+//! Keys and signed metadata, made once a process: a simulation must not wait for signatures to be made.
+
+use std::{collections::BTreeMap, sync::OnceLock};
+
+use sloth_core::{Digest, Millis, RepositoryId};
+use sloth_trust::{
+    BundleMetadata, BundleName, Domain, DomainSubject, Envelope, ManifestRef, RoleKeys, Roles, Root, RootPin, SPEC,
+    Trigger,
+    sign::{SecretKey, generate, open, public_key, sign},
+};
+
+/// When every simulation begins.
+pub(super) const START: Millis = Millis::from_secs(1_800_000_000);
+/// Releases of [`SHORT_LIVED`] are good for new work for this long after [`START`].
+const SHORT_LIFE: Millis = Millis::from_secs(3600);
+const LONG_LIFE: Millis = Millis::from_secs(90 * 24 * 3600);
+const SHORT_LIVED: &str = "short";
+
+/// Who signs, and everything that was signed.
+pub(super) struct Publisher {
+    /// The envelope of the trust root.
+    pub root: Vec<u8>,
+    pub pin: RootPin,
+    /// What may be run: the counters of each bundle rise.
+    pub releases: Vec<Release>,
+    /// Signed by the right key, but long expired, and newer than every other release of its bundle.
+    pub expired: Release,
+    /// Signed by the right key, for hosts of which there are none.
+    pub for_nobody: Release,
+    /// The same as the first release, signed by a key that nobody trusts.
+    pub foreign: Release,
+    /// Signed by the right key for another repository.
+    pub other_repository: Release,
+    /// A root of another key, which vouches for `foreign`.
+    pub foreign_root: (Vec<u8>, RootPin),
+}
+
+/// One signed release of a bundle.
+#[derive(Debug, Clone)]
+pub(super) struct Release {
+    pub envelope: Vec<u8>,
+    pub metadata: BundleMetadata,
+}
+
+/// What is signed once for all simulations of this process.
+pub(super) fn publisher() -> &'static Publisher {
+    static PUBLISHER: OnceLock<Publisher> = OnceLock::new();
+    PUBLISHER.get_or_init(make)
+}
+
+impl Publisher {
+    /// The release with this manifest, of those that may be run somewhere.
+    pub(super) fn find(&self, bundle: &BundleName, manifest: Digest) -> Option<&Release> {
+        let same = |r: &&Release| r.metadata.name == *bundle && r.metadata.manifest.digest == manifest;
+        self.releases.iter().find(same)
+    }
+}
+
+fn make() -> Publisher {
+    let (key, stranger) = (new_key(), new_key());
+    let repository = RepositoryId::new(START, 1);
+    let (root, pin) = root(&key, repository);
+    let later = START + LONG_LIFE;
+    let release = |name: &str, counter: u64, audience: &str, expires: Millis| {
+        signed(&key, repository, name, counter, audience, expires)
+    };
+    let mut releases = Vec::new();
+    for counter in 1..=4 {
+        releases.push(release("app", counter, "*", later));
+    }
+    for counter in 1..=3 {
+        releases.push(release("web", counter, "role=web", later));
+    }
+    for counter in 1..=2 {
+        releases.push(release(SHORT_LIVED, counter, "site notin (attic)", START + SHORT_LIFE));
+    }
+    Publisher {
+        root,
+        pin,
+        releases,
+        expired: release("app", 90, "*", START - SHORT_LIFE),
+        for_nobody: release("app", 91, "role=nobody", later),
+        foreign: signed(&stranger, repository, "app", 92, "*", later),
+        other_repository: signed(&key, RepositoryId::new(START, 2), "app", 93, "*", later),
+        foreign_root: self::root(&stranger, repository),
+    }
+}
+
+fn root(key: &SecretKey, repository: RepositoryId) -> (Vec<u8>, RootPin) {
+    let role = RoleKeys::new(vec![public_key(key).expect("a key")], 1).expect("a role");
+    let bundles = BTreeMap::from([("*".parse().expect("a pattern"), role.clone())]);
+    let roles = Roles { root: role, releases: None, bundles, head: None, assignment: None };
+    let root = Root { spec: SPEC, repository, version: 1, expires: START + LONG_LIFE + LONG_LIFE, roles };
+    let envelope = sign(&root, &root.domain(), &[key]).expect("signed");
+    (envelope.encode(), RootPin::of(&envelope.payload))
+}
+
+fn signed(
+    key: &SecretKey,
+    repository: RepositoryId,
+    name: &str,
+    counter: u64,
+    audience: &str,
+    expires: Millis,
+) -> Release {
+    let content = format!("{name} {counter} for {audience}");
+    let name: BundleName = name.parse().expect("a name");
+    let metadata = BundleMetadata {
+        spec: SPEC,
+        repository,
+        name: name.clone(),
+        counter,
+        version: format!("1.{counter}.0"),
+        manifest: ManifestRef { digest: Digest::of(content.as_bytes()), length: 1000 },
+        audience: audience.parse().expect("a selector"),
+        capabilities: vec!["exec".to_owned()],
+        triggers: vec![Trigger::Manual],
+        parameters: None,
+        expires,
+        published: START,
+    };
+    let domain = Domain { subject: DomainSubject::Bundle(name), repository, version: counter };
+    let envelope: Envelope = sign(&metadata, &domain, &[key]).expect("signed");
+    Release { envelope: envelope.encode(), metadata }
+}
+
+fn new_key() -> SecretKey {
+    open(&generate(None).expect("a key").secret, None).expect("opens")
+}

@@ -1,0 +1,136 @@
+//! What happened in a simulation: to see that simulations reach what they are for.
+
+use sloth_protocol::agent::Write;
+
+/// Counts of one simulation, or of many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that were handled.
+    pub events: u64,
+    /// Hosts that became agents.
+    pub enrolled: u64,
+    /// Jobs that agents ended.
+    pub ended_jobs: u64,
+    /// Records that the coordinator counted.
+    pub counted: u64,
+    /// Reports that arrived.
+    pub reports: u64,
+    /// Workers that were started.
+    pub workers: u64,
+    /// Workers that died.
+    pub worker_deaths: u64,
+    /// Agents' processes that ended.
+    pub host_crashes: u64,
+    /// Coordinators' processes that ended.
+    pub center_crashes: u64,
+    /// Commits that the disk did not take.
+    pub failed_commits: u64,
+    /// Hosts that were cut off.
+    pub partitions: u64,
+    /// Requests that never arrived.
+    pub lost_requests: u64,
+    /// Answers that never arrived.
+    pub lost_answers: u64,
+    /// Answers that arrived when their connection was gone.
+    pub late_answers: u64,
+    /// Orders that were forged.
+    pub forgeries: u64,
+    /// Orders that agents refused.
+    pub refused_orders: u64,
+    /// Orders that came again.
+    pub stale_orders: u64,
+    /// Disks that became older ones.
+    pub rollbacks: u64,
+    /// Agents that noticed it.
+    pub seen_rollbacks: u64,
+    /// Times that an agent gave up records for want of space.
+    pub sheds: u64,
+    /// Certificates that were renewed.
+    pub renewals: u64,
+    /// Identities that were withdrawn.
+    pub revocations: u64,
+}
+
+impl Tally {
+    pub(super) fn note_agent_writes(&mut self, writes: &[Write]) {
+        let shed = writes.iter().filter(|write| matches!(write, Write::DropRecords { .. })).count();
+        self.sheds += u64::try_from(shed).unwrap_or(0);
+    }
+
+    /// Every count with its name.
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, u64); 22] {
+        [
+            ("events", self.events),
+            ("enrolled", self.enrolled),
+            ("ended_jobs", self.ended_jobs),
+            ("counted", self.counted),
+            ("reports", self.reports),
+            ("workers", self.workers),
+            ("worker_deaths", self.worker_deaths),
+            ("host_crashes", self.host_crashes),
+            ("center_crashes", self.center_crashes),
+            ("failed_commits", self.failed_commits),
+            ("partitions", self.partitions),
+            ("lost_requests", self.lost_requests),
+            ("lost_answers", self.lost_answers),
+            ("late_answers", self.late_answers),
+            ("forgeries", self.forgeries),
+            ("refused_orders", self.refused_orders),
+            ("stale_orders", self.stale_orders),
+            ("rollbacks", self.rollbacks),
+            ("seen_rollbacks", self.seen_rollbacks),
+            ("sheds", self.sheds),
+            ("renewals", self.renewals),
+            ("revocations", self.revocations),
+        ]
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.enrolled += other.enrolled;
+        self.ended_jobs += other.ended_jobs;
+        self.counted += other.counted;
+        self.reports += other.reports;
+        self.workers += other.workers;
+        self.worker_deaths += other.worker_deaths;
+        self.host_crashes += other.host_crashes;
+        self.center_crashes += other.center_crashes;
+        self.failed_commits += other.failed_commits;
+        self.partitions += other.partitions;
+        self.lost_requests += other.lost_requests;
+        self.lost_answers += other.lost_answers;
+        self.late_answers += other.late_answers;
+        self.forgeries += other.forgeries;
+        self.refused_orders += other.refused_orders;
+        self.stale_orders += other.stale_orders;
+        self.rollbacks += other.rollbacks;
+        self.seen_rollbacks += other.seen_rollbacks;
+        self.sheds += other.sheds;
+        self.renewals += other.renewals;
+        self.revocations += other.revocations;
+    }
+}
+
+/// A line without the bytes in it: `[1, 2, 3]` becomes `[…]`.
+pub(super) fn without_bytes(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len().min(400));
+    for (place, part) in line.split('[').enumerate() {
+        if place != 0 {
+            shown.push('[');
+        }
+        match part.split_once(']') {
+            Some((list, rest))
+                if 8 < list.len() && list.chars().all(|c| c.is_ascii_digit() || c == ',' || c == ' ') =>
+            {
+                shown.push('…');
+                shown.push(']');
+                shown.push_str(rest);
+            }
+            Some(_) | None => shown.push_str(part),
+        }
+    }
+    shown
+}
