@@ -332,11 +332,16 @@ impl Fleet {
     }
 
     /// Starts a run and gives its id.
+    ///
+    /// # Panics
+    ///
+    /// When it is not started.
     #[must_use]
     pub fn run(&self, bundle: &str, selector: &str, arguments: &[&str]) -> String {
-        let mut words = vec!["run", bundle, "--on", selector];
+        let mut words = vec!["run", bundle, "--on", selector, "-o", "json"];
         words.extend(arguments);
-        self.coord(&words).done()
+        let started = self.coord(&words).json();
+        started["run"].as_str().unwrap_or_else(|| panic!("no run in {started}")).to_owned()
     }
 
     /// How a run stands.

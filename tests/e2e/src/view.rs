@@ -39,7 +39,7 @@ pub struct TaskView {
 
 impl RunView {
     pub(crate) fn read(value: &Value) -> Self {
-        Self { ended: !value["ended"].is_null(), jobs: list(&value["jobs"]).iter().map(JobView::read).collect() }
+        Self { ended: !value["ended"].is_null(), jobs: list(&value["agents"]).iter().map(JobView::read).collect() }
     }
 
     /// How it stands on the only agent it runs on.
@@ -57,7 +57,7 @@ impl RunView {
 impl JobView {
     fn read(value: &Value) -> Self {
         Self {
-            agent: text(&value["agent"]),
+            agent: text(&value["name"]),
             state: text(&value["state"]),
             message: text(&value["message"]),
             tasks: list(&value["tasks"]).iter().map(TaskView::read).collect(),

@@ -4,7 +4,8 @@
 
 use std::{thread, time::Duration};
 
-use sloth_e2e::{AgentHost, Fleet, Random, RunView, Witness};
+use serde_json::Value;
+use sloth_e2e::{AgentHost, Fleet, Process, RUN_LIMIT, Random, RunView, Witness, until};
 
 use crate::scripts::marking_bundle;
 
@@ -58,7 +59,8 @@ fn kill_at_random(victim: Victim, check: impl Fn(&Fleet, &str, &RunView, &Witnes
     fleet.publish(&marking_bundle("chains", PLAN, PAUSE_SECONDS));
     fleet.agents(&["web-1"], &[]);
     for round in 0..rounds {
-        let run = fleet.run("chains", "*", &[]);
+        let following = fleet.spawn(&["run", "chains", "--on", "*", "--follow", "-o", "json"]);
+        let run = begun(&following);
         // Not to wait for anything: the moment of the accident is what is drawn here.
         let moment = random.span(RUN_SPAN);
         thread::sleep(moment);
@@ -67,6 +69,7 @@ fn kill_at_random(victim: Victim, check: impl Fn(&Fleet, &str, &RunView, &Witnes
         let told = format!("round {round}, {how} after {moment:?}, run {run}");
         let witness = Witness::of(&home(&fleet).home, &run);
         check_run(&told, &view, &witness);
+        check_followed(&told, &view, following);
         check(&fleet, &run, &view, &witness);
         fleet.wait_connected(&["web-1"]);
     }
@@ -97,6 +100,34 @@ fn accident(fleet: &mut Fleet, victim: Victim, random: &mut Random) -> String {
         }
     }
     format!("{victim:?}{} killed for {dead:?}", if with_workers { " with workers" } else { "" })
+}
+
+/// The run that a follower has started, as soon as it tells.
+fn begun(following: &Process) -> String {
+    until("a run that has begun", RUN_LIMIT, || {
+        let stdout = following.stdout();
+        let (first, _) = stdout.split_once('\n')?;
+        let started: Value = serde_json::from_str(first).expect("JSON");
+        Some(started["run"].as_str().expect("a run").to_owned())
+    })
+}
+
+/// Who follows sees each end once, whatever went away in the meantime.
+fn check_followed(told: &str, view: &RunView, following: Process) {
+    let code = if view.only().state == "succeeded" { 0 } else { 1 };
+    let ran = following.finish(RUN_LIMIT).expect(code);
+    let events: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let mut ended: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "task_ended")
+        .filter_map(|event| event["task"].as_str()?.rsplit('/').next())
+        .collect();
+    ended.sort_unstable();
+    assert_eq!(ended, CHAINS.concat(), "{told}: each end told once\n{ran}");
+    let over = events.iter().filter(|event| event["event"] == "run_ended").count();
+    assert_eq!(over, 1, "{told}\n{ran}");
+    let numbers: Vec<_> = events.iter().filter_map(|event| event["number"].as_u64()).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{told}: {numbers:?}\n{ran}");
 }
 
 fn home(fleet: &Fleet) -> &AgentHost {
