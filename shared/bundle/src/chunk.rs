@@ -85,12 +85,21 @@ pub fn decompress(digest: Digest, length: u64, frame: &[u8]) -> Result<Vec<u8>, 
         .ok()
         .filter(|length| *length <= BLOB_BYTES_MAX)
         .ok_or(ChunkError::TooLarge { digest, length })?;
+    let plain = decompress_capped(digest, capacity, frame)?;
+    if plain.len() == capacity { Ok(plain) } else { Err(ChunkError::Mismatch { digest }) }
+}
+
+/// The bytes named `digest` from their compressed form. Whatever `frame` claims, no more than `bytes_max` are
+/// written.
+///
+/// # Errors
+///
+/// When they are not those bytes, or more.
+pub fn decompress_capped(digest: Digest, bytes_max: usize, frame: &[u8]) -> Result<Vec<u8>, ChunkError> {
+    let length = u64::try_from(bytes_max).unwrap_or(u64::MAX);
     let plain =
-        zstd::bulk::decompress(frame, capacity).map_err(|source| ChunkError::Decompress { digest, length, source })?;
-    if plain.len() != capacity || Digest::of(&plain) != digest {
-        return Err(ChunkError::Mismatch { digest });
-    }
-    Ok(plain)
+        zstd::bulk::decompress(frame, bytes_max).map_err(|source| ChunkError::Decompress { digest, length, source })?;
+    if Digest::of(&plain) == digest { Ok(plain) } else { Err(ChunkError::Mismatch { digest }) }
 }
 
 #[cfg(test)]
@@ -111,6 +120,11 @@ mod tests {
         assert!(matches!(decompress(Digest::of(b"x"), length, &frame), Err(ChunkError::Mismatch { .. })));
         assert!(decompress(digest, length + 1, &frame).is_err());
         assert!(decompress(digest, u64::MAX, &frame).is_err());
+        assert_eq!(decompress_capped(digest, 2000, &frame).expect("the same"), plain);
+        assert!(
+            decompress_capped(digest, 1399, &frame).is_err()
+                && decompress_capped(Digest::of(b"x"), 2000, &frame).is_err()
+        );
     }
 
     #[test]

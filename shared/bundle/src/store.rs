@@ -144,6 +144,19 @@ impl ChunkStore {
         })
     }
 
+    /// The bytes that `digest` names, whose length is not known but for a bound.
+    ///
+    /// # Errors
+    ///
+    /// When they are not here, were damaged, or are more than `bytes_max`; damaged ones are removed.
+    pub fn read_capped(&self, digest: Digest, bytes_max: usize) -> Result<Vec<u8>, StoreError> {
+        let frame = self.frame(digest, u64::try_from(bytes_max).unwrap_or(u64::MAX))?;
+        chunk::decompress_capped(digest, bytes_max, &frame).map_err(|source| {
+            self.discard(digest);
+            StoreError::Corrupt { digest, source }
+        })
+    }
+
     /// The compressed bytes under `digest`, as they are sent to others, who check them.
     ///
     /// # Errors

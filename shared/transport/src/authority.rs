@@ -195,19 +195,7 @@ impl Authority {
     ///
     /// When the request is too long, cannot be read, is not signed with its own key, or is not for a P-256 key.
     pub fn issue_agent(&self, csr: &[u8], id: AgentId, now: Millis, term: Millis) -> Result<Issued, IssueError> {
-        if CSR_BYTES_MAX < csr.len() {
-            return Err(IssueError::TooLong);
-        }
-        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
-            .map_err(|source| IssueError::Request { source })?;
-        // The kind of key is told by the signature's algorithm alone, so the point is looked at as well.
-        let point = request.public_key.der_bytes();
-        let is_p256 = request.public_key.algorithm() == &rcgen::PKCS_ECDSA_P256_SHA256
-            && point.len() == P256_POINT_BYTES
-            && point.first() == Some(&UNCOMPRESSED_POINT_TAG);
-        if !is_p256 {
-            return Err(IssueError::KeyKind);
-        }
+        let request = checked(csr)?;
         self.sign(client(&Subject::Agent(id))?, &request.public_key, now, term)
     }
 
@@ -248,6 +236,29 @@ impl Authority {
         let Validity { not_before, not_after } = validity;
         Ok(Issued { der: certificate.der().to_vec(), not_before, not_after })
     }
+}
+
+/// The bare public key that a certificate request is for, after the checks of [`Authority::issue_agent`].
+///
+/// # Errors
+///
+/// When the request is too long, cannot be read, is not signed with its own key, or is not for a P-256 key.
+pub fn requested_key(csr: &[u8]) -> Result<Vec<u8>, IssueError> {
+    checked(csr).map(|request| request.public_key.der_bytes().to_vec())
+}
+
+fn checked(csr: &[u8]) -> Result<CertificateSigningRequestParams, IssueError> {
+    if CSR_BYTES_MAX < csr.len() {
+        return Err(IssueError::TooLong);
+    }
+    let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+        .map_err(|source| IssueError::Request { source })?;
+    // The kind of key is told by the signature's algorithm alone, so the point is looked at as well.
+    let point = request.public_key.der_bytes();
+    let is_p256 = request.public_key.algorithm() == &rcgen::PKCS_ECDSA_P256_SHA256
+        && point.len() == P256_POINT_BYTES
+        && point.first() == Some(&UNCOMPRESSED_POINT_TAG);
+    if is_p256 { Ok(request) } else { Err(IssueError::KeyKind) }
 }
 
 impl std::fmt::Debug for Authority {

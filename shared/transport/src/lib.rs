@@ -17,7 +17,7 @@ pub mod settings;
 mod stream;
 mod tls;
 
-pub use authority::{AUTHORITY_VALIDITY, Authority, AuthorityError, BACKDATE, IssueError, Issued};
+pub use authority::{AUTHORITY_VALIDITY, Authority, AuthorityError, BACKDATE, IssueError, Issued, requested_key};
 pub use certificate::{CertificateError, OPERATOR_CHARS_MAX, Subject, fingerprint};
 pub use close::{CloseCode, Lost};
 pub use connector::{ConnectError, Connector, Link};
