@@ -1,5 +1,7 @@
 //! The log, on standard error.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// How log lines look.
@@ -33,7 +35,10 @@ pub fn start(args: &LogArgs) -> Result<(), tracing_subscriber::filter::ParseErro
     let registry = tracing_subscriber::registry().with(filter);
     // A second start, as in tests, keeps the first.
     let _ = match args.log_format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init(),
+        LogFormat::Text => {
+            let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
+            registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init()
+        }
         LogFormat::Json => {
             registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
         }
