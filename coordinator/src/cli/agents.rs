@@ -1,0 +1,168 @@
+//! `sloth-coord agents …`.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
+use sloth_core::{Clock, Labels, Millis, Selector};
+use sloth_protocol::wire::{AgentView, Dropped, OperatorRequest, OperatorResponse};
+
+use super::{
+    CredentialArgs,
+    client::{AskError, Client, expect_answer, with_client},
+    printed, show,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AgentsCommand {
+    /// List agents
+    List(ListArgs),
+    /// Show one agent
+    Show(OneArgs),
+    /// Withdraw an agent's identity, for good: it is disconnected at once, and has to enrol again
+    Revoke(OneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    credential: CredentialArgs,
+    /// Which agents, as `role=web,region!=eu`
+    #[arg(long, default_value = "*", value_name = "SELECTOR")]
+    on: Selector,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OneArgs {
+    #[command(flatten)]
+    credential: CredentialArgs,
+    /// The agent's name or id
+    agent: String,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    id: String,
+    name: String,
+    connected: bool,
+    revoked: bool,
+    labels: Labels,
+    version: String,
+    os: String,
+    arch: String,
+    hostname: String,
+    last_seen: String,
+    enrolled: String,
+    jobs: u32,
+    dropped: Dropped,
+}
+
+pub(super) fn run(command: AgentsCommand, format: Format) -> Result<Outcome, Failure> {
+    match command {
+        AgentsCommand::List(args) => {
+            let agents = with_client(&args.credential, async |client| Ok(list(client, args.on.as_str()).await?))?;
+            print_all(agents, format)
+        }
+        AgentsCommand::Show(args) => print_one(one(&args, OperatorRequest::Agent(args.agent.clone()))?, format),
+        AgentsCommand::Revoke(args) => print_one(one(&args, OperatorRequest::RevokeAgent(args.agent.clone()))?, format),
+    }
+}
+
+/// Every agent that a selector matches.
+pub(super) async fn list(client: &Client, selector: &str) -> Result<Vec<AgentView>, AskError> {
+    let mut agents: Vec<AgentView> = Vec::new();
+    loop {
+        let after = agents.last().map(|agent| agent.id);
+        let question = OperatorRequest::Agents { selector: selector.to_owned(), after };
+        let OperatorResponse::Agents(mut page) = client.ask(question).await? else {
+            return Err(AskError::Unexpected);
+        };
+        agents.append(&mut page.agents);
+        if !page.more {
+            return Ok(agents);
+        }
+    }
+}
+
+fn one(args: &OneArgs, question: OperatorRequest) -> Result<AgentView, Failure> {
+    with_client(&args.credential, async |client| Ok(expect_answer!(client.ask(question).await?, Agent)?))
+}
+
+fn print_all(agents: Vec<AgentView>, format: Format) -> Result<Outcome, Failure> {
+    if format == Format::Json {
+        let shown: Vec<_> = agents.into_iter().map(Shown::from).collect();
+        printed(print_json(&shown))?;
+        return Ok(Outcome::Done);
+    }
+    let now = Clock::new().now();
+    let mut table = Table::new(&["NAME", "STATE", "SEEN", "JOBS", "VERSION", "OS", "LABELS"]);
+    for agent in agents {
+        table.row(vec![
+            agent.name.clone(),
+            state(&agent).to_owned(),
+            seen(&agent, now),
+            agent.jobs.to_string(),
+            agent.version.clone(),
+            format!("{} {}", agent.platform.os, agent.platform.arch),
+            show::labels(&agent.labels),
+        ]);
+    }
+    printed(table.print())?;
+    Ok(Outcome::Done)
+}
+
+fn print_one(agent: AgentView, format: Format) -> Result<Outcome, Failure> {
+    if format == Format::Json {
+        printed(print_json(&Shown::from(agent)))?;
+        return Ok(Outcome::Done);
+    }
+    let now = Clock::new().now();
+    let Dropped { logs, progress, tasks, runs } = agent.dropped;
+    let lines = [
+        ("name", agent.name.clone()),
+        ("id", agent.id.to_string()),
+        ("state", state(&agent).to_owned()),
+        ("seen", seen(&agent, now)),
+        ("enrolled", agent.enrolled.to_string()),
+        ("version", agent.version.clone()),
+        ("host", format!("{} ({} {})", agent.platform.hostname, agent.platform.os, agent.platform.arch)),
+        ("labels", show::labels(&agent.labels)),
+        ("open jobs", agent.jobs.to_string()),
+        ("given up", format!("{logs} log lines, {progress} starts, {tasks} task ends, {runs} run ends")),
+    ];
+    for (name, value) in lines {
+        printed(print_line(format!("{name:<10} {value}").trim_end()))?;
+    }
+    Ok(Outcome::Done)
+}
+
+const fn state(agent: &AgentView) -> &'static str {
+    match (agent.revoked, agent.connected) {
+        (true, _) => "revoked",
+        (false, true) => "connected",
+        (false, false) => "away",
+    }
+}
+
+fn seen(agent: &AgentView, now: Millis) -> String {
+    if agent.connected { "now".to_owned() } else { show::ago(now, agent.last_seen) }
+}
+
+impl From<AgentView> for Shown {
+    fn from(agent: AgentView) -> Self {
+        Self {
+            id: agent.id.to_string(),
+            name: agent.name,
+            connected: agent.connected,
+            revoked: agent.revoked,
+            labels: agent.labels,
+            version: agent.version,
+            os: agent.platform.os,
+            arch: agent.platform.arch,
+            hostname: agent.platform.hostname,
+            last_seen: agent.last_seen.to_string(),
+            enrolled: agent.enrolled.to_string(),
+            jobs: agent.jobs,
+            dropped: agent.dropped,
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! `sloth-coord publish`: checks a directory, signs what it found, and hands both over.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use sloth_bundle::{Description, Limits, Manifest, Packed, Parts, pack};
+use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
+use sloth_core::{Chain, Clock, Digest, Millis, RepositoryId, Selector, config::Span};
+use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse, Published};
+use sloth_trust::{
+    BundleMetadata, BundleName, Envelope, ManifestRef, RoleKeys, Roles, Root, RootPin, SPEC, Trusted,
+    sign::{SecretKey, sign},
+};
+use sloth_workflow::{Capabilities, Plan};
+
+use super::{
+    CredentialArgs,
+    bundles::releases,
+    client::{AskError, Client, block_on, connect, note},
+    plan, printed, show,
+    sign::{Signer, open},
+    upload::{self, Upload},
+};
+
+/// How long a root that `publish` makes vouches for new work.
+const ROOT_LIFE: Millis = Millis::from_secs(365 * 24 * 3600);
+/// A release that is not changed is signed again when less than one part in so many of its life is left.
+const RENEW_DIVISOR: u64 = 3;
+
+#[derive(Debug, Args)]
+pub(super) struct PublishArgs {
+    #[command(flatten)]
+    credential: CredentialArgs,
+    /// The bundle's directory, with its `bundle.toml`
+    dir: PathBuf,
+    /// A publisher's secret key; give as many as must sign
+    #[arg(long, value_name = "FILE", required = true)]
+    key: Vec<PathBuf>,
+    /// Another name than the one in `bundle.toml`
+    #[arg(long)]
+    name: Option<BundleName>,
+    /// Another release than the one in `bundle.toml`
+    #[arg(long)]
+    release: Option<String>,
+    /// Which hosts may run it, instead of what `bundle.toml` says
+    #[arg(long, value_name = "SELECTOR")]
+    audience: Option<Selector>,
+    /// How long it is good for new work, instead of what `bundle.toml` says
+    #[arg(long)]
+    expires: Option<Span>,
+    /// Check and show everything, and publish nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A bundle that is ready to be signed.
+struct Prepared {
+    description: Description,
+    packed: Packed,
+    plans: Vec<Plan>,
+    manifest: Manifest,
+    bytes: Vec<u8>,
+    reference: ManifestRef,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    name: String,
+    version: String,
+    counter: u64,
+    published: bool,
+    uploaded_blobs: usize,
+    uploaded_bytes: u64,
+    /// The SHA-256 of the trust root, when this made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    name: &'a str,
+    version: &'a str,
+    manifest: String,
+    files: usize,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upload_blobs: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upload_bytes: Option<u64>,
+    plan: Value,
+}
+
+pub(super) fn run(args: &PublishArgs, format: Format) -> Result<Outcome, Failure> {
+    let prepared = Prepared::new(args)?;
+    let signers = args.key.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    if args.dry_run {
+        return dry_run(args, &prepared, format);
+    }
+    block_on(async {
+        let client = connect(&args.credential).await?;
+        let shown = publish(&client, &prepared, &signers).await;
+        client.close().await;
+        print(&shown?, format)
+    })
+}
+
+impl Prepared {
+    fn new(args: &PublishArgs) -> Result<Self, Failure> {
+        let mut description = Description::load(&args.dir).map_err(Outcome::Usage.because())?;
+        description.name = args.name.clone().unwrap_or(description.name);
+        description.version = args.release.clone().unwrap_or(description.version);
+        description.audience = args.audience.clone().unwrap_or(description.audience);
+        description.expires = args.expires.unwrap_or(description.expires);
+        Capabilities::parse(&description.capabilities).map_err(Outcome::Usage.because())?;
+        let limits = Limits::default();
+        let packed = pack(&args.dir, &limits).map_err(Outcome::Usage.because())?;
+        let plans = plans(&args.dir, &description)?;
+        let parts = Parts {
+            name: description.name.clone(),
+            version: description.version.clone(),
+            workflow: description.workflow.clone(),
+            files: packed.files.clone(),
+            links: packed.links.clone(),
+            plan: serde_json::to_vec(&plans).map_err(Outcome::Internal.because())?,
+        };
+        let manifest = Manifest::new(parts, &limits).map_err(Outcome::Usage.because())?;
+        let bytes = manifest.encode().map_err(Outcome::Usage.because())?;
+        let reference = Manifest::reference(&bytes);
+        Ok(Self { description, packed, plans, manifest, bytes, reference })
+    }
+
+    /// Every blob, the manifest last.
+    fn blobs(&self) -> Vec<Digest> {
+        let chunks = self.manifest.chunks().into_iter().map(|chunk| chunk.digest);
+        chunks.chain([self.reference.digest]).collect()
+    }
+
+    fn upload(&self) -> Upload<'_> {
+        Upload { packed: &self.packed, manifest: &self.bytes, reference: self.reference }
+    }
+}
+
+/// Evaluates the workflow in its sandbox, where it can touch nothing.
+fn plans(dir: &Path, description: &Description) -> Result<Vec<Plan>, Failure> {
+    let file = Path::new(description.workflow.as_str());
+    let limits = sloth_workflow::Limits::default();
+    // Its error stays on this thread, so its sentence is what goes on.
+    let plans = sloth_workflow::load(dir, file, &Value::Null, &limits);
+    plans.map_err(|error| Failure::new(Outcome::Usage, Chain(&error).to_string()))
+}
+
+async fn publish(client: &Client, prepared: &Prepared, signers: &[Signer]) -> Result<Shown, Failure> {
+    let secrets: Vec<&SecretKey> = signers.iter().map(|signer| &signer.secret).collect();
+    let (trusted, made) = root(client, signers, &secrets).await?;
+    check_role(&trusted, prepared, signers)?;
+    let now = Clock::new().now();
+    let newest = releases(client, prepared.description.name.as_str()).await?.into_iter().next();
+    if let Some(newest) = newest.as_ref().filter(|newest| unchanged(newest, prepared, now)) {
+        return Ok(Shown {
+            name: newest.name.clone(),
+            version: newest.version.clone(),
+            counter: newest.counter,
+            published: false,
+            uploaded_blobs: 0,
+            uploaded_bytes: 0,
+            root: None,
+        });
+    }
+    let missing = upload::missing(client, prepared.blobs()).await?;
+    let uploaded_bytes = upload::upload(client, prepared.upload(), &missing).await?;
+    let description = &prepared.description;
+    let metadata = BundleMetadata {
+        spec: SPEC,
+        repository: trusted.root().repository,
+        name: description.name.clone(),
+        counter: newest.map_or(1, |newest| newest.counter + 1),
+        version: description.version.clone(),
+        manifest: prepared.reference,
+        audience: description.audience.clone(),
+        capabilities: description.capabilities.clone(),
+        triggers: description.triggers.clone(),
+        parameters: description.parameters.clone(),
+        expires: now + description.expires.millis(),
+        published: now,
+    };
+    let envelope = sign(&metadata, &metadata.domain(), &secrets).map_err(Outcome::Usage.because())?;
+    let OperatorResponse::Published(published) = client.ask(OperatorRequest::Publish(envelope.encode())).await? else {
+        return Err(AskError::Unexpected.into());
+    };
+    let Published { name, version, counter, repeated } = published;
+    Ok(Shown {
+        name,
+        version,
+        counter,
+        published: !repeated,
+        uploaded_blobs: missing.len(),
+        uploaded_bytes,
+        root: made.map(|pin| pin.to_string()),
+    })
+}
+
+/// The coordinator's trust root. One that has none gets one, of the keys that sign now.
+async fn root(
+    client: &Client,
+    signers: &[Signer],
+    secrets: &[&SecretKey],
+) -> Result<(Trusted, Option<RootPin>), Failure> {
+    let OperatorResponse::Root(envelope) = client.ask(OperatorRequest::Root).await? else {
+        return Err(AskError::Unexpected.into());
+    };
+    if let Some(bytes) = envelope {
+        let envelope = Envelope::decode(&bytes).map_err(Outcome::Refused.because())?;
+        let pin = RootPin::of(&envelope.payload);
+        return Ok((Trusted::new(&envelope, pin).map_err(Outcome::Refused.because())?, None));
+    }
+    let keys = || RoleKeys::new(signers.iter().map(|signer| signer.public.clone()).collect(), signers.len());
+    let keys = || keys().map_err(Outcome::Usage.because());
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(Outcome::Internal.because())?;
+    let now = Clock::new().now();
+    let everything = "*".parse().map_err(Outcome::Internal.because::<sloth_trust::InvalidName>())?;
+    let root = Root {
+        spec: SPEC,
+        repository: RepositoryId::new(now, u128::from_be_bytes(random)),
+        version: 1,
+        expires: now + ROOT_LIFE,
+        roles: Roles {
+            root: keys()?,
+            releases: None,
+            bundles: [(everything, keys()?)].into(),
+            head: None,
+            assignment: None,
+        },
+    };
+    let envelope = sign(&root, &root.domain(), secrets).map_err(Outcome::Usage.because())?;
+    let pin = RootPin::of(&envelope.payload);
+    let trusted = Trusted::new(&envelope, pin).map_err(Outcome::Usage.because())?;
+    client.ask(OperatorRequest::PutRoot(envelope.encode())).await?;
+    note(&format!("the coordinator had no trust root: it has one of your key now, SHA-256 {pin}"));
+    Ok((trusted, Some(pin)))
+}
+
+/// Says before anything is uploaded that these keys will not do.
+fn check_role(trusted: &Trusted, prepared: &Prepared, signers: &[Signer]) -> Result<(), Failure> {
+    let name = &prepared.description.name;
+    let refuse = |sentence| Err(Failure::new(Outcome::Refused, sentence));
+    let Some(role) = trusted.root().roles.bundle(name) else {
+        return refuse(format!("the coordinator's trust root names nobody who may publish `{name}`"));
+    };
+    let have = signers.iter().filter(|signer| role.key(signer.public.id()).is_some()).count();
+    if have < role.threshold() {
+        let known: Vec<_> = role.keys().iter().map(|key| key.id().short()).collect();
+        return refuse(format!(
+            "{have} of these keys may sign `{name}` and {} must: the coordinator's trust root names {}; see `sloth-coord keys show`",
+            role.threshold(),
+            known.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+fn unchanged(newest: &BundleView, prepared: &Prepared, now: Millis) -> bool {
+    let description = &prepared.description;
+    let life = newest.expires.since(newest.published).as_u64();
+    newest.manifest == prepared.reference.digest
+        && newest.audience == description.audience.to_string()
+        && newest.capabilities == description.capabilities
+        && life / RENEW_DIVISOR < newest.expires.since(now).as_u64()
+}
+
+fn print(shown: &Shown, format: Format) -> Result<Outcome, Failure> {
+    printed(match format {
+        Format::Json => print_json(shown),
+        Format::Text if shown.published => print_line(&format!(
+            "published {} {} as number {}, {} blobs of {} uploaded",
+            shown.name,
+            shown.version,
+            shown.counter,
+            shown.uploaded_blobs,
+            show::size(shown.uploaded_bytes)
+        )),
+        Format::Text => {
+            let Shown { name, version, counter, .. } = shown;
+            print_line(&format!("{name} {version} is published already, as number {counter}"))
+        }
+    })?;
+    Ok(Outcome::Done)
+}
+
+fn dry_run(args: &PublishArgs, prepared: &Prepared, format: Format) -> Result<Outcome, Failure> {
+    let would = block_on(async {
+        let client = connect(&args.credential).await?;
+        let missing = upload::missing(&client, prepared.blobs()).await;
+        client.close().await;
+        Ok(missing?)
+    });
+    let would = match would {
+        Ok(missing) => Some((missing.len(), prepared.upload().bytes(&missing))),
+        Err(failure) => {
+            note(&format!("what would be uploaded is not known: {failure}"));
+            None
+        }
+    };
+    let parts = prepared.manifest.parts();
+    if format == Format::Json {
+        printed(print_json(&Checked {
+            name: parts.name.as_str(),
+            version: &parts.version,
+            manifest: prepared.reference.digest.to_string(),
+            files: parts.files.len(),
+            size: prepared.manifest.total_bytes(),
+            upload_blobs: would.map(|(blobs, _)| blobs),
+            upload_bytes: would.map(|(_, bytes)| bytes),
+            plan: serde_json::to_value(&prepared.plans).map_err(Outcome::Internal.because())?,
+        }))?;
+        return Ok(Outcome::Done);
+    }
+    printed(print_line(&format!("bundle {} {}", parts.name, parts.version)))?;
+    printed(print_line(&format!(
+        "for {}, good for {}",
+        prepared.description.audience,
+        show::rough(prepared.description.expires.millis())
+    )))?;
+    plan::print_plans(&prepared.plans)?;
+    for file in &parts.files {
+        printed(print_line(&format!("{:>10}  {}", show::size(file.size), file.path)))?;
+    }
+    let total = show::size(prepared.manifest.total_bytes());
+    printed(print_line(&format!("{:>10}  {} files", total, parts.files.len())))?;
+    if let Some((blobs, bytes)) = would {
+        printed(print_line(&format!("{:>10}  to upload, {blobs} blobs", show::size(bytes))))?;
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,140 @@
+//! `sloth-coord run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sloth_cli::{
+    Failure, Format, Outcome, print_json, print_line,
+    values::{self, VALUES_FILE_BYTES_MAX},
+};
+use sloth_core::{Clock, RunId, Selector, config::Span, fs};
+use sloth_protocol::wire::{FollowWait, OperatorRequest, OperatorResponse, StartRun, Started, VALUES_BYTES_MAX};
+
+use super::{
+    CredentialArgs,
+    client::{AskError, Client, block_on, connect, expect_answer},
+    follow::{Follower, Shown, summary},
+    printed,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    credential: CredentialArgs,
+    /// The bundle's name
+    bundle: String,
+    /// Which agents, as `role=web,region!=eu`; `*` for all
+    #[arg(long, value_name = "SELECTOR")]
+    on: Selector,
+    /// The release that is meant to be the newest
+    #[arg(long)]
+    release: Option<String>,
+    /// One workflow of the bundle instead of all
+    #[arg(long)]
+    workflow: Option<String>,
+    /// A YAML file of values; of several, the later one counts
+    #[arg(long, value_name = "FILE")]
+    values: Vec<PathBuf>,
+    /// One value, as KEY=VALUE or OUTER.INNER=VALUE; counts over all files
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// How long from now agents may still begin it, and go on with it
+    #[arg(long, default_value = "24h")]
+    ttl: Span,
+    /// Show what happens until it has ended everywhere
+    #[arg(long)]
+    follow: bool,
+    /// Succeed when no agent matches
+    #[arg(long)]
+    allow_empty: bool,
+}
+
+#[derive(Serialize)]
+struct ShownStart {
+    run: String,
+    agents: u32,
+}
+
+pub(super) fn run(args: &RunArgs, format: Format) -> Result<Outcome, Failure> {
+    let values = read_values(args)?;
+    block_on(async {
+        let started = Box::pin(start(args, values)).await?;
+        if started.agents == 0 && !args.allow_empty {
+            let sentence = format!(
+                "no agent matches `{0}`, so nothing is run: see `sloth-coord agents list`, or give `--allow-empty`",
+                args.on
+            );
+            return Err(Failure::new(Outcome::Refused, sentence));
+        }
+        let run = started.run;
+        printed(match format {
+            Format::Json => print_json(&ShownStart { run: run.to_string(), agents: started.agents }),
+            Format::Text => print_line(&format!("run {run} on {} agents", started.agents)),
+        })?;
+        if !args.follow || started.agents == 0 {
+            return Ok(Outcome::Done);
+        }
+        let credential = &args.credential;
+        let (agent, wait, shown) = (None, FollowWait::UntilEnd, Shown::All);
+        Box::pin(Follower { credential, run, agent, wait, shown, format }.follow()).await?;
+        Box::pin(summary(credential, run, format)).await
+    })
+}
+
+/// Starts the run; asked again under the same identifier when the first answer was lost, it starts once.
+async fn start(args: &RunArgs, values: String) -> Result<Started, Failure> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(Outcome::Internal.because())?;
+    let start = StartRun {
+        run: RunId::new(Clock::new().now(), u128::from_be_bytes(random)),
+        bundle: args.bundle.clone(),
+        version: args.release.clone(),
+        workflow: args.workflow.clone(),
+        selector: args.on.to_string(),
+        values,
+        ttl: args.ttl.millis(),
+    };
+    let first = {
+        let client = connect(&args.credential).await?;
+        let started = ask(&client, &start).await;
+        client.close().await;
+        started
+    };
+    match first {
+        Err(error) if matches!(error, AskError::Request { .. }) && error.may_pass() => {
+            let client = connect(&args.credential).await?;
+            let started = ask(&client, &start).await;
+            client.close().await;
+            Ok(started?)
+        }
+        other => Ok(other?),
+    }
+}
+
+async fn ask(client: &Client, start: &StartRun) -> Result<Started, AskError> {
+    expect_answer!(client.ask(OperatorRequest::StartRun(start.clone())).await?, Started)
+}
+
+fn read_values(args: &RunArgs) -> Result<String, Failure> {
+    let mut all = Map::new();
+    for path in &args.values {
+        let bytes_max = u64::try_from(VALUES_FILE_BYTES_MAX).unwrap_or(u64::MAX);
+        let bytes = fs::read_capped(path, bytes_max).map_err(Outcome::Usage.because())?;
+        let file = path.display().to_string();
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Failure::new(Outcome::Usage, format!("the values file `{file}` is not UTF-8 text: write it as YAML"))
+        })?;
+        values::merge(&mut all, values::parse_file(&file, &text).map_err(Outcome::Usage.because())?);
+    }
+    for text in &args.set {
+        values::set(&mut all, text).map_err(Outcome::Usage.because())?;
+    }
+    let text = Value::Object(all).to_string();
+    if VALUES_BYTES_MAX < text.len() {
+        let sentence = format!("a run's values take {VALUES_BYTES_MAX} bytes at most, these take {}", text.len());
+        return Err(Failure::new(Outcome::Usage, sentence));
+    }
+    Ok(text)
+}

@@ -1,0 +1,282 @@
+//! What is worth counting: each event is a struct that logs and counts itself.
+
+use metrics::{counter, gauge, histogram};
+use sloth_core::{AgentId, Millis, RunId};
+use sloth_protocol::wire::{JobState, Lane, Refusal, RefusalCode};
+
+/// How long commits take, in seconds.
+pub const COMMIT_SECONDS: &str = "sloth_commit_seconds";
+/// The bounds of the histogram of [`COMMIT_SECONDS`].
+pub const COMMIT_SECONDS_BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// Changes are on the disk, or were refused by it.
+#[derive(Debug)]
+pub struct Committed {
+    /// How many.
+    pub writes: usize,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// The disk refused a commit.
+#[derive(Debug)]
+pub struct CommitFailed<'a> {
+    /// The error with its causes.
+    pub error: &'a str,
+    /// How often in a row.
+    pub failures: u32,
+}
+
+/// The disk takes commits again.
+#[derive(Debug)]
+pub struct Recovered {
+    /// How often it had refused in a row.
+    pub failures: u32,
+}
+
+/// Records of agents were counted.
+#[derive(Debug)]
+pub struct Counted {
+    /// Their lane.
+    pub lane: Lane,
+    /// How many.
+    pub records: u64,
+}
+
+/// A request was refused.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    /// What was said.
+    pub refusal: &'a Refusal,
+}
+
+/// A peer broke the protocol and lost its connection.
+#[derive(Debug)]
+pub struct Misbehaved<'a> {
+    /// From where.
+    pub address: std::net::SocketAddr,
+    /// Who it is: an agent's id, an operator's name, or nobody.
+    pub peer: &'a str,
+    /// What it did.
+    pub error: &'a str,
+}
+
+/// A host has become an agent, or was told again that it is one.
+#[derive(Debug)]
+pub struct Enrolled<'a> {
+    /// Who it is.
+    pub agent: AgentId,
+    /// What it is called.
+    pub name: &'a str,
+    /// From where.
+    pub address: std::net::SocketAddr,
+}
+
+/// An agent has a new certificate.
+#[derive(Debug)]
+pub struct Renewed {
+    /// Who.
+    pub agent: AgentId,
+    /// How long it is good.
+    pub not_after: Millis,
+}
+
+/// An agent connected.
+#[derive(Debug)]
+pub struct Connected {
+    /// Who.
+    pub agent: AgentId,
+    /// From where.
+    pub address: std::net::SocketAddr,
+}
+
+/// An operator did something that changes the fleet.
+#[derive(Debug)]
+pub struct Ordered<'a> {
+    /// Who.
+    pub operator: &'a str,
+    /// What, like `publish`.
+    pub what: &'static str,
+    /// With what.
+    pub on: &'a str,
+}
+
+/// A run has begun.
+#[derive(Debug)]
+pub struct RunStarted<'a> {
+    /// Which.
+    pub run: RunId,
+    /// Of which bundle.
+    pub bundle: &'a str,
+    /// On how many agents.
+    pub agents: u32,
+    /// Who started it.
+    pub operator: &'a str,
+}
+
+/// How the coordinator stands at one moment.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Agents that are not revoked.
+    pub agents_enrolled: usize,
+    /// Agents that are connected.
+    pub agents_connected: usize,
+    /// Polls that wait for work.
+    pub polls_held: usize,
+    /// Runs that have not ended.
+    pub runs_active: usize,
+    /// Jobs of those runs by their state.
+    pub jobs: Vec<(JobState, usize)>,
+    /// Bundles and how many seconds their newest release is still good for, below zero when it is not.
+    pub bundles: Vec<(String, f64)>,
+}
+
+impl Committed {
+    /// Counts it.
+    pub fn emit(&self) {
+        counter!("sloth_commits_total").increment(1);
+        histogram!(COMMIT_SECONDS).record(self.seconds);
+        tracing::trace!(writes = self.writes, seconds = self.seconds, "committed");
+    }
+}
+
+impl CommitFailed<'_> {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        counter!("sloth_commit_failures_total").increment(1);
+        tracing::error!(error = self.error, failures = self.failures, "the store refuses commits: mend the disk");
+    }
+}
+
+impl Recovered {
+    /// Logs it.
+    pub fn emit(&self) {
+        tracing::info!(failures = self.failures, "the store takes commits again");
+    }
+}
+
+impl Counted {
+    /// Counts it.
+    pub fn emit(&self) {
+        counter!("sloth_records_total", "lane" => lane_name(self.lane)).increment(self.records);
+    }
+}
+
+impl Refused<'_> {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        counter!("sloth_refusals_total", "code" => code_name(self.refusal.code)).increment(1);
+        tracing::debug!(code = code_name(self.refusal.code), reason = %self.refusal.reason, "refused");
+    }
+}
+
+impl Misbehaved<'_> {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        counter!("sloth_misbehaving_peers_total").increment(1);
+        tracing::warn!(address = %self.address, peer = self.peer, error = self.error, "a peer broke the protocol");
+    }
+}
+
+impl Enrolled<'_> {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        counter!("sloth_enrolments_total").increment(1);
+        tracing::info!(agent = %self.agent, name = self.name, address = %self.address, "enrolled");
+    }
+}
+
+impl Renewed {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        counter!("sloth_certificates_renewed_total").increment(1);
+        tracing::info!(agent = %self.agent, not_after = %self.not_after, "certificate renewed");
+    }
+}
+
+impl Connected {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        counter!("sloth_connections_total").increment(1);
+        tracing::debug!(agent = %self.agent, address = %self.address, "connected");
+    }
+}
+
+impl Ordered<'_> {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        counter!("sloth_operator_orders_total", "what" => self.what).increment(1);
+        tracing::info!(operator = self.operator, on = self.on, "{}", self.what);
+    }
+}
+
+impl RunStarted<'_> {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        counter!("sloth_runs_started_total").increment(1);
+        tracing::info!(
+            run = %self.run,
+            bundle = self.bundle,
+            agents = self.agents,
+            operator = self.operator,
+            "run started"
+        );
+    }
+}
+
+impl Standing {
+    /// Sets the gauges.
+    pub fn emit(&self) {
+        gauge!("sloth_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        gauge!("sloth_agents_enrolled").set(number(self.agents_enrolled));
+        gauge!("sloth_agents_connected").set(number(self.agents_connected));
+        gauge!("sloth_polls_held").set(number(self.polls_held));
+        gauge!("sloth_runs_active").set(number(self.runs_active));
+        for (state, count) in &self.jobs {
+            gauge!("sloth_jobs", "state" => state_name(*state)).set(number(*count));
+        }
+        for (bundle, seconds) in &self.bundles {
+            gauge!("sloth_bundle_expires_seconds", "bundle" => bundle.clone()).set(*seconds);
+        }
+    }
+}
+
+/// A state's name for programs.
+#[must_use]
+pub const fn state_name(state: JobState) -> &'static str {
+    match state {
+        JobState::Pending => "pending",
+        JobState::Accepted => "accepted",
+        JobState::Running => "running",
+        JobState::Succeeded => "succeeded",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "cancelled",
+        JobState::Refused => "refused",
+        JobState::Expired => "expired",
+    }
+}
+
+const fn lane_name(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Results => "results",
+        Lane::Logs => "logs",
+    }
+}
+
+const fn code_name(code: RefusalCode) -> &'static str {
+    match code {
+        RefusalCode::Invalid => "invalid",
+        RefusalCode::Denied => "denied",
+        RefusalCode::NotFound => "not_found",
+        RefusalCode::Conflict => "conflict",
+        RefusalCode::TooLarge => "too_large",
+        RefusalCode::Busy => "busy",
+        RefusalCode::Version => "version",
+        RefusalCode::Internal => "internal",
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and no count here comes near 2^52")]
+const fn number(count: usize) -> f64 {
+    count as f64
+}

@@ -1,0 +1,174 @@
+//! What agents ask.
+
+use std::{sync::Arc, time::Duration};
+
+use quinn::{Connection, RecvStream, SendStream};
+use sloth_bundle::{StoreError, chunk::BLOB_BYTES_MAX};
+use sloth_core::{AgentId, Millis};
+use sloth_protocol::{
+    coordinator::{Answer, Ask, ConnId},
+    wire::{AgentRequest, AgentResponse, BlobHead, FRAME_BYTES_MAX, Fetch, Lane, Refusal, RefusalCode, Renew, Renewed},
+};
+use sloth_transport::{CloseCode, Priority, send};
+use tokio::{task::JoinSet, time::timeout};
+use tracing::Instrument as _;
+
+use super::{
+    connection::{self, Context, Ended, FRAME_TIMEOUT, failed, misbehaved},
+    core_handle::{busy, unexpected},
+};
+use crate::events;
+
+/// How long a fetch waits for its turn before the agent is told to come back.
+const BLOB_WAIT: Duration = Duration::from_secs(10);
+/// Bytes that are handed to a blob's stream at a time.
+const BLOB_PIECE_BYTES: usize = 64 * 1024;
+/// Longest that a peer may take over one of them.
+const BLOB_PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One agent's connection.
+struct Agent {
+    context: Arc<Context>,
+    id: AgentId,
+    conn: ConnId,
+    not_after: Millis,
+}
+
+/// Serves an agent until its connection is gone.
+pub(super) async fn serve(context: Arc<Context>, connection: Connection, id: AgentId, not_after: Millis) {
+    let Ok(_permit) = Arc::clone(&context.permits.agents).try_acquire_owned() else {
+        tracing::warn!("too many agents are connected, this one is turned away");
+        return CloseCode::Shutdown.close(&connection);
+    };
+    events::Connected { agent: id, address: connection.remote_address() }.emit();
+    let conn = context.next_conn();
+    context.core.connected(conn, id, connection.clone()).await;
+    let agent = Arc::new(Agent { context: Arc::clone(&context), id, conn, not_after });
+    let mut requests = JoinSet::new();
+    // The transport bounds how many streams a peer has open.
+    while let Ok((sending, receiving)) = connection.accept_bi().await {
+        while requests.try_join_next().is_some() {}
+        let (agent, connection) = (Arc::clone(&agent), connection.clone());
+        let request = async move {
+            if let Err(Ended::Misbehaved(error)) = agent.request(sending, receiving).await {
+                misbehaved(&connection, &agent.id.to_string(), &error);
+            }
+        };
+        requests.spawn(request.in_current_span());
+    }
+    requests.shutdown().await;
+    context.core.closed(conn).await;
+    tracing::debug!("disconnected");
+}
+
+impl Agent {
+    async fn request(&self, mut sending: SendStream, mut receiving: RecvStream) -> Result<(), Ended> {
+        let request = {
+            let Ok(_turn) = self.context.permits.agent_reads.acquire().await else { return Err(Ended::Gone) };
+            connection::read(&mut receiving, FRAME_BYTES_MAX, FRAME_TIMEOUT).await?
+        };
+        let priority = priority(&request);
+        priority.apply(&sending);
+        let expired = self.not_after < self.context.clock.now();
+        let response = match request {
+            AgentRequest::Renew(renew) => self.ask(Ask::Renew(renew)).await,
+            AgentRequest::Hello(_) | AgentRequest::Poll(_) | AgentRequest::Report(_) | AgentRequest::Fetch(_)
+                if expired =>
+            {
+                let reason = "the agent's certificate has ended: it has to be renewed first";
+                AgentResponse::Refused(Refusal::new(RefusalCode::Denied, reason))
+            }
+            AgentRequest::Hello(hello) => self.ask(Ask::Hello(hello)).await,
+            AgentRequest::Poll(poll) => self.ask(Ask::Poll(poll)).await,
+            AgentRequest::Report(report) => self.ask(Ask::Report(report)).await,
+            AgentRequest::Fetch(fetch) => return self.fetch(&mut sending, fetch).await,
+        };
+        if let AgentResponse::Refused(refusal) = &response {
+            events::Refused { refusal }.emit();
+        }
+        connection::answer(&mut sending, &response, AgentResponse::Refused).await?;
+        // Finishing twice is the only failure, and this is the first time.
+        let _ = sending.finish();
+        Ok(())
+    }
+
+    async fn ask(&self, ask: Ask) -> AgentResponse {
+        match self.context.core.ask(self.conn, ask).await {
+            Answer::Agent(response) => response,
+            Answer::Refused(refusal) => AgentResponse::Refused(refusal),
+            Answer::Certify { agent, renew } => self.certify(agent, &renew),
+            Answer::Enrolled { .. } | Answer::Operator(_) => AgentResponse::Refused(unexpected()),
+        }
+    }
+
+    fn certify(&self, agent: AgentId, renew: &Renew) -> AgentResponse {
+        let now = self.context.clock.now();
+        match self.context.authority.issue_agent(&renew.csr, agent, now, self.context.certificate_life) {
+            Ok(issued) => {
+                events::Renewed { agent, not_after: issued.not_after }.emit();
+                AgentResponse::Renewed(Renewed {
+                    certificate: issued.der,
+                    not_before: issued.not_before,
+                    not_after: issued.not_after,
+                })
+            }
+            Err(error) => {
+                let reason = sloth_core::Chain(&error).to_string();
+                AgentResponse::Refused(Refusal::new(RefusalCode::Invalid, reason))
+            }
+        }
+    }
+
+    /// Sends a blob from a place on.
+    async fn fetch(&self, sending: &mut SendStream, fetch: Fetch) -> Result<(), Ended> {
+        let Ok(Ok(_turn)) = timeout(BLOB_WAIT, self.context.permits.blobs.acquire()).await else {
+            return refuse(sending, busy()).await;
+        };
+        let blobs = self.context.blobs.clone();
+        let read = tokio::task::spawn_blocking(move || blobs.frame(fetch.digest, BLOB_BYTES_MAX as u64)).await;
+        let blob = match read {
+            Ok(Ok(blob)) => blob,
+            Ok(Err(StoreError::Missing { digest })) => {
+                let reason = format!("the coordinator does not have the blob `{digest}`");
+                return refuse(sending, Refusal::new(RefusalCode::NotFound, reason)).await;
+            }
+            Ok(Err(error)) => return refuse(sending, failed(&error)).await,
+            Err(error) => return refuse(sending, failed(&error)).await,
+        };
+        let rest = usize::try_from(fetch.offset).ok().and_then(|offset| blob.get(offset..));
+        let Some(rest) = rest else {
+            let reason =
+                format!("the blob `{}` has {} bytes, there is none at {}", fetch.digest, blob.len(), fetch.offset);
+            return refuse(sending, Refusal::new(RefusalCode::Invalid, reason)).await;
+        };
+        let head = AgentResponse::Blob(BlobHead { length: u64::try_from(blob.len()).unwrap_or(u64::MAX) });
+        connection::answer(sending, &head, AgentResponse::Refused).await?;
+        for piece in rest.chunks(BLOB_PIECE_BYTES) {
+            match timeout(BLOB_PIECE_TIMEOUT, sending.write_all(piece)).await {
+                Ok(Ok(())) => {}
+                // A slow reader goes on later from where it is.
+                Ok(Err(_)) | Err(_) => return Err(Ended::Gone),
+            }
+        }
+        let _ = sending.finish();
+        Ok(())
+    }
+}
+
+async fn refuse(sending: &mut SendStream, refusal: Refusal) -> Result<(), Ended> {
+    events::Refused { refusal: &refusal }.emit();
+    send(sending, &AgentResponse::Refused(refusal)).await.map_err(|_| Ended::Gone)?;
+    let _ = sending.finish();
+    Ok(())
+}
+
+const fn priority(request: &AgentRequest) -> Priority {
+    match request {
+        AgentRequest::Hello(_) | AgentRequest::Poll(_) | AgentRequest::Renew(_) => Priority::Control,
+        AgentRequest::Report(report) => match report.lane {
+            Lane::Results => Priority::Results,
+            Lane::Logs => Priority::Logs,
+        },
+        AgentRequest::Fetch(_) => Priority::Blobs,
+    }
+}

@@ -1,0 +1,259 @@
+//! What operators ask.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use quinn::{Connection, RecvStream, SendStream};
+use sloth_core::{Digest, RunId, TokenId};
+use sloth_protocol::{
+    coordinator::{Command, Reply},
+    wire::{
+        AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, FRAME_BYTES_MAX, JoinToken, OperatorHello,
+        OperatorRequest, OperatorResponse, Refusal, RefusalCode, RunView, RunsPage, StartRun, TokenIssued, TokenSecret,
+        encode, negotiate,
+    },
+};
+use sloth_transport::{CloseCode, Priority};
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use super::{
+    connection::{self, Context, Ended, FRAME_TIMEOUT, failed, misbehaved},
+    core_handle::unexpected,
+    follow, publish,
+};
+use crate::events;
+
+/// One operator's connection.
+struct Operator {
+    context: Arc<Context>,
+    name: String,
+    welcome: AtomicBool,
+}
+
+/// Serves an operator until the connection is gone.
+pub(super) async fn serve(context: Arc<Context>, connection: Connection, name: String) {
+    let Ok(_permit) = Arc::clone(&context.permits.operators).try_acquire_owned() else {
+        tracing::warn!("too many operators are connected, this one is turned away");
+        return CloseCode::Shutdown.close(&connection);
+    };
+    let operator = Arc::new(Operator { context, name, welcome: AtomicBool::new(false) });
+    let mut requests = JoinSet::new();
+    while let Ok((sending, receiving)) = connection.accept_bi().await {
+        while requests.try_join_next().is_some() {}
+        let (operator, connection) = (Arc::clone(&operator), connection.clone());
+        let request = async move {
+            if let Err(Ended::Misbehaved(error)) = operator.request(sending, receiving).await {
+                misbehaved(&connection, &operator.name, &error);
+            }
+        };
+        requests.spawn(request.in_current_span());
+    }
+    requests.shutdown().await;
+}
+
+/// There is no such run.
+pub(super) fn no_run(run: RunId) -> Refusal {
+    Refusal::new(RefusalCode::NotFound, format!("there is no run `{run}`: `sloth-coord runs list` shows them"))
+}
+
+impl Operator {
+    async fn request(&self, mut sending: SendStream, mut receiving: RecvStream) -> Result<(), Ended> {
+        Priority::Control.apply(&sending);
+        let request = connection::read(&mut receiving, FRAME_BYTES_MAX, FRAME_TIMEOUT).await?;
+        if let (OperatorRequest::Follow(follow), true) = (&request, self.welcome.load(Ordering::Relaxed)) {
+            follow::stream(&self.context, &mut sending, *follow).await.map_err(|_| Ended::Gone)?;
+            let _ = sending.finish();
+            return Ok(());
+        }
+        let response = match self.respond(request, &mut receiving).await {
+            Ok(response) => shortened(response),
+            Err(refusal) => {
+                events::Refused { refusal: &refusal }.emit();
+                OperatorResponse::Refused(refusal)
+            }
+        };
+        connection::answer(&mut sending, &response, OperatorResponse::Refused).await?;
+        // Finishing twice is the only failure, and this is the first time.
+        let _ = sending.finish();
+        Ok(())
+    }
+
+    async fn respond(&self, request: OperatorRequest, receiving: &mut RecvStream) -> Result<OperatorResponse, Refusal> {
+        if let OperatorRequest::Hello(hello) = request {
+            return self.hello(&hello);
+        }
+        if !self.welcome.load(Ordering::Relaxed) {
+            return Err(Refusal::new(RefusalCode::Invalid, "the first request on a connection is a hello"));
+        }
+        match request {
+            OperatorRequest::MissingBlobs(digests) => self.missing(digests).await,
+            OperatorRequest::PutBlob { digest, length } => {
+                publish::put_blob(&self.context, digest, length, receiving).await.map(|()| OperatorResponse::Done)
+            }
+            OperatorRequest::Publish(envelope) => {
+                let published = publish::publish(&self.context, &self.name, envelope).await?;
+                self.ordered("publish", &format!("{} {}", published.name, published.version));
+                Ok(OperatorResponse::Published(published))
+            }
+            OperatorRequest::CreateToken(create) => self.create_token(create).await,
+            OperatorRequest::StartRun(start) => self.start_run(start).await,
+            OperatorRequest::CancelRun(run) => {
+                self.command(Command::CancelRun(run)).await?;
+                self.ordered("cancel", &run.to_string());
+                self.run(run).await
+            }
+            OperatorRequest::Runs { before, rows } => self.runs(before, rows).await,
+            OperatorRequest::Run(run) => self.run(run).await,
+            OperatorRequest::PutRoot(root) => {
+                let response = self.command(Command::PutRoot(root)).await?;
+                self.ordered("put root", "");
+                Ok(response)
+            }
+            OperatorRequest::RevokeAgent(key) => {
+                let response = self.command(Command::RevokeAgent(key.clone())).await?;
+                self.ordered("revoke", &key);
+                Ok(response)
+            }
+            OperatorRequest::Root => self.command(Command::Root).await,
+            OperatorRequest::Agents { selector, after } => self.command(Command::Agents { selector, after }).await,
+            OperatorRequest::Agent(key) => self.command(Command::Agent(key)).await,
+            OperatorRequest::Bundles => self.command(Command::Bundles).await,
+            OperatorRequest::Bundle(name) => self.bundle(name).await,
+            OperatorRequest::Hello(_) | OperatorRequest::Follow(_) => Err(unexpected()),
+        }
+    }
+
+    fn hello(&self, hello: &OperatorHello) -> Result<OperatorResponse, Refusal> {
+        let Some(proto) = negotiate(hello.proto_min, hello.proto_max) else {
+            let reason = format!(
+                "sloth-coord {} speaks versions {} to {} of the protocol and this coordinator none of them: upgrade the older one",
+                hello.version, hello.proto_min, hello.proto_max
+            );
+            return Err(Refusal::new(RefusalCode::Version, reason));
+        };
+        self.welcome.store(true, Ordering::Relaxed);
+        Ok(OperatorResponse::Welcome { proto, version: env!("CARGO_PKG_VERSION").to_owned() })
+    }
+
+    async fn command(&self, command: Command) -> Result<OperatorResponse, Refusal> {
+        Ok(match self.context.core.command(&self.name, command).await? {
+            Reply::Done | Reply::Cancelling(_) => OperatorResponse::Done,
+            Reply::Root(root) => OperatorResponse::Root(root),
+            Reply::Published(published) => OperatorResponse::Published(published),
+            Reply::Agents(page) => OperatorResponse::Agents(page),
+            Reply::Agent(agent) => OperatorResponse::Agent(*agent),
+            Reply::Bundles(bundles) => OperatorResponse::Bundles(bundles),
+            Reply::Started(started) => OperatorResponse::Started(started),
+            Reply::Token { .. } => return Err(unexpected()),
+        })
+    }
+
+    async fn create_token(&self, create: CreateToken) -> Result<OperatorResponse, Refusal> {
+        let mut secret = [0; 32];
+        let mut random = [0; 16];
+        getrandom::fill(&mut secret).and_then(|()| getrandom::fill(&mut random)).map_err(|error| failed(&error))?;
+        let secret = TokenSecret::from_bytes(secret);
+        let id = TokenId::new(self.context.clock.now(), u128::from_be_bytes(random));
+        let command = Command::CreateToken { create, id, secret: secret.digest() };
+        let Reply::Token { root, expires } = self.context.core.command(&self.name, command).await? else {
+            return Err(unexpected());
+        };
+        let addresses = self.context.addresses.clone();
+        let token = JoinToken { id, secret, addresses, authority: self.context.authority.fingerprint(), root };
+        self.ordered("create token", &id.to_string());
+        Ok(OperatorResponse::Token(TokenIssued { id, token: token.to_string(), expires }))
+    }
+
+    async fn start_run(&self, start: StartRun) -> Result<OperatorResponse, Refusal> {
+        let bundle = start.bundle.clone();
+        let response = self.command(Command::StartRun(start)).await?;
+        if let OperatorResponse::Started(started) = &response
+            && 0 < started.agents
+        {
+            let (run, agents) = (started.run, started.agents);
+            events::RunStarted { run, bundle: &bundle, agents, operator: &self.name }.emit();
+        }
+        Ok(response)
+    }
+
+    async fn missing(&self, digests: Vec<Digest>) -> Result<OperatorResponse, Refusal> {
+        if BLOBS_ASKED_MAX < digests.len() {
+            let reason = format!("{BLOBS_ASKED_MAX} blobs are asked for at a time at most");
+            return Err(Refusal::new(RefusalCode::TooLarge, reason));
+        }
+        let blobs = self.context.blobs.clone();
+        let look = move || digests.into_iter().filter(|digest| !blobs.has(*digest)).collect();
+        let missing = tokio::task::spawn_blocking(look).await.map_err(|error| failed(&error))?;
+        Ok(OperatorResponse::Missing(missing))
+    }
+
+    async fn runs(&self, before: Option<RunId>, rows: u32) -> Result<OperatorResponse, Refusal> {
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        let page = self.context.store.with(move |store| store.runs(before, rows)).await;
+        page.map(OperatorResponse::Runs).map_err(|error| failed(&error))
+    }
+
+    async fn run(&self, run: RunId) -> Result<OperatorResponse, Refusal> {
+        let view: Option<RunView> =
+            self.context.store.with(move |store| store.run(run)).await.map_err(|error| failed(&error))?;
+        view.map(OperatorResponse::Run).ok_or_else(|| no_run(run))
+    }
+
+    /// The releases of a bundle, the newest with its plan.
+    async fn bundle(&self, name: String) -> Result<OperatorResponse, Refusal> {
+        let Reply::Bundles(mut bundles) = self.context.core.command(&self.name, Command::Bundle(name)).await? else {
+            return Err(unexpected());
+        };
+        if let Some(newest) = bundles.first_mut() {
+            newest.plan = self.plan(newest).await;
+        }
+        Ok(OperatorResponse::Bundles(bundles))
+    }
+
+    async fn plan(&self, bundle: &BundleView) -> String {
+        let (blobs, digest) = (self.context.blobs.clone(), bundle.manifest);
+        let plan = tokio::task::spawn_blocking(move || publish::plan(&blobs, digest)).await;
+        plan.ok().flatten().unwrap_or_default()
+    }
+
+    fn ordered(&self, what: &'static str, on: &str) {
+        events::Ordered { operator: &self.name, what, on }.emit();
+    }
+}
+
+/// The answer, with as many rows as fit into a frame.
+fn shortened(mut response: OperatorResponse) -> OperatorResponse {
+    while encode(&response).is_err() {
+        match &mut response {
+            OperatorResponse::Agents(AgentsPage { agents: rows, more }) if 1 < rows.len() => {
+                rows.truncate(rows.len() / 2);
+                *more = true;
+            }
+            OperatorResponse::Runs(RunsPage { runs: rows, more }) if 1 < rows.len() => {
+                rows.truncate(rows.len() / 2);
+                *more = true;
+            }
+            OperatorResponse::Bundles(bundles) if bundles.iter().any(|bundle| !bundle.plan.is_empty()) => {
+                bundles.iter_mut().for_each(|bundle| bundle.plan.clear());
+            }
+            OperatorResponse::Agents(_)
+            | OperatorResponse::Runs(_)
+            | OperatorResponse::Bundles(_)
+            | OperatorResponse::Welcome { .. }
+            | OperatorResponse::Done
+            | OperatorResponse::Root(_)
+            | OperatorResponse::Missing(_)
+            | OperatorResponse::Published(_)
+            | OperatorResponse::Token(_)
+            | OperatorResponse::Agent(_)
+            | OperatorResponse::Started(_)
+            | OperatorResponse::Run(_)
+            | OperatorResponse::Events(_)
+            | OperatorResponse::Refused(_) => break,
+        }
+    }
+    response
+}

@@ -1,0 +1,90 @@
+//! Everything that a machine is restored from.
+
+use sloth_core::{AgentId, RunId};
+use sloth_protocol::coordinator::{AgentRecord, Durable, Inbox, Item, Release, Run, Token};
+use sloth_trust::{BundleMetadata, Envelope};
+
+use super::{
+    RowError, codec,
+    database::Fault,
+    reads::{Reader, row},
+    tables::{self, JobRow, ReleaseRow, beginning_with, number_of, run_of, split_id, token_of},
+};
+
+pub(super) fn durable(reader: &Reader) -> Result<Durable, Fault> {
+    let root = row(&reader.meta, tables::META_ROOT, |value| Ok(value.to_vec()), "meta")?;
+    let mut state = Durable { root, ..Durable::default() };
+    reader.agents.each("agents", |key, value| {
+        let (id, _) = split_id(key)?;
+        state.agents.insert(AgentId::from_bytes(id), codec::decode::<AgentRecord>(value)?);
+        Ok(())
+    })?;
+    reader.inboxes.each("inboxes", |key, value| {
+        let (id, lane) = split_id(key)?;
+        let lanes = state.inboxes.entry(AgentId::from_bytes(id)).or_default();
+        let lane = lane.first().and_then(|lane| lanes.get_mut(usize::from(*lane)));
+        *lane.ok_or(RowError::Key { bytes: key.len() })? = codec::decode::<Inbox>(value)?;
+        Ok(())
+    })?;
+    reader.work.each("work", |key, value| {
+        let (id, generation) = split_id(key)?;
+        let work = state.work.entry(AgentId::from_bytes(id)).or_default();
+        work.insert(number_of(generation)?, codec::decode::<Item>(value)?);
+        Ok(())
+    })?;
+    reader.tokens.each("tokens", |key, value| {
+        state.tokens.insert(token_of(key)?, codec::decode::<Token>(value)?);
+        Ok(())
+    })?;
+    reader.releases.each("releases", |_, value| {
+        let release = release(codec::decode(value)?)?;
+        let releases = state.bundles.entry(release.metadata.name.clone()).or_default();
+        releases.insert(release.metadata.counter, release);
+        Ok(())
+    })?;
+    reader.ended.each("ended", |key, _| {
+        state.ended.insert(run_of(key)?);
+        Ok(())
+    })?;
+    load_runs(reader, &mut state)?;
+    Ok(state)
+}
+
+/// Runs that have ended stay on the disk; of them only the names are known.
+fn load_runs(reader: &Reader, state: &mut Durable) -> Result<(), Fault> {
+    let mut active = Vec::new();
+    reader.runs.each("runs", |key, value| {
+        let id = run_of(key)?;
+        if !state.ended.contains(&id) {
+            active.push((id, codec::decode::<Run>(value)?));
+        }
+        Ok(())
+    })?;
+    for (id, mut run) in active {
+        run.values = values(reader, id)?;
+        let range = beginning_with::<32>(&id.to_bytes());
+        reader.jobs.each_in("jobs", range, |key, value| {
+            let (_, agent) = split_id(key)?;
+            let (agent, _) = split_id(agent)?;
+            let row = codec::decode::<JobRow>(value)?;
+            state.jobs.entry(id).or_default().insert(AgentId::from_bytes(agent), row.job);
+            Ok(())
+        })?;
+        state.runs.insert(id, run);
+    }
+    Ok(())
+}
+
+fn values(reader: &Reader, run: RunId) -> Result<String, Fault> {
+    let values = row(&reader.values, &run.to_bytes(), |value| Ok(codec::decode(value)?), "values")?;
+    values.ok_or(RowError::Missing { table: "values" }).map_err(Fault::row("runs"))
+}
+
+fn release(row: ReleaseRow) -> Result<Release, RowError> {
+    let envelope = Envelope::decode(&row.envelope).map_err(|source| RowError::Envelope { source })?;
+    // It was verified before it was stored; here it is only read again.
+    let metadata: BundleMetadata =
+        serde_json::from_slice(&envelope.payload).map_err(|source| RowError::Metadata { source })?;
+    let ReleaseRow { envelope, size, workflows, signers } = row;
+    Ok(Release { envelope, metadata, size, workflows, signers })
+}
