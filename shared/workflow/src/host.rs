@@ -102,10 +102,10 @@ pub struct Attempt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnInterrupt {
-    /// It is begun again: the default, since tasks are idempotent by convention.
-    #[default]
+    /// It is begun again: it is idempotent, or has retries left.
     Retry,
-    /// It ends as interrupted: for tasks that say `idempotent(false)`.
+    /// It ends as interrupted: nobody said that it may be run twice.
+    #[default]
     Fail,
 }
 

@@ -64,9 +64,9 @@ impl<'a> Scheduler<'a> {
     /// At the plan's beginning. `parallel_max` tasks (at least one) run at a time.
     #[must_use]
     pub fn new(plan: &'a Plan, parallel_max: usize) -> Self {
-        let graph = plan.graph();
-        let progress: Vec<_> = graph.dependencies.iter().map(|d| Progress::Waiting(d.len())).collect();
-        let ready = graph.dependencies.iter().enumerate().filter(|(_, d)| d.is_empty()).map(|(task, _)| Reverse(task));
+        let tasks = 0..plan.tasks().len();
+        let progress: Vec<_> = tasks.clone().map(|task| Progress::Waiting(plan.dependencies(task).count())).collect();
+        let ready = tasks.filter(|&task| progress[task] == Progress::Waiting(0)).map(Reverse);
         Self {
             plan,
             parallel_max: parallel_max.max(1),
@@ -117,17 +117,16 @@ impl<'a> Scheduler<'a> {
         }
         self.left -= 1;
         let plan = self.plan;
-        let dependents = &plan.graph().dependents[task];
         match ended {
             Ended::Opens => {
                 self.progress[task] = Progress::Opened;
-                for &dependent in dependents {
+                for dependent in plan.dependents(task) {
                     self.open(dependent);
                 }
             }
             Ended::Blocks | Ended::Fails => {
                 self.progress[task] = Progress::Blocked;
-                self.skipped.extend(dependents.iter().map(|&dependent| Reverse(dependent)));
+                self.skipped.extend(plan.dependents(task).map(Reverse));
                 let policy = self.plan.spec().on_task_failure;
                 self.stopped |= ended == Ended::Fails && policy == OnTaskFailure::Stop;
             }
@@ -143,7 +142,7 @@ impl<'a> Scheduler<'a> {
     /// dependencies must have been given to [`Self::end`] before.
     #[must_use]
     pub fn skipped_by_condition(&self, task: usize) -> bool {
-        self.plan.graph().dependencies[task].iter().all(|&dependency| self.progress[dependency] == Progress::Opened)
+        self.plan.dependencies(task).all(|dependency| self.progress[dependency] == Progress::Opened)
     }
 
     fn open(&mut self, task: usize) {
@@ -169,8 +168,7 @@ impl<'a> Scheduler<'a> {
     }
 
     fn blocker(&self, task: usize) -> usize {
-        let dependencies = &self.plan.graph().dependencies[task];
-        dependencies.iter().copied().find(|&d| self.progress[d] == Progress::Blocked).unwrap_or(task)
+        self.plan.dependencies(task).filter(|&d| self.progress[d] == Progress::Blocked).min().unwrap_or(task)
     }
 }
 

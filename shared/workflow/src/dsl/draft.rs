@@ -59,7 +59,7 @@ pub(crate) struct TaskDraft {
     pub(crate) hooks: BTreeMap<TaskHook, Vec<Function>>,
     pub(crate) params: BTreeMap<String, String>,
     pub(crate) env: BTreeMap<String, String>,
-    pub(super) idempotent: bool,
+    pub(super) idempotent: Option<bool>,
     pub(crate) artifacts: Vec<String>,
     pub(crate) consumes: Vec<String>,
     /// Whether a workflow has it.
@@ -132,7 +132,7 @@ impl TaskDraft {
             hooks: BTreeMap::new(),
             params: BTreeMap::new(),
             env: BTreeMap::new(),
-            idempotent: true,
+            idempotent: None,
             artifacts: Vec::new(),
             consumes: Vec::new(),
             used: false,
@@ -160,7 +160,7 @@ impl TaskDraft {
             "abort_if" => self.abort_if = Some(condition(arguments)?),
             "params" => self.params.extend(arguments.map()?),
             "env" => self.env.extend(arguments.map()?),
-            "idempotent" => self.idempotent = arguments.flag()?,
+            "idempotent" => self.idempotent = Some(arguments.flag()?),
             "artifacts" => self.artifacts.extend(arguments.texts()?),
             "consumes" => self.consumes.extend(arguments.texts()?),
             // Every task runs beside the others unless it depends on them.

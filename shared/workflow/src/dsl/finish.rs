@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     LoadError,
-    host::OnInterrupt,
     plan::{Plan, TaskSpec, WorkflowSpec},
 };
 
@@ -98,7 +97,7 @@ fn spec(lua: &Lua, workflow: &WorkflowDraft, task: &TaskDraft) -> Result<TaskSpe
         timeout_ms: task.timeout.map(millis),
         retries: task.retries,
         backoff: task.backoff,
-        on_interrupt: if task.idempotent { OnInterrupt::Retry } else { OnInterrupt::Fail },
+        idempotent: task.idempotent,
         user: task.user.clone(),
         workdir: task.workdir.clone(),
         artifacts: task.artifacts.clone(),

@@ -89,10 +89,9 @@ impl Engine {
         params.raw_set("task_name", name.task.as_str())?;
         params.raw_set("group_name", name.workflow.as_str())?;
         params.raw_set("workdir", workdir.to_string_lossy())?;
-        let dependencies = &course.plan.graph().dependencies[task];
-        let deps = lua.create_table_with_capacity(0, dependencies.len())?;
+        let deps = lua.create_table()?;
         let ends = course.ends.borrow();
-        for end in dependencies.iter().filter_map(|&dependency| ends[dependency].as_ref()) {
+        for end in course.plan.dependencies(task).filter_map(|dependency| ends[dependency].as_ref()) {
             if !end.outputs.is_empty() {
                 deps.raw_set(end.task.task.as_str(), convert::object_to_lua(lua, &end.outputs)?)?;
             }
@@ -102,8 +101,8 @@ impl Engine {
 
     /// Conditions, then attempts, then the hooks around the task.
     async fn conduct(&self, job: &Job<'_>, attempts: &mut u32) -> Close {
-        if 0 < *attempts && job.spec.on_interrupt == OnInterrupt::Fail {
-            let message = "it was cut off while it ran, and it is not idempotent: see what it did, then run it anew";
+        if 0 < *attempts && job.spec.on_interrupt(*attempts) == OnInterrupt::Fail {
+            let message = "it was cut off while it ran, and it is neither idempotent nor to be retried: see what it did, then run it anew";
             return Close::new(TaskStatus::Interrupted, message, Ended::Fails);
         }
         if let Some(close) = self.conditions(job).await {
@@ -150,7 +149,8 @@ impl Engine {
         let last = (job.spec.retries + 1).max(attempts.saturating_add(1));
         loop {
             *attempts += 1;
-            let attempt = Attempt { task: job.name.clone(), number: *attempts, on_interrupt: job.spec.on_interrupt };
+            let on_interrupt = job.spec.on_interrupt(*attempts);
+            let attempt = Attempt { task: job.name.clone(), number: *attempts, on_interrupt };
             if let Err(stop) = self.context.host.starting(&attempt).await {
                 self.halt(Halt::Host(stop.reason));
                 return self.cancelled();

@@ -2,8 +2,10 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, HashSet},
 };
+
+use petgraph::{Direction, algo::kosaraju_scc, graph::NodeIndex};
 
 use super::{Graph, WorkflowSpec, nearest};
 
@@ -94,17 +96,18 @@ fn graph(spec: &WorkflowSpec) -> Result<Graph, PlanError> {
             return Err(PlanError::Duplicate { workflow: spec.name.clone(), task: task.name.clone() });
         }
     }
-    let mut graph =
-        Graph { dependencies: Vec::with_capacity(spec.tasks.len()), dependents: vec![Vec::new(); spec.tasks.len()] };
+    let mut graph = Graph::with_capacity(spec.tasks.len(), spec.tasks.iter().map(|task| task.depends_on.len()).sum());
+    for _ in &spec.tasks {
+        graph.add_node(());
+    }
     for (place, task) in spec.tasks.iter().enumerate() {
         let find = |name: &String| places.get(name.as_str()).copied().ok_or_else(|| unknown(spec, &task.name, name));
         let mut dependencies = task.depends_on.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         dependencies.sort_unstable();
         dependencies.dedup();
-        for &dependency in &dependencies {
-            graph.dependents[dependency].push(place);
+        for dependency in dependencies {
+            graph.add_edge(NodeIndex::new(dependency), NodeIndex::new(place), ());
         }
-        graph.dependencies.push(dependencies);
     }
     Ok(graph)
 }
@@ -119,37 +122,42 @@ fn unknown(spec: &WorkflowSpec, task: &str, unknown: &str) -> PlanError {
     }
 }
 
-/// The order of the file as far as the dependencies allow it.
+/// The order of the file as far as the dependencies allow it: petgraph's own order says nothing of independent tasks.
 fn order(spec: &WorkflowSpec, graph: &Graph) -> Result<Vec<usize>, PlanError> {
-    let mut missing: Vec<usize> = graph.dependencies.iter().map(Vec::len).collect();
+    let dependencies = |node| graph.neighbors_directed(node, Direction::Incoming).count();
+    let mut missing: Vec<usize> = graph.node_indices().map(dependencies).collect();
     let mut ready: BinaryHeap<_> =
         missing.iter().enumerate().filter(|(_, missing)| **missing == 0).map(|(place, _)| Reverse(place)).collect();
     let mut order = Vec::with_capacity(missing.len());
     while let Some(Reverse(place)) = ready.pop() {
         order.push(place);
-        for &dependent in &graph.dependents[place] {
+        for dependent in graph.neighbors(NodeIndex::new(place)).map(NodeIndex::index) {
             missing[dependent] -= 1;
             if missing[dependent] == 0 {
                 ready.push(Reverse(dependent));
             }
         }
     }
-    if order.len() == missing.len() { Ok(order) } else { Err(cycle(spec, graph, &missing)) }
+    if order.len() == missing.len() { Ok(order) } else { Err(cycle(spec, graph)) }
 }
 
-/// A cycle among the tasks that no order could place: each of them waits for another one of them, so that walking
-/// from one to what it waits for must come back to where it was.
-fn cycle(spec: &WorkflowSpec, graph: &Graph, missing: &[usize]) -> PlanError {
-    let mut place = missing.iter().position(|missing| 0 < *missing).unwrap_or_default();
-    let mut seen_at = vec![None; missing.len()];
-    let mut walk = Vec::new();
-    while seen_at[place].is_none() {
-        seen_at[place] = Some(walk.len());
-        walk.push(place);
-        let next = graph.dependencies[place].iter().copied().find(|&dependency| 0 < missing[dependency]);
-        place = next.unwrap_or(place);
+/// The cycle of the first task in the file that is on one. Within a strongly connected component, walking from a task
+/// to what it waits for must come back to where it was.
+fn cycle(spec: &WorkflowSpec, graph: &Graph) -> PlanError {
+    let waits_for_itself = |node| graph.contains_edge(node, node);
+    // Iterative, other than Tarjan's: a file may hold a chain of ten thousand tasks.
+    let components = kosaraju_scc(graph).into_iter().filter(|nodes| 1 < nodes.len() || waits_for_itself(nodes[0]));
+    let component = components.min_by_key(|nodes| nodes.iter().min().copied()).unwrap_or_default();
+    let inside: HashSet<_> = component.iter().copied().collect();
+    let (mut walk, mut seen_at) = (Vec::new(), HashMap::new());
+    let mut node = component.iter().min().copied().unwrap_or_default();
+    while !seen_at.contains_key(&node) {
+        seen_at.insert(node, walk.len());
+        walk.push(node.index());
+        let waited_for = graph.neighbors_directed(node, Direction::Incoming).filter(|next| inside.contains(next));
+        node = waited_for.min().unwrap_or(node);
     }
-    let mut cycle = walk.split_off(seen_at[place].unwrap_or_default());
+    let mut cycle = walk.split_off(seen_at[&node]);
     // The walk may enter the cycle anywhere; the message begins with its first task in the file.
     let first = cycle.iter().enumerate().min_by_key(|(_, place)| **place).map_or(0, |(at, _)| at);
     cycle.rotate_left(first);

@@ -5,6 +5,10 @@ mod names;
 
 use std::{collections::HashMap, time::Duration};
 
+use petgraph::{
+    Direction,
+    graph::{DiGraph, NodeIndex},
+};
 use serde::{Deserialize, Serialize};
 
 pub use build::PlanError;
@@ -35,8 +39,9 @@ pub struct TaskSpec {
     pub retries: u32,
     /// How the waits between attempts grow.
     pub backoff: Backoff,
-    /// What becomes of it when a crash cuts it off.
-    pub on_interrupt: OnInterrupt,
+    /// Whether it may be begun again after a crash cut it off; `None` = while it has retries left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotent: Option<bool>,
     /// The system user that its commands run as.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -49,6 +54,20 @@ pub struct TaskSpec {
     /// The files of others that it needs, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub consumes: Vec<String>,
+}
+
+impl TaskSpec {
+    /// What becomes of the task when a crash cuts off attempt `number` (from 1): nothing is run twice unless the task
+    /// says that it may be.
+    #[must_use]
+    pub const fn on_interrupt(&self, number: u32) -> OnInterrupt {
+        match self.idempotent {
+            Some(true) => OnInterrupt::Retry,
+            Some(false) => OnInterrupt::Fail,
+            None if number <= self.retries => OnInterrupt::Retry,
+            None => OnInterrupt::Fail,
+        }
+    }
 }
 
 /// How the waits between the attempts at a task grow.
@@ -127,7 +146,7 @@ pub struct WorkflowSpec {
 /// A workflow that can be run: every dependency exists and none waits for itself.
 ///
 /// As JSON it is its [`WorkflowSpec`]; reading one back checks it again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "WorkflowSpec", into = "WorkflowSpec")]
 pub struct Plan {
     spec: WorkflowSpec,
@@ -135,14 +154,8 @@ pub struct Plan {
     order: Vec<usize>,
 }
 
-/// Who waits for whom, by the tasks' places in the file.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Graph {
-    /// For each task, what it waits for: sorted, each once.
-    pub dependencies: Vec<Vec<usize>>,
-    /// For each task, what waits for it: sorted, each once.
-    pub dependents: Vec<Vec<usize>>,
-}
+/// Who waits for whom: a node for each task, by its place in the file, and an edge from what is waited for.
+type Graph = DiGraph<(), ()>;
 
 impl Plan {
     /// Checks a workflow of `tasks_max` tasks at most.
@@ -173,10 +186,14 @@ impl Plan {
         &self.spec.tasks
     }
 
-    /// Who waits for whom.
-    #[must_use]
-    pub fn graph(&self) -> &Graph {
-        &self.graph
+    /// What a task waits for, in no particular order.
+    pub fn dependencies(&self, task: usize) -> impl Iterator<Item = usize> {
+        self.graph.neighbors_directed(NodeIndex::new(task), Direction::Incoming).map(NodeIndex::index)
+    }
+
+    /// What waits for a task, in no particular order.
+    pub fn dependents(&self, task: usize) -> impl Iterator<Item = usize> {
+        self.graph.neighbors(NodeIndex::new(task)).map(NodeIndex::index)
     }
 
     /// The tasks' places in an order in which each comes after what it waits for, and else as in the file.
@@ -191,6 +208,15 @@ impl Plan {
         build::places(&self.spec)
     }
 }
+
+impl PartialEq for Plan {
+    /// The graph and the order follow from the workflow.
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+impl Eq for Plan {}
 
 impl TryFrom<WorkflowSpec> for Plan {
     type Error = PlanError;

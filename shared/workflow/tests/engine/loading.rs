@@ -25,8 +25,8 @@ fn a_file_is_read_for_its_plan_without_running_anything() {
         serde_json::json!([{
             "name": "w", "description": "both", "version": "1.0", "max_parallel_tasks": 2, "timeout_ms": 600_000, "on_task_failure": "stop",
             "tasks": [
-                {"name": "a", "description": "first", "timeout_ms": 5_400_000, "retries": 2, "backoff": "linear", "on_interrupt": "retry"},
-                {"name": "b", "depends_on": ["a"], "delegate_to": ["web-1"], "timeout_ms": 5_000, "backoff": "exponential", "on_interrupt": "fail"},
+                {"name": "a", "description": "first", "timeout_ms": 5_400_000, "retries": 2, "backoff": "linear"},
+                {"name": "b", "depends_on": ["a"], "delegate_to": ["web-1"], "timeout_ms": 5_000, "backoff": "exponential", "idempotent": false},
             ],
         }])
     );

@@ -8,13 +8,14 @@ use crate::harness::Case;
 
 const TEXT: &str = r#"
     task("a"):command(function() error("run again", 0) end)
-    task("b"):depends_on("a"):command(function(this, _, deps) return true, deps.a.n .. "/" .. this.attempt end)
+    task("b"):idempotent(true):depends_on("a"):command(function(this, _, deps) return true, deps.a.n .. "/" .. this.attempt end)
     task("off"):run_if(false):command("true")
     task("c"):depends_on("off"):command(function() return true end)
     task("bad"):command("false")
     task("d"):depends_on("bad"):command("true")
     task("e"):depends_on("d"):command("true")
-    task("once"):idempotent(false):command(function() return true end)
+    task("once"):command(function() return true end)
+    task("never"):idempotent(false):retries(5):command("true")
     task("f"):retries(2):command(function(this) return false, "at " .. this.attempt end)
 "#;
 
@@ -37,7 +38,7 @@ fn what_ended_is_not_run_again_and_what_was_cut_off_is() {
         end("bad", TaskStatus::Failed, &json!({})),
         end("d", TaskStatus::Skipped, &json!({})),
     ];
-    case.input.resume.attempts = [(name("b"), 2), (name("once"), 1), (name("f"), 1)].into();
+    case.input.resume.attempts = [(name("b"), 2), (name("once"), 1), (name("never"), 1), (name("f"), 1)].into();
     let ended = case.run();
     assert_eq!(
         ended.lines(),
@@ -49,7 +50,8 @@ fn what_ended_is_not_run_again_and_what_was_cut_off_is() {
             "bad failed: before",
             "d skipped: before",
             "e skipped: `d`, which it depends on, did not end well",
-            "once interrupted: it was cut off while it ran, and it is not idempotent: see what it did, then run it anew",
+            "once interrupted: it was cut off while it ran, and it is neither idempotent nor to be retried: see what it did, then run it anew",
+            "never interrupted: it was cut off while it ran, and it is neither idempotent nor to be retried: see what it did, then run it anew",
             "f failed: at 3",
         ]
     );
