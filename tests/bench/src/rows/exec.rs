@@ -62,12 +62,11 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 
 fn workflow(tasks: usize, parallel: usize, call: &str) -> String {
     format!(
-        "local names = {{}}\n\
+        "local tasks = {{}}\n\
          for i = 1, {tasks} do\n\
-             task('t' .. i):command(function() return {call}.success end)\n\
-             names[i] = 't' .. i\n\
+             tasks[i] = task('t' .. i):command(function() return {call}.success end)\n\
          end\n\
-         workflow.define('bench'):tasks(names):config({{ max_parallel_tasks = {parallel} }})\n"
+         workflow.define('bench'):tasks(tasks):config({{ max_parallel_tasks = {parallel} }})\n"
     )
 }
 

@@ -59,17 +59,16 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 
 fn workflow(tasks: usize, parallel: usize) -> String {
     format!(
-        "local names = {{}}\n\
+        "local tasks = {{}}\n\
          for i = 0, {tasks} - 1 do\n\
              local needs, above = {{}}, math.floor(i / {WIDTH}) - 1\n\
              if above >= 0 then\n\
                  needs[1] = 't' .. (above * {WIDTH} + i % {WIDTH})\n\
                  needs[2] = 't' .. (above * {WIDTH} + (i + 1) % {WIDTH})\n\
              end\n\
-             task('t' .. i):command(function() return true end):depends_on(needs)\n\
-             names[i + 1] = 't' .. i\n\
+             tasks[i + 1] = task('t' .. i):command(function() return true end):depends_on(needs)\n\
          end\n\
-         workflow.define('graph'):tasks(names):config({{ max_parallel_tasks = {parallel} }})\n"
+         workflow.define('graph'):tasks(tasks):config({{ max_parallel_tasks = {parallel} }})\n"
     )
 }
 
