@@ -6,8 +6,10 @@
 use mlua::{Lua, LuaSerdeExt, Table, Value};
 use serde_json::{Map, Number, Value as Json};
 
-use crate::limits::VALUE_DEPTH_MAX;
+use crate::limits::{VALUE_BYTES_MAX, VALUE_DEPTH_MAX};
 
+/// What a value costs besides its text, in bytes of JSON in memory.
+const VALUE_COST_BYTES: usize = 32;
 /// The largest whole number that a float holds exactly together with all below it.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
@@ -37,9 +39,32 @@ pub enum ConvertError {
         /// The keys that lead there.
         at: String,
     },
+    /// A table that holds others again and again is small in Lua and endless in JSON.
+    #[error("the value would take more than {VALUE_BYTES_MAX} bytes as JSON")]
+    TooLarge,
     /// The machine itself failed.
     #[error("cannot read a table")]
     Machine(#[source] mlua::Error),
+}
+
+/// Where a conversion is, and how much it may still make.
+struct Walk {
+    /// The keys that lead to where it is.
+    path: Vec<String>,
+    bytes_left: usize,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self { path: Vec::new(), bytes_left: VALUE_BYTES_MAX }
+    }
+}
+
+impl Walk {
+    fn spend(&mut self, bytes: usize) -> Result<(), ConvertError> {
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(ConvertError::TooLarge)?;
+        Ok(())
+    }
 }
 
 /// A Lua value as JSON.
@@ -48,8 +73,7 @@ pub enum ConvertError {
 ///
 /// When it is nested too deep, or holds what JSON cannot and `foreign` refuses that.
 pub fn to_json(lua: &Lua, value: &Value, foreign: Foreign) -> Result<Json, ConvertError> {
-    let mut path = Vec::new();
-    Ok(json(lua, value, foreign, &mut path)?.unwrap_or(Json::Null))
+    Ok(json(lua, value, foreign, &mut Walk::default())?.unwrap_or(Json::Null))
 }
 
 /// A table as a JSON object; its list part, if any, gets its numbers as keys.
@@ -58,7 +82,7 @@ pub fn to_json(lua: &Lua, value: &Value, foreign: Foreign) -> Result<Json, Conve
 ///
 /// As [`to_json`].
 pub fn to_object(lua: &Lua, table: &Table, foreign: Foreign) -> Result<Map<String, Json>, ConvertError> {
-    object(lua, table, foreign, &mut Vec::new())
+    object(lua, table, foreign, &mut Walk::default())
 }
 
 /// A JSON value as Lua's.
@@ -111,26 +135,30 @@ fn table(lua: &Lua, object: &Map<String, Json>, depth: usize) -> mlua::Result<Ta
 }
 
 /// `None` = left out.
-fn json(lua: &Lua, value: &Value, foreign: Foreign, path: &mut Vec<String>) -> Result<Option<Json>, ConvertError> {
+fn json(lua: &Lua, value: &Value, foreign: Foreign, walk: &mut Walk) -> Result<Option<Json>, ConvertError> {
+    walk.spend(VALUE_COST_BYTES)?;
     match value {
         Value::Nil => Ok(Some(Json::Null)),
         Value::Boolean(value) => Ok(Some(Json::Bool(*value))),
         Value::Integer(number) => Ok(Some(Json::from(*number))),
         Value::Number(value) => match number(*value) {
             Some(value) => Ok(Some(Json::Number(value))),
-            None => unnamed("number that is not finite", foreign, path),
+            None => unnamed("number that is not finite", foreign, walk),
         },
-        Value::String(text) => Ok(Some(Json::String(text.to_string_lossy()))),
+        Value::String(text) => {
+            walk.spend(text.as_bytes().len())?;
+            Ok(Some(Json::String(text.to_string_lossy())))
+        }
         Value::Table(table) => {
-            if VALUE_DEPTH_MAX <= path.len() {
-                return Err(ConvertError::TooDeep { at: at(path) });
+            if VALUE_DEPTH_MAX <= walk.path.len() {
+                return Err(ConvertError::TooDeep { at: at(&walk.path) });
             }
             if is_list(lua, table) {
-                return list(lua, table, foreign, path).map(Some);
+                return list(lua, table, foreign, walk).map(Some);
             }
-            object(lua, table, foreign, path).map(|object| Some(Json::Object(object)))
+            object(lua, table, foreign, walk).map(|object| Some(Json::Object(object)))
         }
-        other => unnamed(other.type_name(), foreign, path),
+        other => unnamed(other.type_name(), foreign, walk),
     }
 }
 
@@ -143,22 +171,17 @@ fn is_list(lua: &Lua, table: &Table) -> bool {
     table.pairs::<Value, Value>().take(length + 1).count() == length
 }
 
-fn list(lua: &Lua, table: &Table, foreign: Foreign, path: &mut Vec<String>) -> Result<Json, ConvertError> {
+fn list(lua: &Lua, table: &Table, foreign: Foreign, walk: &mut Walk) -> Result<Json, ConvertError> {
     let mut items = Vec::with_capacity(table.raw_len());
     for (at, item) in table.sequence_values::<Value>().enumerate() {
-        path.push((at + 1).to_string());
-        items.extend(json(lua, &item.map_err(ConvertError::Machine)?, foreign, path)?);
-        path.pop();
+        walk.path.push((at + 1).to_string());
+        items.extend(json(lua, &item.map_err(ConvertError::Machine)?, foreign, walk)?);
+        walk.path.pop();
     }
     Ok(Json::Array(items))
 }
 
-fn object(
-    lua: &Lua,
-    table: &Table,
-    foreign: Foreign,
-    path: &mut Vec<String>,
-) -> Result<Map<String, Json>, ConvertError> {
+fn object(lua: &Lua, table: &Table, foreign: Foreign, walk: &mut Walk) -> Result<Map<String, Json>, ConvertError> {
     let mut entries = Vec::new();
     for pair in table.pairs::<Value, Value>() {
         let (key, value) = pair.map_err(ConvertError::Machine)?;
@@ -168,13 +191,14 @@ fn object(
             Value::Number(number) => number.to_string(),
             Value::Boolean(value) => value.to_string(),
             other => {
-                unnamed(&format!("{} as a key", other.type_name()), foreign, path)?;
+                unnamed(&format!("{} as a key", other.type_name()), foreign, walk)?;
                 continue;
             }
         };
-        path.push(key);
-        let value = json(lua, &value, foreign, path)?;
-        entries.extend(path.pop().zip(value));
+        walk.spend(key.len())?;
+        walk.path.push(key);
+        let value = json(lua, &value, foreign, walk)?;
+        entries.extend(walk.path.pop().zip(value));
     }
     // The order of a table is an accident of its hashes.
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -189,10 +213,10 @@ fn number(value: f64) -> Option<Number> {
     Number::from_f64(value)
 }
 
-fn unnamed(kind: &str, foreign: Foreign, path: &[String]) -> Result<Option<Json>, ConvertError> {
+fn unnamed(kind: &str, foreign: Foreign, walk: &Walk) -> Result<Option<Json>, ConvertError> {
     match foreign {
         Foreign::Drop => Ok(None),
-        Foreign::Refuse => Err(ConvertError::Foreign { kind: kind.to_owned(), at: at(path) }),
+        Foreign::Refuse => Err(ConvertError::Foreign { kind: kind.to_owned(), at: at(&walk.path) }),
     }
 }
 
@@ -241,6 +265,10 @@ mod tests {
         for (lua, expected) in [
             ("return {a = {b = print}}", "a function cannot be written as JSON (at `a.b`)"),
             ("return 0/0", "a number that is not finite cannot be written as JSON"),
+            (
+                "local t = 'x' for i = 1, 60 do t = {t, t} end return t",
+                "the value would take more than 67108864 bytes as JSON",
+            ),
             ("local t = {} t.t = t return t", "tables are nested more than 64 deep (at `t.t.t.t.t.t`)"),
         ] {
             let (machine, value) = eval(lua);
