@@ -33,7 +33,7 @@ pub const GOROUTINES_MAX: usize = 10_000;
 /// Most bytes that a task's artifacts take together.
 pub const ARTIFACT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Most bytes of a Lua value that is turned into JSON, roughly.
-pub const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many levels of tables are followed where Lua values are turned into JSON and back.
 pub const VALUE_DEPTH_MAX: usize = 64;
 

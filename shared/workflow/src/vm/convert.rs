@@ -267,7 +267,7 @@ mod tests {
             ("return 0/0", "a number that is not finite cannot be written as JSON"),
             (
                 "local t = 'x' for i = 1, 60 do t = {t, t} end return t",
-                "the value would take more than 67108864 bytes as JSON",
+                "the value would take more than 16777216 bytes as JSON",
             ),
             ("local t = {} t.t = t return t", "tables are nested more than 64 deep (at `t.t.t.t.t.t`)"),
         ] {
