@@ -1,0 +1,276 @@
+//! Whose agent this is: what a host keeps of its enrolment.
+
+use std::path::Path;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+use sloth_core::{
+    AgentId, Labels, Secret,
+    config::{self, ConfigError},
+    fs::{self, Access, FsError, ReadError},
+};
+use sloth_transport::{Identity, IdentityError, KeyRequest};
+use sloth_trust::RootPin;
+
+use crate::paths::Paths;
+
+/// Most bytes of a file with a key.
+const PEM_BYTES_MAX: u64 = 64 * 1024;
+/// Most bytes of a trust root's envelope.
+const ROOT_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What the coordinator said, and what of it was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// Who the agent is.
+    pub agent: AgentId,
+    /// Its name in the fleet.
+    pub name: String,
+    /// Where the coordinator listens, as `host:port`.
+    pub addresses: Vec<String>,
+    /// The certificate of the coordinator's authority, in DER.
+    pub authority: Vec<u8>,
+    /// Labels that the join token gave.
+    pub labels: Labels,
+    /// Labels that were given to `enroll` on this host.
+    pub host_labels: Labels,
+    /// The envelope of the trust root.
+    pub root: Vec<u8>,
+    /// What the join token pinned that root to.
+    pub root_pin: RootPin,
+}
+
+/// Why there is no enrolment.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolmentError {
+    /// There is none yet.
+    #[error("`{}` has no enrolled agent: run `sloth-agent enroll TOKEN --dir {}`", dir.display(), dir.display())]
+    Missing {
+        /// The agent's directory.
+        dir: std::path::PathBuf,
+    },
+    /// The file makes no sense.
+    #[error("cannot read this host's enrolment")]
+    Config {
+        /// Why; it names the file.
+        source: ConfigError,
+    },
+    /// The authority's certificate is no base64.
+    #[error("the authority in `{}` cannot be read: enrol this host again", path.display())]
+    Authority {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: base64::DecodeError,
+    },
+    /// A file is missing or cannot be read.
+    #[error("cannot read a part of this host's enrolment")]
+    Read {
+        /// Why; it names the file.
+        #[from]
+        source: ReadError,
+    },
+    /// A file cannot be written.
+    #[error("cannot keep this host's enrolment")]
+    Write {
+        /// Why; it names the file.
+        #[from]
+        source: FsError,
+    },
+    /// It cannot be put in a file.
+    #[error("cannot write this host's enrolment as TOML")]
+    Encode {
+        /// Why.
+        #[from]
+        source: toml::ser::Error,
+    },
+    /// Certificate or key.
+    #[error("the identity in `{}` cannot be used: enrol this host again", path.display())]
+    Identity {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: IdentityError,
+    },
+}
+
+/// The file `enrolment.toml`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    agent: AgentId,
+    name: String,
+    addresses: Vec<String>,
+    /// DER in base64.
+    authority: String,
+    root_pin: RootPin,
+    #[serde(default)]
+    labels: Labels,
+    #[serde(default)]
+    host_labels: Labels,
+}
+
+impl Enrolment {
+    /// Whether the host is enrolled.
+    #[must_use]
+    pub fn exists(paths: &Paths) -> bool {
+        paths.enrolment().exists()
+    }
+
+    /// Reads what [`Enrolment::store`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// When the host is not enrolled, or a file is missing or damaged.
+    pub fn load(paths: &Paths) -> Result<Self, EnrolmentError> {
+        let path = paths.enrolment();
+        let file: File = match config::load(&path) {
+            Ok(file) => file,
+            Err(ConfigError::Read { source }) if source.is_not_found() => {
+                return Err(EnrolmentError::Missing { dir: paths.dir().to_owned() });
+            }
+            Err(source) => return Err(EnrolmentError::Config { source }),
+        };
+        let authority =
+            STANDARD.decode(&file.authority).map_err(|source| EnrolmentError::Authority { path, source })?;
+        Ok(Self {
+            agent: file.agent,
+            name: file.name,
+            addresses: file.addresses,
+            authority,
+            labels: file.labels,
+            host_labels: file.host_labels,
+            root: fs::read_capped(&paths.root(), ROOT_BYTES_MAX)?,
+            root_pin: file.root_pin,
+        })
+    }
+
+    /// Keeps the enrolment and the first identity. The file that says «enrolled» comes last.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn store(&self, paths: &Paths, identity: &Identity) -> Result<(), EnrolmentError> {
+        let file = File {
+            agent: self.agent,
+            name: self.name.clone(),
+            addresses: self.addresses.clone(),
+            authority: STANDARD.encode(&self.authority),
+            root_pin: self.root_pin,
+            labels: self.labels.clone(),
+            host_labels: self.host_labels.clone(),
+        };
+        let text = toml::to_string(&file)?;
+        store_identity(paths, identity)?;
+        fs::replace(&paths.root(), &self.root, Access::Owner)?;
+        Ok(fs::replace(&paths.enrolment(), text.as_bytes(), Access::Owner)?)
+    }
+}
+
+/// Reads the identity.
+///
+/// # Errors
+///
+/// When the file is missing or holds none.
+pub fn load_identity(paths: &Paths) -> Result<Identity, EnrolmentError> {
+    let path = paths.identity();
+    let text = read_secret(&path)?;
+    Identity::from_pem(&text).map_err(|source| EnrolmentError::Identity { path, source })
+}
+
+/// Keeps a new identity in place of the old one.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub fn store_identity(paths: &Paths, identity: &Identity) -> Result<(), FsError> {
+    fs::replace(&paths.identity(), identity.to_pem().expose().as_bytes(), Access::Owner)
+}
+
+/// The key to enrol with: that of an enrolment whose answer was lost, since asking again with it gives the same agent,
+/// or else a new one, which is kept before anybody is asked.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub fn pending_key(paths: &Paths) -> Result<KeyRequest, EnrolmentError> {
+    let path = paths.pending_key();
+    match read_secret(&path) {
+        Ok(text) => {
+            return KeyRequest::from_pem(&text).map_err(|source| EnrolmentError::Identity { path, source });
+        }
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error.into()),
+    }
+    let key = KeyRequest::generate().map_err(|source| EnrolmentError::Identity { path: path.clone(), source })?;
+    fs::replace(&path, key.to_pem().expose().as_bytes(), Access::Owner)?;
+    Ok(key)
+}
+
+/// Forgets the key of an enrolment that is done. One that stays is overwritten by nobody and asked for by nobody.
+pub fn forget_pending_key(paths: &Paths) {
+    if let Err(error) = std::fs::remove_file(paths.pending_key()) {
+        tracing::debug!(%error, "cannot remove the pending key");
+    }
+}
+
+fn read_secret(path: &Path) -> Result<Secret<String>, ReadError> {
+    let bytes = fs::read_capped(path, PEM_BYTES_MAX)?;
+    Ok(Secret::new(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use sloth_core::{Chain, Clock, Millis};
+    use sloth_transport::Authority;
+
+    use super::*;
+
+    fn enrolled(paths: &Paths) -> (Enrolment, Identity) {
+        let now = Clock::new().now();
+        let agent = AgentId::new(now, 1);
+        let authority = Authority::create(now, [1; 16]).expect("an authority");
+        let key = pending_key(paths).expect("a key");
+        let issued = authority.issue_agent(key.csr(), agent, now, Millis::from_secs(3600)).expect("issued");
+        let enrolment = Enrolment {
+            agent,
+            name: "web-1".into(),
+            addresses: vec!["coord:7461".into()],
+            authority: authority.certificate().to_vec(),
+            labels: Labels::from([("role".into(), "web".into())]),
+            host_labels: Labels::new(),
+            root: b"root".to_vec(),
+            root_pin: RootPin::of(b"root"),
+        };
+        (enrolment, key.certified(issued.der).expect("an identity"))
+    }
+
+    #[test]
+    fn an_enrolment_is_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let paths = Paths::new(dir.path().join("agent"));
+        paths.create().expect("made");
+        let error = Chain(&Enrolment::load(&paths).expect_err("none yet")).to_string();
+        assert!(error.contains("sloth-agent enroll TOKEN --dir"), "{error}");
+        let (enrolment, identity) = enrolled(&paths);
+        enrolment.store(&paths, &identity).expect("stored");
+        assert_eq!(Enrolment::load(&paths).expect("loaded"), enrolment);
+        let loaded = load_identity(&paths).expect("loaded");
+        assert_eq!(loaded.certificate(), identity.certificate());
+        for path in [paths.identity(), paths.enrolment(), paths.root()] {
+            let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).expect("there"));
+            assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn an_enrolment_that_was_not_answered_goes_on_with_the_same_key() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let paths = Paths::new(dir.path());
+        let first = pending_key(&paths).expect("a key");
+        let pem = |key: &KeyRequest| key.to_pem().expose().clone();
+        assert_eq!(pem(&pending_key(&paths).expect("a key")), pem(&first));
+        forget_pending_key(&paths);
+        assert_ne!(pem(&pending_key(&paths).expect("a key")), pem(&first));
+    }
+}

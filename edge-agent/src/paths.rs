@@ -1,0 +1,162 @@
+//! Where an agent keeps what it has: one directory.
+
+use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use sloth_core::{
+    Digest, RunId,
+    fs::{self, Access, Action, FsError},
+};
+
+/// The mode of directories that commands of other users must get through. What is secret in them is in files of the
+/// owner alone.
+const PASSABLE_MODE: u32 = 0o711;
+
+/// An agent's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    dir: PathBuf,
+}
+
+impl Paths {
+    /// The agent in `dir`. Nothing is made.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Where an agent is kept when nothing else is said: a place of the system for root, one of the user for others.
+    #[must_use]
+    pub fn default_dir() -> PathBuf {
+        if rustix::process::geteuid().is_root() {
+            return PathBuf::from("/var/lib/sloth-agent");
+        }
+        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
+        data.unwrap_or_else(|| home().join(".local/share")).join("sloth-agent")
+    }
+
+    /// Makes the directory and those in it that are missing.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn create(&self) -> Result<(), FsError> {
+        for dir in [&self.dir, &self.bundles(), &self.runs()] {
+            create_passable(dir)?;
+        }
+        fs::create_dir(&self.cache(), Access::Owner)
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The settings; may be missing.
+    #[must_use]
+    pub fn settings(&self) -> PathBuf {
+        self.dir.join("agent.toml")
+    }
+
+    /// The journal, the outbox and the state of the daemon.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("agent.redb")
+    }
+
+    /// The state of runs without a daemon.
+    #[must_use]
+    pub fn local_state(&self) -> PathBuf {
+        self.dir.join("state.redb")
+    }
+
+    /// Held by the daemon, and by whoever enrols.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.dir.join("agent.lock")
+    }
+
+    /// Where the daemon answers questions of this host.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("agent.sock")
+    }
+
+    /// Certificate and private key.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.dir.join("identity.pem")
+    }
+
+    /// Whose agent this is. It is there when and only when the host is enrolled.
+    #[must_use]
+    pub fn enrolment(&self) -> PathBuf {
+        self.dir.join("enrolment.toml")
+    }
+
+    /// The envelope of the trust root.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root.envelope")
+    }
+
+    /// The private key of an enrolment that is not answered yet.
+    #[must_use]
+    pub fn pending_key(&self) -> PathBuf {
+        self.dir.join("pending.key")
+    }
+
+    /// Chunks of bundles, and downloads.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.dir.join("cache")
+    }
+
+    /// Unpacked bundles.
+    #[must_use]
+    pub fn bundles(&self) -> PathBuf {
+        self.dir.join("bundles")
+    }
+
+    /// The files of one unpacked bundle.
+    #[must_use]
+    pub fn bundle(&self, manifest: Digest) -> PathBuf {
+        self.bundles().join(manifest.to_string())
+    }
+
+    /// The manifest of one unpacked bundle.
+    #[must_use]
+    pub fn bundle_manifest(&self, manifest: Digest) -> PathBuf {
+        self.bundles().join(format!("{manifest}.manifest"))
+    }
+
+    /// Scratch directories of runs.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.dir.join("runs")
+    }
+
+    /// The scratch directory of one run.
+    #[must_use]
+    pub fn run(&self, run: RunId) -> PathBuf {
+        self.runs().join(run.to_string())
+    }
+}
+
+/// Makes a directory that everyone may pass through and nobody else may list. One that exists keeps its mode.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub fn create_passable(dir: &Path) -> Result<(), FsError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir(dir, Access::Owner)?;
+    std::fs::set_permissions(dir, Permissions::from_mode(PASSABLE_MODE)).map_err(FsError::of(Action::SetMode, dir))
+}

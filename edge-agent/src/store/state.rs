@@ -1,0 +1,253 @@
+//! The storage of the `state` module: keys to JSON values, each in the namespace of its bundle.
+//!
+//! A value is `[version][expiry: u64 big endian, zero = never][JSON]`. What has expired is not seen, and goes when
+//! its key is written or the store is opened.
+
+use redb::{ReadableTable, WriteTransaction};
+use serde_json::Value;
+use sloth_core::Millis;
+use sloth_workflow::{StateOperation, StateReply};
+
+use super::{
+    error::Fault,
+    tables::{self, META, Open, STATE, keys},
+};
+
+/// Most bytes of all keys and values together.
+pub const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Most bytes of one answer.
+const REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Ends a namespace in a key; no namespace has one.
+const SEPARATOR: u8 = 0;
+const VALUE_VERSION: u8 = 1;
+const HEADER_BYTES: usize = 9;
+
+/// What became of an operation: the answer, or the sentence for the script that asked.
+pub(super) type Answer = Result<StateReply, String>;
+
+/// An operation in a namespace at a time.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) namespace: String,
+    pub(super) operation: StateOperation,
+    pub(super) now: Millis,
+}
+
+impl Request {
+    pub(super) const fn is_read(&self) -> bool {
+        match self.operation {
+            StateOperation::Get { .. } | StateOperation::Keys { .. } => true,
+            StateOperation::Set { .. }
+            | StateOperation::Delete { .. }
+            | StateOperation::Increment { .. }
+            | StateOperation::CompareAndSwap { .. }
+            | StateOperation::Clear => false,
+        }
+    }
+
+    /// Answers what changes nothing.
+    pub(super) fn read(&self, table: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Result<Answer, Fault> {
+        match &self.operation {
+            StateOperation::Get { key } => Ok(Ok(StateReply::Value(self.get(table, key)?))),
+            StateOperation::Keys { prefix } => self.keys(table, prefix),
+            StateOperation::Set { .. }
+            | StateOperation::Delete { .. }
+            | StateOperation::Increment { .. }
+            | StateOperation::CompareAndSwap { .. }
+            | StateOperation::Clear => Ok(Err("the state store took a change for a question".to_owned())),
+        }
+    }
+
+    /// Does what changes something. What is answered with a sentence has changed nothing.
+    pub(super) fn write(&self, txn: &WriteTransaction) -> Result<Answer, Fault> {
+        let mut table = txn.open_table(STATE)?;
+        let mut used = Used::open(txn)?;
+        let answer = match &self.operation {
+            StateOperation::Get { .. } | StateOperation::Keys { .. } => return self.read(&table),
+            StateOperation::Set { key, value, ttl } => {
+                let expires = ttl.map_or(Millis::ZERO, |ttl| self.now + ttl);
+                self.set(&mut table, &mut used, key, value, expires)?.map(|()| StateReply::Done(true))
+            }
+            StateOperation::Delete { key } => {
+                let there = self.get(&table, key)?.is_some();
+                self.remove(&mut table, &mut used, &self.key(key))?;
+                Ok(StateReply::Done(there))
+            }
+            StateOperation::Increment { key, by } => self.increment(&mut table, &mut used, key, *by)?,
+            StateOperation::CompareAndSwap { key, expected, value } => {
+                if self.get(&table, key)? == *expected {
+                    self.set(&mut table, &mut used, key, value, Millis::ZERO)?.map(|()| StateReply::Done(true))
+                } else {
+                    Ok(StateReply::Done(false))
+                }
+            }
+            StateOperation::Clear => self.clear(&mut table, &mut used)?,
+        };
+        drop(table);
+        used.close(txn)?;
+        Ok(answer)
+    }
+
+    fn get(&self, table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &str) -> Result<Option<Value>, Fault> {
+        let Some(stored) = table.get(self.key(key).as_slice())? else { return Ok(None) };
+        self.alive(stored.value())
+    }
+
+    fn keys(&self, table: &impl ReadableTable<&'static [u8], &'static [u8]>, prefix: &str) -> Result<Answer, Fault> {
+        let first = self.key(prefix);
+        let own = self.namespace.len() + 1;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        for entry in table.range(first.as_slice()..)? {
+            let (key, stored) = entry?;
+            if !key.value().starts_with(&first) {
+                break;
+            }
+            let Some(value) = self.alive(stored.value())? else { continue };
+            bytes += key.value().len() + stored.value().len();
+            if REPLY_BYTES_MAX < bytes {
+                return Ok(Err(format!(
+                    "the values of these keys take more than {REPLY_BYTES_MAX} bytes: ask with a longer prefix"
+                )));
+            }
+            let key = String::from_utf8(key.value().get(own..).unwrap_or_default().to_vec()).map_err(|_| Fault::Key)?;
+            found.push((key, value));
+        }
+        Ok(Ok(StateReply::Keys(found)))
+    }
+
+    fn set(
+        &self,
+        table: &mut Open<'_>,
+        used: &mut Used,
+        key: &str,
+        value: &Value,
+        expires: Millis,
+    ) -> Result<Result<(), String>, Fault> {
+        let key = self.key(key);
+        let stored = store(value, expires);
+        let before = table.get(key.as_slice())?.map_or(0, |stored| weight(&key, stored.value()));
+        let after = used.bytes.saturating_sub(before).saturating_add(weight(&key, &stored));
+        if STATE_BYTES_MAX < after && before < weight(&key, &stored) {
+            return Ok(Err(format!("the state store is full: it takes {STATE_BYTES_MAX} bytes, so delete some keys")));
+        }
+        table.insert(key.as_slice(), stored.as_slice())?;
+        used.bytes = after;
+        Ok(Ok(()))
+    }
+
+    fn increment(&self, table: &mut Open<'_>, used: &mut Used, key: &str, by: f64) -> Result<Answer, Fault> {
+        let stored = table.get(self.key(key).as_slice())?.map(|stored| stored.value().to_vec());
+        let before = stored.as_deref().map(|stored| self.alive(stored)).transpose()?.flatten();
+        let sum = match &before {
+            None => by,
+            Some(Value::Number(number)) => number.as_f64().unwrap_or(f64::NAN) + by,
+            Some(Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
+                return Ok(Err(format!("`{key}` holds no number: set one first, or use another key")));
+            }
+        };
+        if !sum.is_finite() {
+            return Ok(Err(format!("`{key}` cannot become {sum}: numbers are finite")));
+        }
+        // A counter with a time to live keeps it.
+        let expires = before.and(stored.as_deref().map(expiry)).transpose()?.unwrap_or_default();
+        Ok(self.set(table, used, key, &number(sum), expires)?.map(|()| StateReply::Number(sum)))
+    }
+
+    fn clear(&self, table: &mut Open<'_>, used: &mut Used) -> Result<Answer, Fault> {
+        let first = self.key("");
+        let end = [&first[..first.len() - 1], &[SEPARATOR + 1]].concat();
+        let mut freed = 0;
+        table.retain_in(first.as_slice()..end.as_slice(), |key, stored| {
+            freed += weight(key, stored);
+            false
+        })?;
+        used.bytes = used.bytes.saturating_sub(freed);
+        Ok(Ok(StateReply::Done(true)))
+    }
+
+    fn remove(&self, table: &mut Open<'_>, used: &mut Used, key: &[u8]) -> Result<(), Fault> {
+        if let Some(stored) = table.remove(key)? {
+            used.bytes = used.bytes.saturating_sub(weight(key, stored.value()));
+        }
+        Ok(())
+    }
+
+    fn key(&self, key: &str) -> Vec<u8> {
+        [self.namespace.as_bytes(), &[SEPARATOR], key.as_bytes()].concat()
+    }
+
+    fn alive(&self, stored: &[u8]) -> Result<Option<Value>, Fault> {
+        if is_over(expiry(stored)?, self.now) {
+            return Ok(None);
+        }
+        serde_json::from_slice(&stored[HEADER_BYTES..]).map(Some).map_err(|_| Fault::Key)
+    }
+}
+
+/// Removes what has expired.
+pub(super) fn sweep(txn: &WriteTransaction, now: Millis) -> Result<(), Fault> {
+    let mut used = Used::open(txn)?;
+    let mut freed = 0;
+    txn.open_table(STATE)?.retain(|key, stored| {
+        let gone = expiry(stored).is_ok_and(|expires| is_over(expires, now));
+        if gone {
+            freed += weight(key, stored);
+        }
+        !gone
+    })?;
+    used.bytes = used.bytes.saturating_sub(freed);
+    used.close(txn)
+}
+
+/// How many bytes the state takes.
+struct Used {
+    bytes: u64,
+    read: u64,
+}
+
+impl Used {
+    fn open(txn: &WriteTransaction) -> Result<Self, Fault> {
+        let bytes = tables::get(&txn.open_table(META)?, keys::STATE_BYTES)?.unwrap_or(0);
+        Ok(Self { bytes, read: bytes })
+    }
+
+    fn close(self, txn: &WriteTransaction) -> Result<(), Fault> {
+        if self.bytes == self.read {
+            return Ok(());
+        }
+        tables::put(&mut txn.open_table(META)?, keys::STATE_BYTES, &self.bytes)
+    }
+}
+
+fn store(value: &Value, expires: Millis) -> Vec<u8> {
+    let mut stored = vec![VALUE_VERSION];
+    stored.extend_from_slice(&expires.as_u64().to_be_bytes());
+    stored.extend_from_slice(value.to_string().as_bytes());
+    stored
+}
+
+fn expiry(stored: &[u8]) -> Result<Millis, Fault> {
+    match stored.split_first_chunk::<HEADER_BYTES>() {
+        Some(([VALUE_VERSION, expires @ ..], _)) => Ok(Millis::from_u64(u64::from_be_bytes(*expires))),
+        Some(_) | None => Err(Fault::Key),
+    }
+}
+
+fn is_over(expires: Millis, now: Millis) -> bool {
+    expires != Millis::ZERO && expires <= now
+}
+
+fn weight(key: &[u8], stored: &[u8]) -> u64 {
+    u64::try_from(key.len() + stored.len()).unwrap_or(u64::MAX)
+}
+
+/// A whole number stays one, so that `3` does not come back as `3.0`.
+fn number(sum: f64) -> Value {
+    /// Up to here a float holds every whole number.
+    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+    if sum.fract() == 0.0 && sum.abs() <= WHOLE_MAX {
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
+        return Value::from(sum as i64);
+    }
+    Value::from(sum)
+}

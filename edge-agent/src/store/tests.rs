@@ -1,0 +1,329 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use redb::{StorageBackend, backends::FileBackend};
+use serde_json::json;
+use sloth_core::{Chain, Digest, RunId};
+use sloth_protocol::{
+    agent::{Job, Stage, TaskState},
+    random::Random,
+    wire::{Class, LogStream, OnInterrupt, RecordBody, RunEnd, RunOutcome, TaskEnd, TaskName, TaskStatus},
+};
+use sloth_trust::Seen;
+
+use super::*;
+
+const NOW: Millis = Millis::from_secs(1_700_000_000);
+
+fn run_id(n: u64) -> RunId {
+    RunId::new(NOW, n.into())
+}
+
+fn task(n: u64) -> TaskName {
+    TaskName { workflow: "w".into(), task: format!("t{n}") }
+}
+
+fn end(n: u64) -> TaskEnd {
+    let (status, outputs) = (TaskStatus::Succeeded, "{\"a\":1}".to_owned());
+    TaskEnd { task: task(n), status, attempts: 1, message: "m".into(), outputs, started: NOW, ended: NOW }
+}
+
+fn job(n: u64, starts: u32) -> Job {
+    Job {
+        run: run_id(n),
+        bundle: "web".parse().expect("a name"),
+        version: "1".into(),
+        manifest: Digest::of(&n.to_be_bytes()),
+        manifest_bytes: n,
+        capabilities: vec!["exec".into()],
+        workflow: n.is_multiple_of(2).then(|| "w".into()),
+        values: "{}".into(),
+        deadline: NOW,
+        cancelled: n.is_multiple_of(3),
+        stage: if starts == 0 { Stage::Accepted } else { Stage::Running { starts } },
+    }
+}
+
+fn body(random: &mut Random, lane: Lane) -> RecordBody {
+    match (lane, random.below(4)) {
+        (Lane::Logs, n) => {
+            let text = "x".repeat(usize::try_from(random.below(300)).expect("small"));
+            RecordBody::Log { task: (n == 0).then(|| task(n)), stream: LogStream::Stdout, text }
+        }
+        (Lane::Results, 0) => RecordBody::RunStarted,
+        (Lane::Results, 1) => RecordBody::TaskStarted { task: task(1), attempt: 2 },
+        (Lane::Results, 2) => RecordBody::TaskEnded(end(3)),
+        (Lane::Results, _) => {
+            RecordBody::RunEnded(RunEnd { outcome: RunOutcome::Failed, message: "m".into(), outputs: "{}".into() })
+        }
+    }
+}
+
+/// Something that a machine in this state could write.
+fn any_write(random: &mut Random, state: &Durable) -> Write {
+    let (n, lane) = (random.below(6), Lane::ALL[usize::from(random.below(2) == 0)]);
+    let waiting = &state.lanes[lane.index()];
+    match random.below(12) {
+        0 => Write::Accepted(state.accepted + n),
+        1 => {
+            let seen = Seen { counter: n, payload: Digest::of(b"p") };
+            Write::Seen { bundle: format!("b{n}").parse().expect("a name"), seen }
+        }
+        2 => Write::PutJob(job(n, u32::try_from(random.below(3)).expect("small"))),
+        3 => {
+            let state = TaskState::Started { attempt: 1, on_interrupt: OnInterrupt::Fail, at: NOW };
+            Write::PutTask { run: run_id(n), task: task(random.below(4)), state }
+        }
+        4 => Write::PutTask { run: run_id(n), task: task(2), state: TaskState::Ended(end(2)) },
+        5 => Write::EndJob(run_id(n)),
+        6 => {
+            let seqs = waiting.entries.keys().copied().skip(1).take(2).chain([0]).collect();
+            Write::DropRecords { lane, class: Class::Progress, seqs }
+        }
+        7 => Write::Acked { lane, through: waiting.next_seq.saturating_sub(random.below(8)) },
+        8 => Write::Renumber { lane, by: random.below(5) },
+        _ => {
+            let record = Record { seq: waiting.next_seq, at: NOW, run: run_id(n), body: body(random, lane) };
+            Write::PutRecord { lane, record }
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+#[test]
+fn what_is_loaded_is_what_was_applied() {
+    block_on(async {
+        for seed in 0..6 {
+            let dir = tempfile::tempdir().expect("a directory");
+            let path = dir.path().join("agent.redb");
+            let mut store = Store::open(&path, NOW).expect("opened");
+            let (mut random, mut expected) = (Random::new(seed), Durable::default());
+            for batch in 0..12 {
+                let mut writes = Vec::new();
+                for _ in 0..random.below(12) {
+                    let write = any_write(&mut random, &expected);
+                    expected.apply(&write);
+                    writes.push(write);
+                }
+                store.commit(writes).await.expect("committed");
+                if batch % 5 == 4 {
+                    store = reopen(store, &path).await;
+                }
+                assert_eq!(store.load().await.expect("loaded"), expected, "seed {seed}, batch {batch}");
+            }
+        }
+    });
+}
+
+/// The file is free once its thread has seen that nobody is left to ask.
+async fn reopen(store: Store, path: &Path) -> Store {
+    drop(store);
+    loop {
+        match Store::open(path, NOW) {
+            Ok(store) => return store,
+            Err(StoreError::Locked { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{}", Chain(&error)),
+        }
+    }
+}
+
+#[test]
+fn records_are_read_by_their_numbers() {
+    block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("agent.redb"), NOW).expect("opened");
+        let record = |seq| Record { seq, at: NOW, run: run_id(1), body: RecordBody::RunStarted };
+        let lane = Lane::Results;
+        let writes = (1..=5).map(|seq| Write::PutRecord { lane, record: record(seq) }).collect();
+        store.commit(writes).await.expect("committed");
+        let numbers = async |seqs: Vec<u64>| -> Vec<u64> {
+            let records = store.records(lane, seqs).await.expect("read");
+            assert!(records.iter().all(|record| record.body == RecordBody::RunStarted && record.run == run_id(1)));
+            records.iter().map(|record| record.seq).collect()
+        };
+        assert_eq!(numbers(vec![2, 3, 9]).await, [2, 3]);
+        let writes = vec![Write::Acked { lane, through: 2 }, Write::Renumber { lane, by: 10 }];
+        store.commit(writes).await.expect("committed");
+        assert_eq!(numbers(vec![3, 12, 13, 15]).await, [13, 15]);
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_explained() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("agent.redb");
+    let failure = |path: &Path| Chain(&Store::open(path, NOW).expect_err("refused")).to_string();
+    let store = Store::open(&path, NOW).expect("opened");
+    assert!(failure(&path).contains("is in use by another process"), "{}", failure(&path));
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).expect("there"));
+    assert_eq!(mode & 0o777, 0o600);
+    drop(block_on(reopen(store, &path)));
+
+    assert!(failure(&dir.path().join("none/agent.redb")).contains("cannot create"));
+    let garbage = dir.path().join("garbage.redb");
+    sloth_core::fs::replace(&garbage, &[7; 9000], sloth_core::fs::Access::Owner).expect("written");
+    assert!(failure(&garbage).contains("garbage.redb"), "{}", failure(&garbage));
+
+    let newer = dir.path().join("newer.redb");
+    let database = writer::open_file(&newer).expect("made");
+    let txn = database.begin_write().expect("begun");
+    tables::put(&mut txn.open_table(tables::META).expect("a table"), tables::keys::SCHEMA, &(SCHEMA + 1)).expect("put");
+    txn.commit().expect("committed");
+    drop(database);
+    assert!(failure(&newer).contains("written by a newer sloth-agent (schema 2"), "{}", failure(&newer));
+}
+
+/// A file on a disk that can be full.
+#[derive(Debug)]
+struct Disk {
+    file: FileBackend,
+    full: Arc<AtomicBool>,
+}
+
+impl Disk {
+    fn room(&self) -> Result<(), std::io::Error> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(rustix::io::Errno::NOSPC.into());
+        }
+        Ok(())
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> Result<u64, std::io::Error> {
+        self.file.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
+        self.file.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
+        self.room()?;
+        self.file.set_len(len)
+    }
+    fn sync_data(&self) -> Result<(), std::io::Error> {
+        self.file.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
+        self.room()?;
+        self.file.write(offset, data)
+    }
+    fn close(&self) -> Result<(), std::io::Error> {
+        self.file.close()
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_is_used_again_when_there_is_room() {
+    block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("agent.redb");
+        let full = Arc::new(AtomicBool::new(false));
+        let (file, disk_full) = (path.clone(), Arc::clone(&full));
+        let opener = move || {
+            let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file);
+            let disk = Disk { file: FileBackend::new(file.expect("opened"))?, full: Arc::clone(&disk_full) };
+            Ok(redb::Database::builder().create_with_backend(disk)?)
+        };
+        let store = Store::start(path, Box::new(opener), NOW).expect("opened");
+        store.commit(vec![Write::Accepted(1)]).await.expect("committed");
+        full.store(true, Ordering::SeqCst);
+        for _ in 0..3 {
+            let error = store.commit(vec![Write::Accepted(2)]).await.expect_err("no room");
+            let said = Chain(&error).to_string();
+            assert!(said.contains("no room is left: free some space"), "{said}");
+        }
+        full.store(false, Ordering::SeqCst);
+        assert_eq!(store.load().await.expect("loaded").accepted, 1);
+        store.commit(vec![Write::Accepted(3)]).await.expect("committed");
+        assert_eq!(store.load().await.expect("loaded").accepted, 3);
+    });
+}
+
+#[test]
+fn state_answers_what_the_module_promises() {
+    let later = NOW + Millis::from_secs(10);
+    let key = |key: &str| key.to_owned();
+    let set = |k: &str, value, ttl| StateOperation::Set { key: key(k), value, ttl };
+    let get = |k: &str| StateOperation::Get { key: key(k) };
+    let swap = |k: &str, expected, value| StateOperation::CompareAndSwap { key: key(k), expected, value };
+    let add = |k: &str, by| StateOperation::Increment { key: key(k), by };
+    let keys = |prefix: &str| StateOperation::Keys { prefix: key(prefix) };
+    let value = |value| Ok(StateReply::Value(value));
+    let done = |done| Ok(StateReply::Done(done));
+    let table: Vec<(&str, Millis, StateOperation, Result<StateReply, &str>)> = vec![
+        ("a", NOW, get("x"), value(None)),
+        ("a", NOW, set("x", json!({ "deep": [1, null] }), None), done(true)),
+        ("a", NOW, get("x"), value(Some(json!({ "deep": [1, null] })))),
+        ("b", NOW, get("x"), value(None)),
+        ("a", NOW, add("n", 2.0), Ok(StateReply::Number(2.0))),
+        ("a", NOW, add("n", 0.5), Ok(StateReply::Number(2.5))),
+        ("a", NOW, add("x", 1.0), Err("`x` holds no number")),
+        ("a", NOW, add("n", f64::INFINITY), Err("`n` cannot become inf")),
+        ("a", NOW, get("n"), value(Some(json!(2.5)))),
+        ("a", NOW, swap("c", Some(json!(1)), json!(2)), done(false)),
+        ("a", NOW, swap("c", None, json!("first")), done(true)),
+        ("a", NOW, swap("c", None, json!("second")), done(false)),
+        ("a", NOW, swap("c", Some(json!("first")), json!(1)), done(true)),
+        ("a", NOW, set("t", json!(1), Some(Millis::from_secs(5))), done(true)),
+        ("a", NOW, add("t", 1.0), Ok(StateReply::Number(2.0))),
+        ("a", NOW, get("t"), value(Some(json!(2)))),
+        ("a", later, get("t"), value(None)),
+        ("a", later, swap("t", None, json!("new")), done(true)),
+        ("ab", NOW, set("x", json!(0), None), done(true)),
+        ("a", later, keys("n"), Ok(StateReply::Keys(vec![(key("n"), json!(2.5))]))),
+        ("a", NOW, StateOperation::Delete { key: key("n") }, done(true)),
+        ("a", NOW, StateOperation::Delete { key: key("n") }, done(false)),
+        ("a", NOW, StateOperation::Clear, done(true)),
+        ("a", NOW, keys(""), Ok(StateReply::Keys(Vec::new()))),
+        ("ab", NOW, keys(""), Ok(StateReply::Keys(vec![(key("x"), json!(0))]))),
+    ];
+    block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&dir.path().join("state.redb"), NOW).expect("opened");
+        for (namespace, now, operation, expected) in table {
+            let asked = format!("{namespace}: {operation:?}");
+            let answer = store.state(namespace, operation, now).await.map_err(|error| error.message);
+            match (answer, expected) {
+                (Ok(answer), Ok(expected)) => assert_eq!(answer, expected, "{asked}"),
+                (Err(error), Err(expected)) => assert!(error.contains(expected), "{asked}: {error}"),
+                (answer, expected) => panic!("{asked}: {answer:?}, not {expected:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn state_is_bounded_and_what_is_deleted_or_expired_makes_room() {
+    block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("state.redb");
+        let store = Store::open(&path, NOW).expect("opened");
+        let large = json!("x".repeat(usize::try_from(STATE_BYTES_MAX / 2).expect("fits") - 1000));
+        let set = |key: &str, value: &serde_json::Value, ttl| StateOperation::Set {
+            key: key.to_owned(),
+            value: value.clone(),
+            ttl,
+        };
+        store.state("a", set("one", &large, None), NOW).await.expect("room");
+        store.state("b", set("two", &large, Some(Millis::from_secs(1))), NOW).await.expect("room");
+        let error = store.state("a", set("three", &large, None), NOW).await.expect_err("full");
+        assert!(error.message.contains("the state store is full"), "{}", error.message);
+        store.state("a", set("one", &large, None), NOW).await.expect("as large as before");
+        store.state("a", StateOperation::Delete { key: "one".into() }, NOW).await.expect("deleted");
+        store.state("a", set("three", &large, None), NOW).await.expect("room again");
+
+        drop(store);
+        let store = loop {
+            match Store::open(&path, NOW + Millis::from_secs(2)) {
+                Ok(store) => break store,
+                Err(error) => assert!(matches!(error, StoreError::Locked { .. }), "{}", Chain(&error)),
+            }
+        };
+        store.state("a", set("four", &large, None), NOW).await.expect("the expired one is gone");
+    });
+}
