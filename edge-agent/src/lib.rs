@@ -5,11 +5,14 @@
 //! process, so that what it does to itself it does to nobody else.
 
 pub mod config;
+mod convert;
+pub mod daemon;
 pub mod enrolment;
 pub mod leftovers;
 pub mod paths;
 pub mod platform;
 pub mod store;
+pub mod worker;
 
 /// The release of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,228 @@
+//! The loop: event, machine, commit, effects.
+
+use std::{pin::pin, sync::Arc};
+
+use sloth_core::{Chain, Millis, RunId, backoff::full_jitter};
+use sloth_protocol::agent::{Agent, Effect, Event, Output, StopReason};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    DaemonError, Shared, Status,
+    fetch::Fetcher,
+    link::Link,
+    local_socket::Question,
+    notes,
+    workers::{Told, Workers},
+};
+use crate::{store::StoreError, worker::random};
+
+/// Most events that wait for the loop; who has more waits too.
+const EVENTS_MAX: usize = 256;
+/// Most events whose writes are committed together.
+const EVENTS_MERGED_MAX: usize = 128;
+/// Longest sleep: a host that was suspended wakes with timers that did not run.
+const SLEEP_MAX: Millis = Millis::from_secs(60);
+/// The span from which the first wait after a failed commit is drawn.
+const COMMIT_RETRY_BASE: Millis = Millis::from_secs(1);
+/// Longest wait after a failed commit.
+const COMMIT_RETRY_CAP: Millis = Millis::from_secs(60);
+/// A machine that lived so long starts the waits anew.
+const HEALTHY: Millis = Millis::from_secs(300);
+
+/// Works until `stop` resolves.
+///
+/// # Errors
+///
+/// When the machine cannot be restored at all.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut questions: mpsc::Receiver<Question>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), DaemonError> {
+    let mut stop = pin!(stop);
+    let mut attempts = 0;
+    loop {
+        let born = shared.clock.now();
+        let error = match Life::begin(&shared).await {
+            Ok(mut life) => {
+                let lived = life.live(&mut questions, &mut stop).await;
+                life.end().await;
+                match lived {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                }
+            }
+            Err(DaemonError::Store(error)) => error,
+            Err(error) => return Err(error),
+        };
+        if HEALTHY <= shared.clock.now().since(born) {
+            attempts = 0;
+        }
+        let problem = Chain(&error).to_string();
+        tracing::error!(error = %problem, "the disk cannot be written: no work is taken on until it can");
+        let wait = full_jitter(attempts, COMMIT_RETRY_BASE, COMMIT_RETRY_CAP, seed()).max(COMMIT_RETRY_BASE);
+        attempts = attempts.saturating_add(1);
+        let until = Instant::now() + wait.as_duration();
+        loop {
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                () = tokio::time::sleep_until(until) => break,
+                Some(question) = questions.recv() => {
+                    // Who asked may have gone.
+                    let _ = question.send(Status::without_machine(&shared, problem.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn seed() -> u64 {
+    let [_, _, _, _, _, _, _, _, low @ ..] = random().to_be_bytes();
+    u64::from_be_bytes(low)
+}
+
+/// The life of one machine.
+struct Life {
+    shared: Arc<Shared>,
+    machine: Agent,
+    events: mpsc::Receiver<Event>,
+    link: Link,
+    fetcher: Fetcher,
+    workers: Workers,
+    wake_at: Option<Millis>,
+    /// Why the connection was lost, or could not be made, last.
+    disconnected: String,
+}
+
+impl Life {
+    async fn begin(shared: &Arc<Shared>) -> Result<Self, DaemonError> {
+        let durable = shared.store.load().await?;
+        let now = shared.clock.now();
+        let machine = Agent::restore(shared.machine_config(), durable, now, seed())?;
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let link = Link::new(Arc::clone(shared), sender.clone());
+        let fetcher = Fetcher::new(Arc::clone(shared), link.clone(), sender.clone());
+        let workers = Workers::new(Arc::clone(shared), sender);
+        let shared = Arc::clone(shared);
+        let disconnected = "not connected yet".to_owned();
+        Ok(Self { shared, machine, events, link, fetcher, workers, wake_at: Some(now), disconnected })
+    }
+
+    /// Works until `stop` resolves, or the disk fails.
+    async fn live(
+        &mut self,
+        questions: &mut mpsc::Receiver<Question>,
+        mut stop: impl Future<Output = ()> + Unpin,
+    ) -> Result<(), StoreError> {
+        self.take(Event::Wake).await?;
+        loop {
+            let sleep = tokio::time::sleep(self.sleep().as_duration());
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                Some(event) = self.events.recv() => self.take(event).await?,
+                () = sleep => {
+                    if self.wake_at.is_some_and(|at| at <= self.shared.clock.now()) {
+                        self.take(Event::Wake).await?;
+                    }
+                }
+                Some(question) = questions.recv() => {
+                    // Who asked may have gone.
+                    let _ = question.send(self.status());
+                }
+            }
+        }
+    }
+
+    /// Ends all that was begun for the machine.
+    async fn end(self) {
+        let Self { link, workers, fetcher, events, .. } = self;
+        // Nobody hears them any more; who waits for room must not wait for ever.
+        drop(events);
+        fetcher.end();
+        tokio::join!(workers.end(), link.end());
+    }
+
+    fn sleep(&self) -> Millis {
+        self.wake_at.map_or(SLEEP_MAX, |at| at.since(self.shared.clock.now()).min(SLEEP_MAX))
+    }
+
+    /// Takes in `event` and what has queued up behind it, commits all that the machine writes, and then does all that
+    /// it says, in order.
+    async fn take(&mut self, event: Event) -> Result<(), StoreError> {
+        let mut merged = Output::default();
+        self.handle(event, &mut merged);
+        for _ in 1..EVENTS_MERGED_MAX {
+            match self.events.try_recv() {
+                Ok(event) => self.handle(event, &mut merged),
+                Err(_) => break,
+            }
+        }
+        if !merged.writes.is_empty() {
+            self.shared.store.commit(merged.writes).await?;
+        }
+        for effect in merged.effects {
+            self.carry_out(effect);
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event, merged: &mut Output) {
+        self.hear(&event);
+        let Output { writes, effects, wake_at } = self.machine.handle(self.shared.clock.now(), event);
+        merged.writes.extend(writes);
+        merged.effects.extend(effects);
+        self.wake_at = wake_at;
+    }
+
+    /// What the driver itself learns from an event.
+    fn hear(&mut self, event: &Event) {
+        match event {
+            Event::Disconnected { link, reason } => {
+                tracing::info!(link, %reason, "not connected");
+                self.disconnected.clone_from(reason);
+            }
+            Event::Connected { link } => tracing::info!(link, "connected"),
+            Event::WorkerDied { run, how } => {
+                tracing::warn!(%run, %how, "the worker is gone before its run ended");
+                self.workers.forget(*run);
+            }
+            Event::RunEnded { run, .. } => self.workers.forget(*run),
+            Event::TaskStarting { run, task, attempt, .. } => tracing::debug!(%run, %task, attempt, "task begins"),
+            Event::TaskEnded { run, end } => {
+                tracing::debug!(%run, task = %end.task, status = ?end.status, "task ended");
+            }
+            Event::Fetched { run, result: Err(error) } => tracing::warn!(%run, ?error, "the bundle is not there"),
+            Event::Fetched { run, result: Ok(()) } => tracing::debug!(%run, "the bundle is there"),
+            Event::Wake | Event::Answered { .. } | Event::Renewed { .. } | Event::Logged { .. } => {}
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Connect { link } => self.link.connect(link),
+            Effect::Disconnect => self.link.disconnect(),
+            Effect::Ask { ticket, ask } => self.link.ask(ticket, ask),
+            Effect::Fetch { run, manifest, manifest_bytes } => self.fetcher.fetch(run, manifest, manifest_bytes),
+            Effect::Start(start) => self.workers.start(*start),
+            Effect::Go { run, task } => self.workers.tell(run, Told::Go(task)),
+            Effect::Noted { run, task } => self.workers.tell(run, Told::Noted(task)),
+            Effect::Stop { run, why } => self.stop(run, why),
+            Effect::Forget { run } => {
+                self.fetcher.forget(run);
+                self.workers.remove(run);
+            }
+            Effect::Note(note) => notes::log(&note),
+        }
+    }
+
+    fn stop(&mut self, run: RunId, why: StopReason) {
+        tracing::info!(%run, ?why, "stopping the run");
+        self.workers.tell(run, Told::Stop);
+    }
+
+    fn status(&self) -> Status {
+        let connected = self.machine.is_connected();
+        let problem = if connected { String::new() } else { self.disconnected.clone() };
+        Status { connected, ..Status::without_machine(&self.shared, problem).with(self.machine.durable()) }
+    }
+}

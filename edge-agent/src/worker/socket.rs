@@ -1,0 +1,148 @@
+//! The worker's two threads at the socket: neither waits for Lua, and Lua waits for neither.
+
+use std::{
+    cell::RefCell,
+    io::Write,
+    os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use sloth_core::{Chain, RunId};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{
+    frames,
+    logs::{Batches, Lines},
+    protocol::{FromWorker, ToWorker},
+};
+use crate::leftovers::{self, Whose};
+
+/// Most bytes of output that wait for the daemon. What comes on top is left out, and counted.
+pub(super) const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How the worker ends when its daemon is gone.
+const EXIT_ORPHANED: i32 = 3;
+
+/// What is sent to the daemon, in order.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    queue: mpsc::Sender<Item>,
+    waiting: Arc<AtomicUsize>,
+    thread: RefCell<Option<JoinHandle<()>>>,
+}
+
+enum Item {
+    Lines(Lines),
+    /// No more of them wait than tasks and scripts that wait for an answer.
+    Message(FromWorker),
+    /// Nothing comes after it.
+    Last(FromWorker),
+}
+
+impl Outbox {
+    /// Starts the thread that writes to `socket`.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread.
+    pub(super) fn start(socket: UnixStream) -> std::io::Result<Self> {
+        let (queue, items) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&waiting);
+        let thread = thread::Builder::new().name("outbox".to_owned()).spawn(move || write(&items, socket, &counted))?;
+        Ok(Self { queue, waiting, thread: RefCell::new(Some(thread)) })
+    }
+
+    /// Whether there is room for a line of `bytes`.
+    #[must_use]
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.waiting.load(Ordering::Relaxed).saturating_add(bytes) <= QUEUE_BYTES_MAX
+    }
+
+    /// Sends a line together with others, soon.
+    pub(super) fn line(&self, lines: Lines) {
+        self.waiting.fetch_add(lines.text.len(), Ordering::Relaxed);
+        // Without the thread there is no daemon either, and the worker is about to end.
+        let _ = self.queue.send(Item::Lines(lines));
+    }
+
+    /// Sends a message after every line before it.
+    pub(super) fn message(&self, message: FromWorker) {
+        let _ = self.queue.send(Item::Message(message));
+    }
+
+    /// Sends the last message, and waits until all is sent.
+    pub(super) fn close(&self, message: FromWorker) {
+        let _ = self.queue.send(Item::Last(message));
+        if let Some(thread) = self.thread.borrow_mut().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the thread that reads from `socket`. When the daemon goes away, it ends all that the run has started, and
+/// this process.
+///
+/// # Errors
+///
+/// When the system gives no thread.
+pub(super) fn listen(mut socket: UnixStream, run: RunId, messages: UnboundedSender<ToWorker>) -> std::io::Result<()> {
+    let listener = thread::Builder::new().name("inbox".to_owned());
+    let spawned = listener.spawn(move || {
+        loop {
+            match frames::read::<ToWorker>(&mut socket) {
+                // Nobody listens once the run has ended.
+                Ok(Some(message)) => drop(messages.send(message)),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "the daemon cannot be understood");
+                    break;
+                }
+            }
+        }
+        let _ = leftovers::kill(&Whose::run(run, Some(std::process::id())));
+        std::process::exit(EXIT_ORPHANED);
+    });
+    spawned.map(drop)
+}
+
+fn write(items: &mpsc::Receiver<Item>, mut socket: UnixStream, waiting: &AtomicUsize) {
+    let mut batches = Batches::default();
+    loop {
+        let item = match batches.due() {
+            Some(due) => items.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => items.recv().map_err(RecvTimeoutError::from),
+        };
+        let (message, last) = match item {
+            Ok(Item::Lines(lines)) => {
+                batches.push(lines, Instant::now());
+                if !batches.is_full() {
+                    continue;
+                }
+                (None, false)
+            }
+            Ok(Item::Message(message)) => (Some(message), false),
+            Ok(Item::Last(message)) => (Some(message), true),
+            Err(RecvTimeoutError::Timeout) => (None, false),
+            Err(RecvTimeoutError::Disconnected) => (None, true),
+        };
+        let lines = batches.take().into_iter().map(|lines| {
+            waiting.fetch_sub(lines.text.len().min(waiting.load(Ordering::Relaxed)), Ordering::Relaxed);
+            FromWorker::Log { task: lines.task, stream: lines.stream, text: lines.text }
+        });
+        for message in lines.chain(message) {
+            if let Err(error) = frames::encode(&message).and_then(|frame| Ok(socket.write_all(&frame)?)) {
+                tracing::error!(error = %Chain(&error), "cannot tell the daemon");
+                return;
+            }
+        }
+        if last {
+            return;
+        }
+    }
+}
