@@ -4,6 +4,7 @@
 //! the machine, commits what the machine writes, and only then does what it says. A run's Lua lives in a worker
 //! process, so that what it does to itself it does to nobody else.
 
+pub mod cli;
 pub mod config;
 mod convert;
 pub mod daemon;

@@ -1,0 +1,193 @@
+//! `sloth-agent enroll`.
+
+use sloth_cli::{Failure, Outcome, print_line};
+use sloth_core::{
+    Clock, Labels,
+    fs::{LockError, LockFile},
+    labels::parse_label,
+};
+use sloth_protocol::wire::{
+    Enroll, EnrollRequest, EnrollResponse, Enrolled, JoinToken, PROTO_MAX, PROTO_MIN, Refusal, RefusalCode,
+};
+use sloth_transport::{
+    CloseCode, ConnectError, Connector, Identity, KeyRequest, Link, Priority, RequestError, Subject, request, settings,
+};
+use sloth_trust::{Envelope, EnvelopeError, Trusted};
+use tokio::time::timeout;
+
+use super::{DirArgs, runtime};
+use crate::{
+    VERSION,
+    enrolment::{self, Enrolment, EnrolmentError},
+    paths::Paths,
+    platform,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The join token, from `sloth-coord token create`
+    token: String,
+    /// The agent's name, unique in the fleet [default: this host's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// A label of this host, like `rack=7`; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    labels: Vec<String>,
+    #[command(flatten)]
+    dir: DirArgs,
+}
+
+/// Why a host was not enrolled.
+#[derive(Debug, thiserror::Error)]
+enum EnrollError {
+    #[error("`{dir}` has the enrolled agent `{name}`: use another directory, or remove it to enrol anew")]
+    Already { dir: String, name: String },
+    #[error("cannot enrol while a daemon runs")]
+    Lock(#[from] LockError),
+    #[error("cannot prepare the enrolment")]
+    Prepare(#[from] sloth_core::fs::FsError),
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
+    #[error("cannot reach the coordinator")]
+    Connect(#[from] ConnectError),
+    #[error("the coordinator did not answer")]
+    Request(#[from] RequestError),
+    #[error("the coordinator did not answer within {} s: try again", settings::REQUEST_TIMEOUT.as_secs())]
+    Silent,
+    #[error("the coordinator refused to enrol this host")]
+    Refused(#[source] Refusal),
+    #[error("the coordinator sent a trust root that cannot be read")]
+    RootUnreadable(#[source] EnvelopeError),
+    #[error("the coordinator's trust root is not the one that the token was made for: do not use this coordinator")]
+    Root(#[source] sloth_trust::Refusal),
+    #[error("the coordinator sent a certificate that cannot be used")]
+    Identity(#[from] sloth_transport::IdentityError),
+    #[error("the coordinator sent a certificate of somebody else")]
+    Stranger,
+}
+
+pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let token: JoinToken = arguments.token.parse().map_err(Outcome::Usage.because())?;
+    let pairs = arguments.labels.iter().map(|text| parse_label(text)).collect::<Result<Labels, _>>();
+    let host_labels = pairs.map_err(Outcome::Usage.because())?;
+    let name = arguments.name.clone().unwrap_or_else(platform::hostname);
+    let paths = arguments.dir.paths();
+    let enrolment = runtime()?.block_on(enroll(&paths, &token, name, host_labels)).map_err(failure)?;
+    let dir = paths.dir().display();
+    print_line(&format!("enrolled as `{}`, {}", enrolment.name, enrolment.agent))
+        .map_err(Outcome::Internal.because())?;
+    print_line(&format!("start it with `sloth-agent daemon --dir {dir}`")).map_err(Outcome::Internal.because())?;
+    Ok(Outcome::Done)
+}
+
+async fn enroll(paths: &Paths, token: &JoinToken, name: String, host_labels: Labels) -> Result<Enrolment, EnrollError> {
+    if Enrolment::exists(paths) {
+        let name = Enrolment::load(paths)?.name;
+        return Err(EnrollError::Already { dir: paths.dir().display().to_string(), name });
+    }
+    paths.create()?;
+    let _lock = LockFile::acquire(&paths.lock())?;
+    let key = enrolment::pending_key(paths)?;
+    let link = Connector::enrolling(token.authority).connect(&token.addresses, Clock::new().now()).await?;
+    let asked = ask(&link, token, &key, &name, &host_labels).await;
+    CloseCode::Normal.close(&link.connection);
+    let (enrolment, identity) = accept(asked?, &link, token, key, name, host_labels)?;
+    enrolment.store(paths, &identity)?;
+    enrolment::forget_pending_key(paths);
+    // The coordinator forgets a connection by itself as well.
+    let _ = timeout(settings::REQUEST_TIMEOUT, link.endpoint.wait_idle()).await;
+    Ok(enrolment)
+}
+
+async fn ask(
+    link: &Link,
+    token: &JoinToken,
+    key: &KeyRequest,
+    name: &str,
+    labels: &Labels,
+) -> Result<Enrolled, EnrollError> {
+    let message = EnrollRequest::Enroll(Enroll {
+        proto_min: PROTO_MIN,
+        proto_max: PROTO_MAX,
+        token: token.id,
+        secret: token.secret,
+        csr: key.csr().to_vec(),
+        name: name.to_owned(),
+        version: VERSION.to_owned(),
+        platform: platform::detect(),
+        labels: labels.clone(),
+    });
+    let answer = request::<_, EnrollResponse>(&link.connection, &message, Priority::Control);
+    let (response, _) = timeout(settings::REQUEST_TIMEOUT, answer).await.map_err(|_| EnrollError::Silent)??;
+    match response {
+        EnrollResponse::Enrolled(enrolled) => Ok(enrolled),
+        EnrollResponse::Refused(refusal) => Err(EnrollError::Refused(refusal)),
+    }
+}
+
+/// Believes nothing that the token does not vouch for.
+fn accept(
+    enrolled: Enrolled,
+    link: &Link,
+    token: &JoinToken,
+    key: KeyRequest,
+    name: String,
+    host_labels: Labels,
+) -> Result<(Enrolment, Identity), EnrollError> {
+    let root = Envelope::decode(&enrolled.root).map_err(EnrollError::RootUnreadable)?;
+    Trusted::new(&root, token.root).map_err(EnrollError::Root)?;
+    let identity = key.certified(enrolled.certificate)?;
+    if !matches!(identity.subject(), Ok(Subject::Agent(agent)) if agent == enrolled.agent) {
+        return Err(EnrollError::Stranger);
+    }
+    let enrolment = Enrolment {
+        agent: enrolled.agent,
+        name,
+        addresses: token.addresses.clone(),
+        authority: link.authority.clone(),
+        labels: enrolled.labels,
+        host_labels,
+        root: enrolled.root,
+        root_pin: token.root,
+    };
+    Ok((enrolment, identity))
+}
+
+fn failure(error: EnrollError) -> Failure {
+    let outcome = match &error {
+        EnrollError::Already { .. }
+        | EnrollError::Lock(LockError::Held { .. })
+        | EnrollError::RootUnreadable(_)
+        | EnrollError::Root(_)
+        | EnrollError::Identity(_)
+        | EnrollError::Stranger => Outcome::Refused,
+        EnrollError::Connect(error) => match error {
+            ConnectError::NotSloth { .. }
+            | ConnectError::WrongToken { .. }
+            | ConnectError::Stranger { .. }
+            | ConnectError::Clock { .. }
+            | ConnectError::Expired { .. } => Outcome::Refused,
+            ConnectError::NoAddress
+            | ConnectError::Resolve { .. }
+            | ConnectError::Socket { .. }
+            | ConnectError::Unanswered { .. }
+            | ConnectError::Busy { .. }
+            | ConnectError::Begin { .. }
+            | ConnectError::Failed { .. } => Outcome::Unreachable,
+            ConnectError::Tls { .. } => Outcome::Internal,
+        },
+        EnrollError::Refused(refusal) => match refusal.code {
+            RefusalCode::Busy => Outcome::Unreachable,
+            RefusalCode::Invalid
+            | RefusalCode::Denied
+            | RefusalCode::NotFound
+            | RefusalCode::Conflict
+            | RefusalCode::TooLarge
+            | RefusalCode::Version
+            | RefusalCode::Internal => Outcome::Refused,
+        },
+        EnrollError::Request(_) | EnrollError::Silent => Outcome::Unreachable,
+        EnrollError::Lock(LockError::Fs(_)) | EnrollError::Prepare(_) | EnrollError::Enrolment(_) => Outcome::Internal,
+    };
+    Failure { outcome, error: error.into() }
+}

@@ -1,0 +1,79 @@
+//! The command line: arguments, and what becomes of them.
+
+mod daemon;
+mod enroll;
+mod local_host;
+mod print;
+mod run;
+mod signals;
+mod status;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use sloth_cli::{Failure, LogArgs, Outcome, logging, report};
+
+use crate::{paths::Paths, worker};
+
+/// The agent of Sloth: works for a coordinator, or runs a workflow file here and now
+#[derive(Debug, Parser)]
+#[command(name = "sloth-agent", version)]
+struct Arguments {
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make this host an agent of the coordinator that a join token is for
+    Enroll(enroll::Arguments),
+    /// Work for the coordinator, until stopped
+    Daemon(daemon::Arguments),
+    /// Run a workflow file here and now, without a coordinator
+    Run(run::Arguments),
+    /// Ask this host's daemon how it is
+    Status(status::Arguments),
+    /// Run what the daemon says on standard input
+    #[command(hide = true)]
+    Worker,
+}
+
+/// The option that says which agent is meant.
+#[derive(Debug, clap::Args)]
+struct DirArgs {
+    /// The agent's directory [default: /var/lib/sloth-agent for root, else ~/.local/share/sloth-agent]
+    #[arg(long, env = "SLOTH_AGENT_DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl DirArgs {
+    fn paths(&self) -> Paths {
+        Paths::new(self.dir.clone().unwrap_or_else(Paths::default_dir))
+    }
+}
+
+/// Does what the process's arguments say.
+#[must_use]
+pub fn main() -> Outcome {
+    let arguments = Arguments::parse();
+    report(execute(arguments))
+}
+
+fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
+    logging::start(&arguments.log).map_err(Outcome::Usage.because())?;
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a part of this program failed")));
+    match arguments.command {
+        Command::Enroll(arguments) => enroll::execute(&arguments),
+        Command::Daemon(arguments) => daemon::execute(&arguments),
+        Command::Run(arguments) => run::execute(arguments),
+        Command::Status(arguments) => status::execute(&arguments),
+        Command::Worker => worker::run().map(|()| Outcome::Done).map_err(Outcome::Internal.because()),
+    }
+}
+
+/// A runtime on this thread alone: an agent mostly waits.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Outcome::Internal.because())
+}

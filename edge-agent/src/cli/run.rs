@@ -1,0 +1,179 @@
+//! `sloth-agent run`: a workflow file here and now.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use serde_json::{Map, Value};
+use sloth_cli::{Failure, Outcome, OutputArgs, values};
+use sloth_core::{
+    Chain, Clock, Labels, RunId,
+    fs::{self, Access},
+};
+use sloth_workflow::{
+    AgentInfo, CancelSignal, Canceller, Capabilities, Host, LoadError, Outcome as RunOutcome, RunEnd, RunInput,
+    cancel_pair,
+};
+
+use super::{DirArgs, local_host::LocalHost, print::Teller, runtime, signals::Ends};
+use crate::{
+    leftovers::{self, Whose},
+    platform,
+    worker::random,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The workflow file; its directory is the bundle
+    file: PathBuf,
+    /// A YAML file with values; later ones go over earlier ones
+    #[arg(long = "values", short = 'f', value_name = "FILE")]
+    values: Vec<PathBuf>,
+    /// A value, like `replicas=3` or `web.port=80`; over all files
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The workflow to run [default: every one of the file, in its order]
+    #[arg(long)]
+    workflow: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    dir: DirArgs,
+}
+
+pub(super) fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
+    let clock = Clock::new();
+    let run = RunId::new(clock.now(), random());
+    let values = read_values(&arguments)?;
+    let (bundle_dir, file) = split(&arguments.file)?;
+    let scratch = Scratch::new(run)?;
+    let input = RunInput {
+        bundle_dir,
+        file,
+        workflow: arguments.workflow,
+        values: Value::Object(values),
+        capabilities: Capabilities::all(),
+        run_id: run.to_string(),
+        workdir: scratch.0.clone(),
+        agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
+        ..RunInput::default()
+    };
+    let teller = Rc::new(Teller::new(arguments.output.format));
+    let began = clock.now();
+    let host = Rc::new(LocalHost::new(clock, run, Rc::clone(&teller), arguments.dir.paths()));
+    let ran = runtime()?.block_on(async {
+        let (canceller, signal) = cancel_pair();
+        let ran = run_until_cancelled(input, Rc::clone(&host), run, &canceller, signal).await;
+        host.close().await;
+        ran
+    })?;
+    drop(scratch);
+    let outcome = match ran {
+        Ok(end) => {
+            teller.run_ended(&end, host.now().since(began));
+            match end.outcome {
+                RunOutcome::Succeeded => Outcome::Done,
+                RunOutcome::Failed | RunOutcome::Cancelled => Outcome::Failed,
+            }
+        }
+        Err(error) => {
+            let outcome = match &error {
+                LoadError::Cancelled { .. } => Outcome::Failed,
+                LoadError::Machine(_) => Outcome::Internal,
+                LoadError::Source(_)
+                | LoadError::Syntax { .. }
+                | LoadError::Script { .. }
+                | LoadError::Memory { .. }
+                | LoadError::Slow { .. }
+                | LoadError::NoWorkflow { .. }
+                | LoadError::UnknownWorkflow { .. }
+                | LoadError::NoCommand { .. }
+                | LoadError::Delegate { .. }
+                | LoadError::Elsewhere { .. }
+                | LoadError::Plan(_) => Outcome::Usage,
+            };
+            return Err(Failure::new(outcome, Chain(&error).to_string()));
+        }
+    };
+    match teller.broken() {
+        None => Ok(outcome),
+        Some(error) => Err(Failure::new(Outcome::Internal, format!("cannot write to standard output: {error}"))),
+    }
+}
+
+/// Runs to the end. The first signal cancels, the second kills.
+async fn run_until_cancelled(
+    input: RunInput,
+    host: Rc<LocalHost>,
+    run: RunId,
+    canceller: &Canceller,
+    signal: CancelSignal,
+) -> Result<Result<RunEnd, LoadError>, Failure> {
+    let mut ends = Ends::listen().map_err(Outcome::Internal.because())?;
+    let mut running = std::pin::pin!(sloth_workflow::run(input, host, signal));
+    let mut asked = false;
+    loop {
+        tokio::select! {
+            ran = &mut running => return Ok(ran),
+            () = ends.next() => {}
+        }
+        if asked {
+            let _ = leftovers::kill(&Whose::run(run, None));
+            return Err(Failure::new(Outcome::Failed, "the run was killed"));
+        }
+        asked = true;
+        canceller.cancel();
+        // Without a terminal nobody misses it.
+        let _ = writeln!(std::io::stderr(), "cancelling the run; once more kills it");
+    }
+}
+
+fn read_values(arguments: &Arguments) -> Result<Map<String, Value>, Failure> {
+    let mut merged = Map::new();
+    for file in &arguments.values {
+        let bytes_max = u64::try_from(values::VALUES_FILE_BYTES_MAX).unwrap_or(u64::MAX);
+        let bytes = fs::read_capped(file, bytes_max).map_err(Outcome::Usage.because())?;
+        let text = String::from_utf8(bytes).map_err(Outcome::Usage.because())?;
+        let own = values::parse_file(&file.display().to_string(), &text).map_err(Outcome::Usage.because())?;
+        values::merge(&mut merged, own);
+    }
+    for text in &arguments.set {
+        values::set(&mut merged, text).map_err(Outcome::Usage.because())?;
+    }
+    Ok(merged)
+}
+
+/// The directory that holds the file, and the file's name in it.
+fn split(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+    let missing = |error: std::io::Error| {
+        Failure::new(Outcome::Usage, format!("cannot read the workflow file `{}`: {error}", path.display()))
+    };
+    let whole = path.canonicalize().map_err(missing)?;
+    match (whole.parent(), whole.file_name()) {
+        (Some(dir), Some(name)) if whole.is_file() => Ok((dir.to_owned(), PathBuf::from(name))),
+        (Some(_) | None, _) => {
+            Err(Failure::new(Outcome::Usage, format!("`{}` is no file: name a workflow file", path.display())))
+        }
+    }
+}
+
+/// The run's own directory, gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(run: RunId) -> Result<Self, Failure> {
+        let dir = std::env::temp_dir().join(format!("sloth-run-{run}"));
+        fs::create_dir(&dir, Access::Owner).map_err(Outcome::Internal.because())?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "cannot remove the run's directory");
+        }
+    }
+}
