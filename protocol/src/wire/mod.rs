@@ -3,7 +3,7 @@
 //! A frame is a big-endian `u32` length and that many bytes of [postcard](https://postcard.jamesmunns.com/wire-format).
 //! Every message is a variant of an explicit enum. Variants are only ever appended, a removed one keeps its place,
 //! and a message that needs another field becomes a new variant: postcard has no other way to evolve. Golden bytes
-//! in `tests/golden.rs` freeze what is written here.
+//! in `tests/golden` freeze what is written here.
 //!
 //! Who may send what is decided by the certificate, before a byte is parsed: an agent's connection speaks
 //! [`AgentRequest`], an operator's [`OperatorRequest`], and one without a certificate only [`EnrollRequest`].

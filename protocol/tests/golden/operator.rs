@@ -1,0 +1,190 @@
+//! What operators ask and are answered.
+
+use sloth_core::Millis;
+use sloth_protocol::wire::{
+    AgentView, AgentsPage, BundleView, CreateToken, Events, Follow, FollowWait, JobState, JobView, LogStream,
+    OperatorHello, OperatorRequest, OperatorResponse, Published, RecordBody, RunEvent, RunSummary, RunView, RunsPage,
+    StartRun, Started, TaskStatus, TaskView, TokenIssued,
+};
+
+use super::{
+    check,
+    values::{AT, agent, digest, dropped, labels, log, platform, record, refusal, run, task_end, token},
+    variants,
+};
+
+#[test]
+fn requests() {
+    variants!(OperatorRequest {
+        OperatorRequest::Hello(_) => "Hello",
+        OperatorRequest::Root => "Root",
+        OperatorRequest::PutRoot(_) => "PutRoot",
+        OperatorRequest::MissingBlobs(_) => "MissingBlobs",
+        OperatorRequest::PutBlob { .. } => "PutBlob",
+        OperatorRequest::Publish(_) => "Publish",
+        OperatorRequest::CreateToken(_) => "CreateToken",
+        OperatorRequest::Agents { .. } => "Agents",
+        OperatorRequest::Agent(_) => "Agent",
+        OperatorRequest::RevokeAgent(_) => "RevokeAgent",
+        OperatorRequest::Bundles => "Bundles",
+        OperatorRequest::Bundle(_) => "Bundle",
+        OperatorRequest::StartRun(_) => "StartRun",
+        OperatorRequest::Runs { .. } => "Runs",
+        OperatorRequest::Run(_) => "Run",
+        OperatorRequest::Follow(_) => "Follow",
+        OperatorRequest::CancelRun(_) => "CancelRun",
+    });
+    let mut samples = asks_about_bundles_and_agents();
+    samples.extend(asks_about_runs());
+    check("operator_request", &samples, variant, VARIANTS);
+}
+
+fn asks_about_bundles_and_agents() -> Vec<OperatorRequest> {
+    vec![
+        OperatorRequest::Hello(OperatorHello { proto_min: 1, proto_max: 2, version: "0.1.0".to_owned() }),
+        OperatorRequest::Root,
+        OperatorRequest::PutRoot(vec![1, 2, 3]),
+        OperatorRequest::MissingBlobs(vec![digest(), digest()]),
+        OperatorRequest::PutBlob { digest: digest(), length: 4096 },
+        OperatorRequest::Publish(vec![4, 5, 6]),
+        OperatorRequest::CreateToken(CreateToken { uses: 10, ttl: Millis::from_secs(3600), labels: labels() }),
+        OperatorRequest::Agents { selector: "role=web".to_owned(), after: Some(agent()) },
+        OperatorRequest::Agents { selector: "*".to_owned(), after: None },
+        OperatorRequest::Agent("web-1".to_owned()),
+        OperatorRequest::RevokeAgent("web-2".to_owned()),
+        OperatorRequest::Bundles,
+        OperatorRequest::Bundle("shop".to_owned()),
+    ]
+}
+
+fn asks_about_runs() -> Vec<OperatorRequest> {
+    vec![
+        OperatorRequest::StartRun(StartRun {
+            run: run(),
+            bundle: "shop".to_owned(),
+            version: Some("1.4.0".to_owned()),
+            workflow: None,
+            selector: "role=web".to_owned(),
+            values: r#"{"n":1}"#.to_owned(),
+            ttl: Millis::from_secs(600),
+        }),
+        OperatorRequest::Runs { before: Some(run()), rows: 50 },
+        OperatorRequest::Run(run()),
+        OperatorRequest::Follow(Follow { run: run(), after: 300, agent: Some(agent()), wait: FollowWait::UntilEnd }),
+        OperatorRequest::Follow(Follow { run: run(), after: 0, agent: None, wait: FollowWait::No }),
+        OperatorRequest::CancelRun(run()),
+    ]
+}
+
+#[test]
+fn responses() {
+    variants!(OperatorResponse {
+        OperatorResponse::Welcome { .. } => "Welcome",
+        OperatorResponse::Done => "Done",
+        OperatorResponse::Root(_) => "Root",
+        OperatorResponse::Missing(_) => "Missing",
+        OperatorResponse::Published(_) => "Published",
+        OperatorResponse::Token(_) => "Token",
+        OperatorResponse::Agents(_) => "Agents",
+        OperatorResponse::Agent(_) => "Agent",
+        OperatorResponse::Bundles(_) => "Bundles",
+        OperatorResponse::Started(_) => "Started",
+        OperatorResponse::Runs(_) => "Runs",
+        OperatorResponse::Run(_) => "Run",
+        OperatorResponse::Events(_) => "Events",
+        OperatorResponse::Refused(_) => "Refused",
+    });
+    let mut samples = answers_about_bundles_and_agents();
+    samples.extend(answers_about_runs());
+    check("operator_response", &samples, variant, VARIANTS);
+}
+
+fn answers_about_bundles_and_agents() -> Vec<OperatorResponse> {
+    vec![
+        OperatorResponse::Welcome { proto: 1, version: "0.1.0".to_owned() },
+        OperatorResponse::Done,
+        OperatorResponse::Root(Some(vec![1, 2, 3])),
+        OperatorResponse::Root(None),
+        OperatorResponse::Missing(vec![digest()]),
+        OperatorResponse::Published(Published {
+            name: "shop".to_owned(),
+            version: "1.4.0".to_owned(),
+            counter: 300,
+            repeated: true,
+        }),
+        OperatorResponse::Token(TokenIssued { id: token(), token: "sloth-join-1.x".to_owned(), expires: AT }),
+        OperatorResponse::Agents(AgentsPage { agents: vec![agent_view()], more: true }),
+        OperatorResponse::Agent(agent_view()),
+        OperatorResponse::Bundles(vec![bundle_view()]),
+    ]
+}
+
+fn answers_about_runs() -> Vec<OperatorResponse> {
+    let job = JobView {
+        agent: agent(),
+        name: "web-1".to_owned(),
+        state: JobState::Failed,
+        message: "a task failed".to_owned(),
+        outputs: "{}".to_owned(),
+        tasks: vec![TaskView { end: task_end(TaskStatus::Failed) }],
+    };
+    let event = |number, body| RunEvent { number, agent: agent(), record: record(number, body) };
+    vec![
+        OperatorResponse::Started(Started { run: run(), agents: 3 }),
+        OperatorResponse::Runs(RunsPage { runs: vec![run_summary()], more: false }),
+        OperatorResponse::Run(RunView { summary: run_summary(), jobs: vec![job] }),
+        OperatorResponse::Events(Events {
+            events: vec![event(1, RecordBody::RunStarted), event(2, log(LogStream::Warn))],
+            last: true,
+        }),
+        OperatorResponse::Refused(refusal()),
+    ]
+}
+
+fn agent_view() -> AgentView {
+    AgentView {
+        id: agent(),
+        name: "web-1".to_owned(),
+        labels: labels(),
+        version: "0.1.0".to_owned(),
+        platform: platform(),
+        connected: true,
+        last_seen: AT,
+        enrolled: AT,
+        revoked: false,
+        dropped: dropped(),
+        jobs: 2,
+    }
+}
+
+fn bundle_view() -> BundleView {
+    BundleView {
+        name: "shop".to_owned(),
+        version: "1.4.0".to_owned(),
+        counter: 5,
+        manifest: digest(),
+        size: 70_000,
+        audience: "role=web".to_owned(),
+        capabilities: vec!["exec".to_owned()],
+        published: AT,
+        expires: AT + AT,
+        signers: vec!["00ff".to_owned()],
+        plan: "{}".to_owned(),
+    }
+}
+
+fn run_summary() -> RunSummary {
+    RunSummary {
+        run: run(),
+        bundle: "shop".to_owned(),
+        version: "1.4.0".to_owned(),
+        workflow: Some("deploy".to_owned()),
+        selector: "*".to_owned(),
+        operator: "ops".to_owned(),
+        created: AT,
+        ended: Some(AT + Millis::from_secs(9)),
+        deadline: AT + Millis::from_secs(600),
+        cancelled: false,
+        jobs: vec![(JobState::Running, 2), (JobState::Failed, 1)],
+    }
+}
