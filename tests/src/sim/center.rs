@@ -172,9 +172,6 @@ impl Sim {
     fn commit_center(&mut self, writes: &[Write], names: &BTreeMap<u64, RecordName>) -> Check {
         let went_back = self.hosts.iter().filter(|host| host.rolled_back).filter_map(|host| host.id).collect();
         for write in writes {
-            if self.bug == Some(Bug::CountAgain) && matches!(write, Write::PutInbox(..)) {
-                continue;
-            }
             let name = match write {
                 Write::Append(_, record) => names.get(&record.seq).copied(),
                 Write::PutAgent(id, record) => {
@@ -279,10 +276,23 @@ impl Sim {
 
 /// What a driver with a planted bug reads from its disk.
 fn forgetful(mut state: Durable, bug: Option<Bug>) -> Durable {
-    if bug == Some(Bug::ReuseGenerations) {
-        for agent in state.agents.values_mut() {
-            agent.next_generation = 1;
+    match bug {
+        Some(Bug::ReuseGenerations) => {
+            for agent in state.agents.values_mut() {
+                agent.next_generation = 1;
+            }
         }
+        Some(Bug::CountAgain) => state.inboxes.clear(),
+        Some(
+            Bug::SendBeforeCommit
+            | Bug::ForgetSequence
+            | Bug::AcceptLowerGeneration
+            | Bug::RunAgainWhatEnded
+            | Bug::ForgetWhatBegan
+            | Bug::TrustAnotherRoot
+            | Bug::AcknowledgeBeforeCommit,
+        )
+        | None => {}
     }
     state
 }

@@ -22,13 +22,15 @@ pub(super) struct AgentDisk {
     pub certificate: (Millis, Millis),
 }
 
-/// What a commit took off an agent's disk.
+/// What a commit took off an agent's disk, and what was wrong with what it put there.
 #[derive(Debug, Default)]
 pub(super) struct Removed {
     /// Because the coordinator said that it has them.
     pub acked: Vec<(RecordName, Record)>,
     /// For want of space.
     pub shed: Vec<(RecordName, Record)>,
+    /// A new record's number that is not the lane's next, and the next.
+    pub misnumbered: Option<(u64, u64)>,
 }
 
 impl AgentDisk {
@@ -46,6 +48,10 @@ impl AgentDisk {
         match write {
             agent::Write::PutRecord { lane, record } => {
                 *names += 1;
+                let next = self.state.lanes[lane.index()].next_seq;
+                if record.seq != next {
+                    removed.misnumbered = Some((record.seq, next));
+                }
                 self.records[lane.index()].insert(record.seq, (*names, record.clone()));
             }
             agent::Write::DropRecords { lane, seqs, .. } => {

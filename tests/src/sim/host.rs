@@ -246,7 +246,7 @@ impl Sim {
         }
         let removed = host.disk.commit(writes, &mut self.record_names);
         self.tally.note_agent_writes(writes);
-        invariants::numbers_never_fall(&mut host.witness, &host.disk)?;
+        invariants::numbers_never_fall(&mut host.witness, &host.disk, &removed)?;
         self.excused.extend(removed.shed.iter().map(|(name, _)| *name));
         invariants::none_acknowledged_is_lost(&removed, &self.center.disk, &self.excused)?;
         host.witness.note(writes, &removed);

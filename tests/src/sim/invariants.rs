@@ -84,8 +84,10 @@ pub(super) fn runs_only_what_was_signed_and_assigned(
 }
 
 /// An agent's numbers only rise: the accepted generation, the lanes' numbers and the bundles' counters.
-pub(super) fn numbers_never_fall(witness: &mut HostWitness, disk: &AgentDisk) -> Check {
+pub(super) fn numbers_never_fall(witness: &mut HostWitness, disk: &AgentDisk, removed: &Removed) -> Check {
     let name = "numbers_never_fall";
+    let misnumbered = removed.misnumbered;
+    hold(name, misnumbered.is_none(), || format!("a record's number, and the lane's next: {misnumbered:?}"))?;
     let state = &disk.state;
     hold(name, witness.accepted <= state.accepted, || {
         format!("accepted generation {} after {}", state.accepted, witness.accepted)

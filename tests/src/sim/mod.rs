@@ -77,7 +77,7 @@ pub enum Bug {
     TrustAnotherRoot,
     /// The coordinator's driver answers before it commits.
     AcknowledgeBeforeCommit,
-    /// The coordinator's driver does not keep what it has counted.
+    /// The coordinator's driver forgets how far it has counted.
     CountAgain,
     /// The coordinator's driver forgets the generations that it gave.
     ReuseGenerations,
