@@ -9,7 +9,7 @@ use sloth_trust::{BundleName, ManifestRef};
 
 use crate::{
     Chunk, InvalidPath, Limits, RelPath,
-    limits::{CHUNK_BYTES_MAX, MANIFEST_BYTES_MAX, PLAN_BYTES_MAX},
+    limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, MANIFEST_BYTES_MAX, PLAN_BYTES_MAX},
     path::check_link,
 };
 
@@ -263,7 +263,7 @@ fn check_sizes(files: &[File], limits: &Limits) -> Result<(), ManifestError> {
         }
         let fits = |chunk: &Chunk| usize::try_from(chunk.length).is_ok_and(|n| (1..=CHUNK_BYTES_MAX).contains(&n));
         let sum: u64 = chunks.iter().map(|chunk| u64::from(chunk.length)).sum();
-        if sum != size || !chunks.iter().all(fits) {
+        if sum != size || chunks_max(size) < chunks.len() || !chunks.iter().all(fits) {
             return Err(ManifestError::Chunks { path: path.clone(), size });
         }
         total = total.saturating_add(size);
@@ -272,6 +272,11 @@ fn check_sizes(files: &[File], limits: &Limits) -> Result<(), ManifestError> {
         return Err(ManifestError::TotalTooLarge { total_bytes_max: limits.total_bytes_max });
     }
     Ok(())
+}
+
+/// Only a file's last chunk is smaller than the smallest.
+fn chunks_max(size: u64) -> usize {
+    usize::try_from(size).map_or(usize::MAX, |size| size.div_ceil(CHUNK_BYTES_MIN))
 }
 
 fn check_tree(parts: &Parts) -> Result<(), ManifestError> {

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use sloth_core::Digest;
 
-use super::{FORMAT, File, Link, ManifestError, Parts};
+use super::{FORMAT, File, Link, ManifestError, Parts, chunks_max};
 use crate::{
     Chunk, Limits,
-    limits::{CHUNK_BYTES_MIN, MANIFEST_BYTES_MAX, PLAN_BYTES_MAX},
+    limits::{MANIFEST_BYTES_MAX, PLAN_BYTES_MAX},
 };
 
 pub(super) fn encode(parts: &Parts) -> Result<Vec<u8>, ManifestError> {
@@ -99,11 +99,6 @@ fn counted(reader: &mut Reader<'_>, limits: &Limits) -> Result<usize, ManifestEr
         return Err(ManifestError::TooManyFiles { count, files_max: limits.files_max });
     }
     Ok(count)
-}
-
-/// Only a file's last chunk is smaller than the smallest.
-fn chunks_max(size: u64) -> usize {
-    usize::try_from(size).map_or(usize::MAX, |size| size.div_ceil(CHUNK_BYTES_MIN))
 }
 
 fn write<T: Serialize>(bytes: Vec<u8>, value: &T) -> Result<Vec<u8>, ManifestError> {

@@ -74,6 +74,7 @@ fn hostile_manifests_are_refused() {
         (|p| (p.files[0].size, p.files[0].chunks[0].length) = (0, 0), "the chunks of `files/a`"),
         (|p| (p.files[0].size, p.files[0].chunks[0].length) = (300_000, 300_000), "the chunks of `files/a`"),
         (|p| p.files[0].chunks = vec![p.files[0].chunks[0]; 9], "the chunks of `files/a`"),
+        (|p| (p.files[0].size, p.files[0].chunks) = (2, vec![p.files[0].chunks[0]; 2]), "the chunks of `files/a`"),
         (|p| p.plan = vec![0; PLAN_BYTES_MAX + 1], "the plan in a manifest"),
     ];
     for (change, expected) in table {
