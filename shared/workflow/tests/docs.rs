@@ -1,0 +1,168 @@
+//! The examples of the documentation: each is a whole file that loads, and those marked `<!-- run -->` run to a good end.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use serde_json::Value;
+use sloth_core::{
+    Clock, Millis,
+    fs::{Access, replace},
+};
+use sloth_workflow::{
+    Attempt, CancelSignal, Capabilities, Host, Limits, LocalFuture, LogLine, Outcome, RunInput, StateError,
+    StateOperation, StateReply, Stop, TaskEnd, load, run,
+};
+
+/// Before the fence of an example that is to be run.
+const RUN_MARK: &str = "<!-- run -->";
+/// Fewer would mean that they are not found any more.
+const EXAMPLES_MIN: usize = 15;
+
+/// A fenced block of Lua.
+struct Example {
+    /// The page and the line of the fence.
+    place: String,
+    text: String,
+    is_run: bool,
+}
+
+#[test]
+fn every_example_loads_and_those_that_are_marked_run() {
+    let examples: Vec<Example> = pages().iter().flat_map(|page| examples(page)).collect();
+    assert!(EXAMPLES_MIN <= examples.len(), "only {} examples are found", examples.len());
+    assert!(examples.iter().any(|example| example.is_run), "no example is run");
+    for example in &examples {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("main.sloth");
+        replace(&file, example.text.as_bytes(), Access::Owner).expect("written");
+        let loaded = load(dir.path(), Path::new("main.sloth"), &Value::Null, &Limits::default());
+        if let Err(error) = loaded {
+            panic!("{}: {error}", example.place);
+        }
+        if example.is_run {
+            run_example(example, dir.path());
+        }
+    }
+}
+
+fn run_example(example: &Example, dir: &Path) {
+    let workdir = dir.join("work");
+    std::fs::create_dir(&workdir).expect("a directory");
+    let host = Rc::new(Memory::default());
+    let input = RunInput {
+        bundle_dir: dir.to_owned(),
+        file: "main.sloth".into(),
+        capabilities: Capabilities::all(),
+        run_id: "01JD5Z3V9QK7T2M4X8R6WBCY0N".into(),
+        workdir,
+        ..RunInput::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let ran = runtime.block_on(run(input, Rc::clone(&host) as Rc<dyn Host>, CancelSignal::never()));
+    let end = ran.unwrap_or_else(|error| panic!("{}: {error}", example.place));
+    let log = host.log.borrow().join("\n");
+    assert_eq!(end.outcome, Outcome::Succeeded, "{}: {}\n{log}", example.place, end.message);
+}
+
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut pages = vec![root.join("README.md")];
+    for entry in std::fs::read_dir(root.join("docs")).expect("a directory") {
+        pages.push(entry.expect("an entry").path());
+    }
+    pages.retain(|page| page.extension().is_some_and(|ending| ending == "md"));
+    pages.sort();
+    pages
+}
+
+fn examples(page: &Path) -> Vec<Example> {
+    let text = std::fs::read_to_string(page).expect("a page");
+    let mut examples = Vec::new();
+    let (mut open, mut is_run) = (None::<Example>, false);
+    for (at, line) in text.lines().enumerate() {
+        match &mut open {
+            Some(example) if line != "```" => {
+                example.text.push_str(line);
+                example.text.push('\n');
+            }
+            Some(_) => examples.extend(open.take()),
+            None if line == "```lua" => {
+                let place = format!("{}:{}", page.display(), at + 1);
+                open = Some(Example { place, text: String::new(), is_run });
+            }
+            None => is_run = line == RUN_MARK,
+        }
+    }
+    examples
+}
+
+/// A host that keeps the state of one run, and what it printed.
+#[derive(Default)]
+struct Memory {
+    clock: Clock,
+    random: Cell<u128>,
+    log: RefCell<Vec<String>>,
+    state: RefCell<BTreeMap<String, Value>>,
+}
+
+impl Host for Memory {
+    fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    fn random(&self) -> u128 {
+        self.random.set(self.random.get() + 1);
+        self.random.get()
+    }
+
+    fn log(&self, line: LogLine) {
+        self.log.borrow_mut().push(line.text);
+    }
+
+    fn starting<'a>(&'a self, _attempt: &'a Attempt) -> LocalFuture<'a, Result<(), Stop>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn finished<'a>(&'a self, _end: &'a TaskEnd) -> LocalFuture<'a, Result<(), Stop>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn state<'a>(&'a self, operation: StateOperation) -> LocalFuture<'a, Result<StateReply, StateError>> {
+        let mut state = self.state.borrow_mut();
+        let reply = match operation {
+            StateOperation::Get { key } => StateReply::Value(state.get(&key).cloned()),
+            StateOperation::Set { key, value, .. } => {
+                state.insert(key, value);
+                StateReply::Done(true)
+            }
+            StateOperation::Delete { key } => StateReply::Done(state.remove(&key).is_some()),
+            StateOperation::Keys { prefix } => {
+                let found = state.iter().filter(|(key, _)| key.starts_with(&prefix));
+                StateReply::Keys(found.map(|(key, value)| (key.clone(), value.clone())).collect())
+            }
+            StateOperation::Increment { key, by } => {
+                let sum = state.get(&key).and_then(Value::as_f64).unwrap_or(0.0) + by;
+                state.insert(key, sum.into());
+                StateReply::Number(sum)
+            }
+            StateOperation::CompareAndSwap { key, expected, value } => {
+                let held = state.get(&key) == expected.as_ref();
+                if held {
+                    state.insert(key, value);
+                }
+                StateReply::Done(held)
+            }
+            StateOperation::Clear => {
+                state.clear();
+                StateReply::Done(true)
+            }
+        };
+        Box::pin(async { Ok(reply) })
+    }
+}
