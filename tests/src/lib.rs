@@ -1,5 +1,6 @@
-//! The fleet in one process: see [`sim`].
+//! The fleet in one process: see [`sim`]; and the readers of others' bytes for a fuzzer: see [`fuzz`].
 
 #![allow(clippy::expect_used, reason = "this crate is tests: what cannot happen fails the test")]
 
+pub mod fuzz;
 pub mod sim;
