@@ -90,11 +90,9 @@ pub struct Connected {
     pub address: std::net::SocketAddr,
 }
 
-/// An operator did something that changes the fleet.
+/// An operator, whom the span names, did something that changes the fleet.
 #[derive(Debug)]
 pub struct Ordered<'a> {
-    /// Who.
-    pub operator: &'a str,
     /// What, like `publish`.
     pub what: &'static str,
     /// With what.
@@ -206,7 +204,7 @@ impl Ordered<'_> {
     /// Logs and counts it.
     pub fn emit(&self) {
         counter!("sloth_operator_orders_total", "what" => self.what).increment(1);
-        tracing::info!(operator = self.operator, on = self.on, "{}", self.what);
+        tracing::info!(on = self.on, "{}", self.what);
     }
 }
 

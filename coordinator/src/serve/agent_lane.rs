@@ -10,7 +10,7 @@ use sloth_protocol::{
     wire::{AgentRequest, AgentResponse, BlobHead, FRAME_BYTES_MAX, Fetch, Lane, Refusal, RefusalCode, Renew, Renewed},
 };
 use sloth_transport::{CloseCode, Priority, send};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tracing::Instrument as _;
 
 use super::{
@@ -21,6 +21,8 @@ use crate::events;
 
 /// How long a fetch waits for its turn before the agent is told to come back.
 const BLOB_WAIT: Duration = Duration::from_secs(10);
+/// Requests of one agent that are being read at a time: one that sends them by halves keeps no others waiting.
+const READS_MAX: usize = 4;
 /// Bytes that are handed to a blob's stream at a time.
 const BLOB_PIECE_BYTES: usize = 64 * 1024;
 /// Longest that a peer may take over one of them.
@@ -32,6 +34,7 @@ struct Agent {
     id: AgentId,
     conn: ConnId,
     not_after: Millis,
+    reads: Semaphore,
 }
 
 /// Serves an agent until its connection is gone.
@@ -43,7 +46,8 @@ pub(super) async fn serve(context: Arc<Context>, connection: Connection, id: Age
     events::Connected { agent: id, address: connection.remote_address() }.emit();
     let conn = context.next_conn();
     context.core.connected(conn, id, connection.clone()).await;
-    let agent = Arc::new(Agent { context: Arc::clone(&context), id, conn, not_after });
+    let agent =
+        Arc::new(Agent { context: Arc::clone(&context), id, conn, not_after, reads: Semaphore::new(READS_MAX) });
     let mut requests = JoinSet::new();
     // The transport bounds how many streams a peer has open.
     while let Ok((sending, receiving)) = connection.accept_bi().await {
@@ -64,6 +68,7 @@ pub(super) async fn serve(context: Arc<Context>, connection: Connection, id: Age
 impl Agent {
     async fn request(&self, mut sending: SendStream, mut receiving: RecvStream) -> Result<(), Ended> {
         let request = {
+            let Ok(_own) = self.reads.acquire().await else { return Err(Ended::Gone) };
             let Ok(_turn) = self.context.permits.agent_reads.acquire().await else { return Err(Ended::Gone) };
             connection::read(&mut receiving, FRAME_BYTES_MAX, FRAME_TIMEOUT).await?
         };

@@ -33,7 +33,7 @@ pub const OPERATOR_CONNECTIONS_MAX: usize = 256;
 /// Hosts that enrol at a time.
 pub const ENROLLING_CONNECTIONS_MAX: usize = 1024;
 /// Requests of agents that are being read at a time; each may have come to one frame.
-const AGENT_READS_MAX: usize = 1024;
+const AGENT_READS_MAX: usize = 4096;
 /// Blobs that are being sent at a time.
 const BLOB_STREAMS_MAX: usize = 128;
 /// Blobs that are being taken in at a time.

@@ -12,6 +12,8 @@ mod follow;
 mod http;
 mod operator_lane;
 mod publish;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 

@@ -95,26 +95,26 @@ impl Operator {
             }
             OperatorRequest::Publish(envelope) => {
                 let published = publish::publish(&self.context, &self.name, envelope).await?;
-                self.ordered("publish", &format!("{} {}", published.name, published.version));
+                ordered("publish", &format!("{} {}", published.name, published.version));
                 Ok(OperatorResponse::Published(published))
             }
             OperatorRequest::CreateToken(create) => self.create_token(create).await,
             OperatorRequest::StartRun(start) => self.start_run(start).await,
             OperatorRequest::CancelRun(run) => {
                 self.command(Command::CancelRun(run)).await?;
-                self.ordered("cancel", &run.to_string());
+                ordered("cancel", &run.to_string());
                 self.run(run).await
             }
             OperatorRequest::Runs { before, rows } => self.runs(before, rows).await,
             OperatorRequest::Run(run) => self.run(run).await,
             OperatorRequest::PutRoot(root) => {
                 let response = self.command(Command::PutRoot(root)).await?;
-                self.ordered("put root", "");
+                ordered("put root", "the coordinator that had none");
                 Ok(response)
             }
             OperatorRequest::RevokeAgent(key) => {
                 let response = self.command(Command::RevokeAgent(key.clone())).await?;
-                self.ordered("revoke", &key);
+                ordered("revoke", &key);
                 Ok(response)
             }
             OperatorRequest::Root => self.command(Command::Root).await,
@@ -163,7 +163,7 @@ impl Operator {
         };
         let addresses = self.context.addresses.clone();
         let token = JoinToken { id, secret, addresses, authority: self.context.authority.fingerprint(), root };
-        self.ordered("create token", &id.to_string());
+        ordered("create token", &id.to_string());
         Ok(OperatorResponse::Token(TokenIssued { id, token: token.to_string(), expires }))
     }
 
@@ -218,10 +218,10 @@ impl Operator {
         let plan = tokio::task::spawn_blocking(move || publish::plan(&blobs, digest)).await;
         plan.ok().flatten().unwrap_or_default()
     }
+}
 
-    fn ordered(&self, what: &'static str, on: &str) {
-        events::Ordered { operator: &self.name, what, on }.emit();
-    }
+fn ordered(what: &'static str, on: &str) {
+    events::Ordered { what, on }.emit();
 }
 
 /// The answer, with as many rows as fit into a frame.

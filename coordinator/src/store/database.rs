@@ -10,7 +10,7 @@ use std::{
 
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
-    WriteTransaction,
+    WriteTransaction, backends::FileBackend,
 };
 use sloth_core::{
     AgentId, RunId,
@@ -67,7 +67,7 @@ impl RedbStore {
         // What the umask would let others read is not for them.
         let open =
             move || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(&file);
-        Self::with(path, Box::new(move |builder| builder.create_file(open()?)))
+        Self::with(path, Box::new(move |builder| builder.create_with_backend(FileBackend::new(open()?)?)))
     }
 
     pub(super) fn with(path: &Path, open: Open) -> Result<Self, StoreError> {

@@ -9,6 +9,8 @@ mod database;
 mod load;
 mod reads;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::PathBuf;

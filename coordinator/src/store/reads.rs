@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Bytes of one answer's rows, well under a frame's.
-const ANSWER_BYTES_MAX: usize = 512 * 1024;
+const ANSWER_BYTES_MAX: usize = 768 * 1024;
 /// Most events that one look passes over in search of one agent's.
 const EVENTS_SCANNED_MAX: usize = 16 * EVENTS_IN_FRAME_MAX;
 /// What a row takes besides its texts.
@@ -156,10 +156,10 @@ pub(super) fn run(reader: &Reader, id: RunId) -> Result<Option<RunView>, Fault> 
         let full = usize::try_from(PAGE_ROWS_MAX).is_ok_and(|rows| rows <= found.len());
         Ok(if full { Go::Stop } else { Go::On })
     })?;
-    let mut room = Room(ANSWER_BYTES_MAX);
+    let mut share = Share { rows: Room(ANSWER_BYTES_MAX / 2), outputs: Room(ANSWER_BYTES_MAX / 2) };
     let mut jobs = Vec::new();
     for (agent, row) in found {
-        jobs.push(job(reader, id, agent, row, &mut room)?);
+        jobs.push(job(reader, id, agent, row, &mut share)?);
     }
     Ok(Some(RunView { summary, jobs }))
 }
@@ -199,6 +199,22 @@ pub(super) fn events(
 /// How many more bytes fit into an answer.
 struct Room(usize);
 
+/// What an answer's rows may take, and what their outputs may.
+struct Share {
+    rows: Room,
+    outputs: Room,
+}
+
+impl Share {
+    fn outputs(&mut self, outputs: String) -> String {
+        if !self.outputs.fits(outputs.len()) {
+            return String::new();
+        }
+        self.outputs.take(outputs.len());
+        outputs
+    }
+}
+
 impl Room {
     const fn take(&mut self, bytes: usize) {
         self.0 = self.0.saturating_sub(bytes + ROW_BYTES);
@@ -230,25 +246,16 @@ fn summary(reader: &Reader, id: RunId, run: Run) -> Result<RunSummary, Fault> {
     })
 }
 
-/// One job. What does not fit into the answer is left out, the dearest first: outputs, then tasks.
-fn job(reader: &Reader, run: RunId, agent: AgentId, row: JobRow, room: &mut Room) -> Result<JobView, Fault> {
+/// One job. What does not fit into the answer is left out: outputs, which have a share of their own so that they
+/// leave room for rows, and then tasks.
+fn job(reader: &Reader, run: RunId, agent: AgentId, row: JobRow, share: &mut Share) -> Result<JobView, Fault> {
     let record: Option<AgentRecord> = decoded(&reader.agents, &agent.to_bytes(), "agents")?;
     let name = record.map(|record| record.name).unwrap_or_default();
-    let mut view = JobView {
-        agent,
-        name,
-        state: row.job.state,
-        message: row.end.message,
-        outputs: row.end.outputs,
-        tasks: Vec::new(),
-    };
-    if !room.fits(view.message.len()) {
-        view.message.clear();
-    }
-    if !room.fits(view.message.len() + view.outputs.len()) {
-        view.outputs.clear();
-    }
-    room.take(view.message.len() + view.outputs.len());
+    let JobRow { job, end } = row;
+    let message = if share.rows.fits(end.message.len()) { end.message } else { String::new() };
+    share.rows.take(message.len());
+    let outputs = share.outputs(end.outputs);
+    let mut view = JobView { agent, name, state: job.state, message, outputs, tasks: Vec::new() };
     let mut numbers = Vec::new();
     reader.task_ends.each_in("task_ends", beginning_with::<40>(&job_key(run, agent)), |key, _| {
         let number = key.last_chunk::<8>().ok_or(RowError::Key { bytes: key.len() })?;
@@ -257,14 +264,12 @@ fn job(reader: &Reader, run: RunId, agent: AgentId, row: JobRow, room: &mut Room
     })?;
     for number in numbers {
         let Some(mut end) = task_end(reader, run, number)? else { continue };
-        let fixed = end.task.workflow.len() + end.task.task.len() + end.message.len();
-        if !room.fits(fixed + end.outputs.len()) {
-            end.outputs.clear();
-        }
-        if !room.fits(fixed) {
+        let row = end.task.workflow.len() + end.task.task.len() + end.message.len();
+        if !share.rows.fits(row) {
             break;
         }
-        room.take(fixed + end.outputs.len());
+        share.rows.take(row);
+        end.outputs = share.outputs(end.outputs);
         view.tasks.push(TaskView { end });
     }
     Ok(view)

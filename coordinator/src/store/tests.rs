@@ -1,0 +1,393 @@
+//! The store against what the machine believes of it, and against disks that fail.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use redb::{Builder, ReadableDatabase as _, StorageBackend, backends::InMemoryBackend};
+use sloth_core::{AgentId, Chain, Digest, Millis, RepositoryId, RunId, Selector, TokenId};
+use sloth_protocol::{
+    coordinator::{AgentRecord, Durable, Inbox, Item, Job, JobEnd, JobUpdate, Release, Run, Token, Write},
+    random::Random,
+    wire::{
+        Dropped, EVENTS_IN_FRAME_MAX, JobState, Lane, LogStream, Platform, Record, RecordBody, TaskEnd, TaskName,
+        TaskStatus,
+    },
+};
+use sloth_trust::{BundleMetadata, Envelope, ManifestRef, PayloadKind, SPEC};
+
+use super::{RedbStore, Store, StoreError, tables};
+
+const AT: Millis = Millis::from_secs(1_700_000_000);
+
+fn agent(number: u64) -> AgentId {
+    AgentId::new(AT, number.into())
+}
+
+fn run_id(number: u64) -> RunId {
+    RunId::new(AT + Millis::from_secs(number), 0)
+}
+
+fn record(run: RunId, seq: u64, body: RecordBody) -> Record {
+    Record { seq, at: AT, run, body }
+}
+
+fn log(text: &str) -> RecordBody {
+    RecordBody::Log { task: None, stream: LogStream::Stdout, text: text.to_owned() }
+}
+
+fn task_ended(task: &str, outputs: &str) -> RecordBody {
+    RecordBody::TaskEnded(TaskEnd {
+        task: TaskName { workflow: "w".into(), task: task.into() },
+        status: TaskStatus::Succeeded,
+        attempts: 1,
+        message: String::new(),
+        outputs: outputs.to_owned(),
+        started: AT,
+        ended: AT,
+    })
+}
+
+fn put_job(run: RunId, agent: AgentId, state: JobState) -> Write {
+    Write::PutJob(run, agent, JobUpdate { job: Job { state, generation: 1 }, end: JobEnd::default() })
+}
+
+fn put_run(id: RunId, ended: Option<Millis>) -> Write {
+    let run = Run {
+        bundle: "web".parse().expect("a name"),
+        version: "1".into(),
+        counter: 1,
+        workflow: None,
+        selector: "*".into(),
+        values: "{\"a\":1}".into(),
+        operator: "ann".into(),
+        created: AT,
+        deadline: AT + Millis::from_secs(60),
+        cancelled: false,
+        ended,
+    };
+    Write::PutRun(id, Box::new(run))
+}
+
+fn put_agent(id: AgentId, next_generation: u64) -> Write {
+    let agent = AgentRecord {
+        name: format!("agent-{next_generation}"),
+        host_labels: [("role".to_owned(), "web".to_owned())].into(),
+        enrolled_labels: [].into(),
+        version: "1".into(),
+        platform: Platform::default(),
+        key: Digest::of(b"key"),
+        enrolled: AT,
+        last_seen: AT,
+        revoked: next_generation.is_multiple_of(3),
+        next_generation,
+    };
+    Write::PutAgent(id, agent)
+}
+
+fn put_release(name: &str, counter: u64) -> Write {
+    let metadata = BundleMetadata {
+        spec: SPEC,
+        repository: RepositoryId::new(AT, 1),
+        name: name.parse().expect("a name"),
+        counter,
+        version: counter.to_string(),
+        manifest: ManifestRef { digest: Digest::of(name.as_bytes()), length: 9 },
+        audience: Selector::everything(),
+        capabilities: vec!["exec".into()],
+        triggers: Vec::new(),
+        parameters: Some(serde_json::json!({ "type": "object" })),
+        expires: AT,
+        published: AT,
+    };
+    let payload = serde_json::to_vec(&metadata).expect("JSON");
+    let envelope = Envelope { kind: PayloadKind::Bundle, payload, signatures: Vec::new() }.encode();
+    let workflows = BTreeSet::from(["w".to_owned()]);
+    Write::PutRelease(Box::new(Release { envelope, metadata, size: 3, workflows, signers: vec!["k".into()] }))
+}
+
+/// Any change that a machine could make in `state`.
+fn draw(random: &mut Random, state: &Durable) -> Write {
+    let id = agent(random.below(4));
+    let small = random.below(5);
+    let active = state.runs.keys().nth(usize::try_from(small).expect("small")).copied();
+    match random.below(14) {
+        0 => Write::PutRoot(vec![1, 2, 3]),
+        1 | 2 => put_agent(id, 1 + random.below(9)),
+        3 => {
+            let lane = Lane::ALL[usize::from(small == 0)];
+            let dropped = Dropped { logs: small, ..Dropped::default() };
+            Write::PutInbox(id, lane, Inbox { through: random.below(99), dropped })
+        }
+        4 => Write::PutWork(id, small, if small == 1 { Item::Cancel(run_id(1)) } else { Item::Run(run_id(2)) }),
+        5 => Write::DropWork(id, vec![small, small + 1]),
+        6 => {
+            let labels = [("a".to_owned(), "b".to_owned())].into();
+            let token = Token { secret: Digest::of(b"s"), uses: 2, expires: AT, labels, operator: "ann".into() };
+            Write::PutToken(TokenId::new(AT, small.into()), token)
+        }
+        7 => Write::DropToken(TokenId::new(AT, small.into())),
+        8 => put_release(["web", "web-shop"][usize::from(small < 2)], 1 + random.below(3)),
+        9 => Write::DropRelease("web".parse().expect("a name"), 1 + random.below(3)),
+        10 => {
+            let id = run_id(random.below(50));
+            // A run that was forgotten is never started again, but here that does no harm.
+            if state.ended.contains(&id) { Write::ForgetRun(id) } else { put_run(id, None) }
+        }
+        11 => active
+            .map_or_else(|| put_run(run_id(60 + random.next_u64() % (1 << 30)), None), |run| put_run(run, Some(AT))),
+        12 => put_job(active.unwrap_or_else(|| run_id(small)), id, JobState::Running),
+        _ => Write::Append(id, record(active.unwrap_or_else(|| run_id(small)), 1, log("hello"))),
+    }
+}
+
+fn same(disk: &Durable, memory: &Durable) {
+    assert_eq!(disk.root, memory.root);
+    assert_eq!(disk.agents, memory.agents);
+    assert_eq!(disk.inboxes, memory.inboxes);
+    assert_eq!(disk.work, memory.work);
+    assert_eq!(disk.tokens, memory.tokens);
+    let bundles: Vec<_> = memory.bundles.iter().filter(|(_, releases)| !releases.is_empty()).collect();
+    assert_eq!(disk.bundles.iter().collect::<Vec<_>>(), bundles);
+    assert_eq!(disk.runs, memory.runs);
+    assert_eq!(disk.jobs, memory.jobs);
+    assert_eq!(disk.ended, memory.ended);
+}
+
+fn temporary() -> (tempfile::TempDir, RedbStore) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = RedbStore::open(&dir.path().join("s.redb")).expect("a store");
+    (dir, store)
+}
+
+#[test]
+fn what_is_loaded_is_what_the_machine_believes() {
+    for seed in 0..6 {
+        let (_dir, store) = temporary();
+        let (mut random, mut memory) = (Random::new(seed), Durable::default());
+        for step in 0..40 {
+            let mut writes = Vec::new();
+            for _ in 0..=random.below(12) {
+                let write = draw(&mut random, &memory);
+                memory.apply(&write);
+                writes.push(write);
+            }
+            store.commit(&writes).expect("committed");
+            if step % 10 == 9 {
+                store.reopen().expect("opened");
+            }
+            same(&store.load().expect("loaded"), &memory);
+        }
+    }
+}
+
+#[test]
+fn what_happened_in_a_run_is_numbered_and_counts_only_for_who_was_given_it() {
+    let (_dir, store) = temporary();
+    let (run, mine, other) = (run_id(1), agent(1), agent(2));
+    let writes = [
+        put_agent(mine, 7),
+        put_run(run, None),
+        put_job(run, mine, JobState::Running),
+        Write::Append(mine, record(run, 1, RecordBody::RunStarted)),
+        Write::Append(other, record(run, 1, log("not mine"))),
+        Write::Append(mine, record(run, 2, task_ended("a", "{\"x\":1}"))),
+        Write::Append(mine, record(run_id(9), 3, log("no such run"))),
+        put_job(run, mine, JobState::Succeeded),
+        put_run(run, Some(AT)),
+        // Late, and after the end of it all.
+        Write::Append(mine, record(run, 4, log("late"))),
+        put_job(run, mine, JobState::Running),
+        put_job(run, other, JobState::Failed),
+        put_job(run_id(9), mine, JobState::Failed),
+    ];
+    store.commit(&writes).expect("committed");
+
+    let read = store.events(run, 0, None).expect("read").expect("known");
+    let numbers: Vec<_> = read.events.iter().map(|event| (event.number, event.record.seq)).collect();
+    assert_eq!((numbers, read.ended, read.more, read.through), (vec![(1, 1), (2, 2), (3, 4)], true, false, 3));
+    assert_eq!(store.events(run, 2, None).expect("read").expect("known").events.len(), 1);
+    assert_eq!(store.events(run, 0, Some(other)).expect("read").expect("known").events.len(), 0);
+    assert_eq!(store.events(run_id(9), 0, None).expect("read"), None);
+
+    let view = store.run(run).expect("read").expect("known");
+    assert_eq!(view.summary.jobs, [(JobState::Succeeded, 1)]);
+    let [job] = view.jobs.as_slice() else { panic!("{:?}", view.jobs) };
+    assert_eq!((job.name.as_str(), job.state, job.tasks.len()), ("agent-7", JobState::Succeeded, 1));
+    assert_eq!(job.tasks[0].end.outputs, "{\"x\":1}");
+
+    store.commit(&[Write::ForgetRun(run)]).expect("committed");
+    assert_eq!(store.run(run).expect("read"), None);
+    assert_eq!(store.events(run, 0, None).expect("read"), None);
+    // Nothing of it is left for a run of the same name.
+    store.commit(&[put_run(run, None), put_job(run, mine, JobState::Pending)]).expect("committed");
+    let view = store.run(run).expect("read").expect("known");
+    assert_eq!((view.summary.jobs, view.jobs[0].tasks.len()), (vec![(JobState::Pending, 1)], 0));
+}
+
+#[test]
+fn a_late_result_replaces_an_expiry_and_no_end_is_undone() {
+    let (_dir, store) = temporary();
+    let (run, agent) = (run_id(1), agent(1));
+    store.commit(&[put_run(run, None), put_job(run, agent, JobState::Expired), put_run(run, Some(AT))]).expect("ok");
+    for (update, expected) in [
+        (JobState::Running, JobState::Expired),
+        (JobState::Succeeded, JobState::Succeeded),
+        (JobState::Pending, JobState::Succeeded),
+    ] {
+        store.commit(&[put_job(run, agent, update)]).expect("committed");
+        assert_eq!(store.run(run).expect("read").expect("known").summary.jobs, [(expected, 1)], "{update:?}");
+    }
+}
+
+#[test]
+fn answers_stay_within_a_frame() {
+    let (_dir, store) = temporary();
+    let (run, agent, outputs) = (run_id(1), agent(1), format!("\"{}\"", "x".repeat(30_000)));
+    let mut writes = vec![put_run(run, None), put_job(run, agent, JobState::Running)];
+    writes.extend((1..=400).map(|seq| Write::Append(agent, record(run, seq, task_ended("t", &outputs)))));
+    writes.extend((2..=30).map(|number| put_run(run_id(number), None)));
+    store.commit(&writes).expect("committed");
+
+    let view = store.run(run).expect("read").expect("known");
+    let bytes: usize = view.jobs[0].tasks.iter().map(|task| task.end.outputs.len()).sum();
+    assert!(view.jobs[0].tasks.len() == 400 && 300_000 < bytes && bytes < 400_000, "{bytes}");
+
+    let (mut after, mut seen, mut frames) = (0, 0, 0);
+    loop {
+        let read = store.events(run, after, None).expect("read").expect("known");
+        assert!(read.events.len() <= EVENTS_IN_FRAME_MAX && read.events.len() <= 30);
+        (after, seen, frames) = (read.through, seen + read.events.len(), frames + 1);
+        if !read.more {
+            break;
+        }
+    }
+    assert!(seen == 400 && 10 <= frames, "{seen} {frames}");
+
+    let first = store.runs(None, 10).expect("read");
+    assert_eq!((first.runs.len(), first.more, first.runs[0].run), (10, true, run_id(30)));
+    let rest = store.runs(Some(first.runs[9].run), 99).expect("read");
+    assert_eq!((rest.runs.len(), rest.more, rest.runs[19].run), (20, false, run_id(1)));
+}
+
+/// A disk in memory, shared by all who open it, that refuses everything after so many more operations.
+#[derive(Debug, Clone)]
+struct FullDisk {
+    memory: Arc<InMemoryBackend>,
+    operations_left: Arc<AtomicI64>,
+}
+
+impl FullDisk {
+    fn new() -> Self {
+        Self { memory: Arc::new(InMemoryBackend::new()), operations_left: Arc::new(AtomicI64::new(i64::MAX)) }
+    }
+
+    fn allow(&self, operations: i64) {
+        self.operations_left.store(operations, Ordering::Relaxed);
+    }
+
+    fn operate(&self) -> Result<(), std::io::Error> {
+        if self.operations_left.fetch_sub(1, Ordering::Relaxed) <= 0 {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn store(&self) -> RedbStore {
+        let disk = self.clone();
+        let open = move |builder: &Builder| builder.create_with_backend(disk.clone());
+        RedbStore::with(Path::new("full.redb"), Box::new(open)).expect("a store")
+    }
+}
+
+impl StorageBackend for FullDisk {
+    fn len(&self) -> Result<u64, std::io::Error> {
+        self.memory.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
+        self.memory.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
+        self.operate()?;
+        self.memory.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), std::io::Error> {
+        self.operate()?;
+        self.memory.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
+        self.operate()?;
+        self.memory.write(offset, data)
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_keeps_nothing_by_halves() {
+    let disk = FullDisk::new();
+    let store = disk.store();
+    let mut acknowledged = 0;
+    for operations in 0..60 {
+        let number = acknowledged + 1;
+        disk.allow(operations);
+        let committed = store.commit(&[put_agent(agent(1), number), put_agent(agent(2), number)]);
+        disk.allow(i64::MAX);
+        store.reopen().expect("space is back");
+        let state = store.load().expect("loaded");
+        let found = state.agents.values().map(|agent| agent.next_generation).collect::<BTreeSet<_>>();
+        match committed {
+            Ok(()) => assert_eq!(found, [number].into(), "after {operations} operations"),
+            Err(error) => {
+                let text = Chain(&error).to_string();
+                assert!(text.contains("full.redb"), "{text}");
+                assert!(found.len() <= 1 && found.iter().all(|found| (acknowledged..=number).contains(found)));
+            }
+        }
+        acknowledged = found.first().copied().unwrap_or(acknowledged);
+    }
+    assert!(20 < acknowledged, "{acknowledged}");
+}
+
+#[test]
+fn a_store_that_could_not_be_opened_again_says_so_until_it_can() {
+    let disk = FullDisk::new();
+    let store = disk.store();
+    disk.allow(0);
+    assert!(store.commit(&[]).is_err() && store.reopen().is_err() && store.load().is_err());
+    disk.allow(i64::MAX);
+    store.reopen().expect("space is back");
+    store.commit(&[]).expect("committed");
+}
+
+#[test]
+fn files_that_cannot_be_used_are_refused_in_one_sentence() {
+    let (dir, store) = temporary();
+    let path = dir.path().join("s.redb");
+    let locked = RedbStore::open(&path).expect_err("locked").to_string();
+    assert!(locked.contains("is used by another process: stop that one"), "{locked}");
+    drop(store);
+
+    let database = redb::Database::open(&path).expect("opened");
+    let writing = database.begin_write().expect("begun");
+    let later = 2_u32.to_be_bytes();
+    writing.open_table(tables::META).expect("a table").insert(tables::META_SCHEMA, later.as_slice()).expect("put");
+    writing.commit().expect("committed");
+    assert!(database.begin_read().is_ok());
+    drop(database);
+    let newer = RedbStore::open(&path).expect_err("newer").to_string();
+    assert!(newer.contains("is of schema 2, and this program reads up to 1: upgrade sloth-coord"), "{newer}");
+
+    let garbage = dir.path().join("garbage.redb");
+    sloth_core::fs::replace(&garbage, &[7; 5000], sloth_core::fs::Access::Owner).expect("written");
+    assert!(matches!(RedbStore::open(&garbage), Err(StoreError::Fs(_) | StoreError::Database { .. })));
+    let nowhere = RedbStore::open(&dir.path().join("none/s.redb")).expect_err("no directory").to_string();
+    assert!(nowhere.contains("none/s.redb`"), "{nowhere}");
+}

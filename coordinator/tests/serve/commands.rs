@@ -1,0 +1,131 @@
+//! The command line, in this process.
+
+use sloth_cli::Outcome;
+
+use crate::harness::{Coordinator, cli};
+
+/// Asserts how a command ends and what it says.
+fn check(result: Result<Outcome, String>, outcome: Outcome, expected: &str) {
+    match result {
+        Ok(done) => assert_eq!((done, expected), (outcome, "")),
+        Err(text) => {
+            assert!(
+                text.starts_with(&format!("{outcome:?}: ")) && text.contains(expected),
+                "{outcome:?} {expected}: {text}"
+            );
+            assert!(!text.contains("panicked"), "{text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_bundle_is_told_before_anything_is_sent() {
+    let coordinator = Coordinator::start().await;
+    let key = coordinator.key("publisher");
+    for (workflow, expected) in [
+        ("task('a'):command(function() return true end", "main.sloth:1:"),
+        ("task('a'):command('x'):depends_on('b')", "depends on `b`"),
+        ("task('a'):command('x'):depends_on('a')", "wait for each other"),
+        ("-- nothing", "defines no workflow and no task"),
+    ] {
+        let bundle = coordinator.bundle("1", workflow);
+        check(coordinator.cli(&["publish", &bundle, "--key", &key]).await, Outcome::Usage, expected);
+    }
+    let bundle = coordinator.bundle("1", "task('a'):command('true')");
+    coordinator.file("web/bundle.toml", "name = 'web'\nversion = '1'\ncapabilities = ['net']");
+    check(coordinator.cli(&["publish", &bundle, "--key", &key]).await, Outcome::Usage, "no capability `net`");
+    let nowhere = coordinator.cli(&["publish", "/nonexistent", "--key", &key]).await;
+    check(nowhere, Outcome::Usage, "/nonexistent/bundle.toml");
+    let bundle = coordinator.bundle("1", "task('a'):command('true')");
+    let no_key = coordinator.cli(&["publish", &bundle, "--key", "/nonexistent.key"]).await;
+    check(no_key, Outcome::Usage, "/nonexistent.key");
+    let not_a_key = coordinator.file("not.key", "hello").display().to_string();
+    let not_a_key = coordinator.cli(&["publish", &bundle, "--key", &not_a_key]).await;
+    check(not_a_key, Outcome::Usage, "cannot open the secret key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_is_published_once_and_again_when_it_changes() {
+    let coordinator = Coordinator::published().await;
+    let key = coordinator.key("publisher");
+    let bundle = coordinator.bundle("1", "task('hello'):command(function() print('hello') return true end)");
+    check(coordinator.cli(&["publish", &bundle, "--key", &key, "--dry-run"]).await, Outcome::Done, "");
+    for (arguments, counter) in
+        [(&[][..], 1), (&["--expires", "1d"], 1), (&["--audience", "role=db"], 2), (&["--release", "2"], 3)]
+    {
+        let arguments = [&["publish", &bundle, "--key", &key], arguments].concat();
+        check(coordinator.cli(&arguments).await, Outcome::Done, "");
+        let link = coordinator.operator().await;
+        let answer = crate::harness::operate(&link, sloth_protocol::wire::OperatorRequest::Bundles).await;
+        let sloth_protocol::wire::OperatorResponse::Bundles(bundles) = answer else { panic!("{answer:?}") };
+        assert_eq!(bundles[0].counter, counter, "{arguments:?}");
+    }
+    let other = coordinator.key("other");
+    let stranger = coordinator.cli(&["publish", &bundle, "--key", &other]).await;
+    check(stranger, Outcome::Refused, "0 of these keys may sign `web` and 1 must");
+    check(coordinator.cli(&["bundles", "show", "web"]).await, Outcome::Done, "");
+    check(coordinator.cli(&["bundles", "list", "-o", "json"]).await, Outcome::Done, "");
+    check(coordinator.cli(&["bundles", "show", "none"]).await, Outcome::Refused, "there is no bundle `none`");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_end_as_the_interface_says() {
+    let coordinator = Coordinator::published().await;
+    let _agent = coordinator.agent("web-1").await;
+    let values = coordinator.file("values.yaml", "- a").display().to_string();
+    for (arguments, outcome, expected) in [
+        (&["agents", "list"][..], Outcome::Done, ""),
+        (&["agents", "list", "--on", "role=web", "-o", "json"], Outcome::Done, ""),
+        (&["agents", "show", "web-1"], Outcome::Done, ""),
+        (&["agents", "show", "none"], Outcome::Refused, "there is no agent `none`"),
+        (&["agents", "revoke", "none"], Outcome::Refused, "there is no agent `none`"),
+        (&["runs", "list"], Outcome::Done, ""),
+        (&["runs", "show", "latest"], Outcome::Refused, "there is no run yet"),
+        (
+            &["runs", "cancel", "01JD5Z3V9QK7T2M4X8R6WBCY0N"],
+            Outcome::Refused,
+            "there is no run `01JD5Z3V9QK7T2M4X8R6WBCY0N`",
+        ),
+        (&["run", "web", "--on", "role=none"], Outcome::Refused, "no agent matches `role=none`"),
+        (&["run", "web", "--on", "role=none", "--allow-empty", "--follow"], Outcome::Done, ""),
+        (&["run", "none", "--on", "*"], Outcome::Refused, "there is no bundle `none`"),
+        (&["run", "web", "--on", "*", "--values", &values], Outcome::Usage, "holds a list"),
+        (&["run", "web", "--on", "*", "--set", "x"], Outcome::Usage, "`x` sets nothing"),
+        (&["run", "web", "--on", "*"], Outcome::Done, ""),
+        (&["runs", "show", "latest"], Outcome::Done, ""),
+        (&["runs", "show", "latest", "-o", "json"], Outcome::Done, ""),
+        (&["runs", "logs", "latest"], Outcome::Done, ""),
+        (&["runs", "logs", "latest", "--agent", "none"], Outcome::Refused, "there is no agent `none`"),
+        (&["runs", "cancel", "latest"], Outcome::Done, ""),
+        (&["token", "create", "--label", "a=b"], Outcome::Done, ""),
+    ] {
+        check(coordinator.cli(arguments).await, outcome, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_and_credentials_that_cannot_be_used_are_told() {
+    let coordinator = Coordinator::start().await;
+    let dir = coordinator.paths().dir().display().to_string();
+    let admin = coordinator.paths().admin().display().to_string();
+    check(cli(&["init", "--dir", &dir]).await, Outcome::Refused, "there is a coordinator in");
+    check(cli(&["serve", "--dir", &dir]).await, Outcome::Refused, "another coordinator serves from");
+    check(cli(&["serve", "--dir", "/nonexistent"]).await, Outcome::Usage, "make one with `sloth-coord init");
+    check(cli(&["init", "--dir", "/proc/x"]).await, Outcome::Refused, "cannot create `/proc/x`");
+    let wrong = cli(&["init", "--dir", "/tmp/sloth-none", "--address", "nowhere"]).await;
+    check(wrong, Outcome::Usage, "`nowhere` is not an address");
+    let missing = cli(&["agents", "list", "--credential", "/nonexistent.toml"]).await;
+    check(missing, Outcome::Usage, "there is no operator's credential in `/nonexistent.toml`");
+    let damaged = coordinator.file("damaged.toml", "addresses = []").display().to_string();
+    check(cli(&["agents", "list", "--credential", &damaged]).await, Outcome::Usage, "cannot read the credential");
+    let key = coordinator.file("k.key", "x").display().to_string();
+    let out = key.trim_end_matches(".key");
+    check(cli(&["keys", "generate", "--no-passphrase", "--out", out]).await, Outcome::Refused, "never overwritten");
+    check(cli(&["keys", "show", &key]).await, Outcome::Usage, "is not a public key");
+
+    let text = std::fs::read_to_string(&admin).expect("a credential");
+    let elsewhere = text.replace("127.0.0.1", "none.invalid");
+    let elsewhere = coordinator.file("elsewhere.toml", &elsewhere).display().to_string();
+    let unknown = cli(&["agents", "list", "--credential", &elsewhere]).await;
+    check(unknown, Outcome::Unreachable, "cannot find the address of `none.invalid:");
+}
