@@ -118,7 +118,10 @@ pub fn run(cli: Cli) -> Result<Outcome, Failure> {
     }
 }
 
-/// A failure to print is one of this machine: the reader of a pipe may be gone.
+/// A failure to print is one of this machine. That a pipe's reader has seen enough is none.
 fn printed(result: std::io::Result<()>) -> Result<(), Failure> {
-    result.map_err(Outcome::Internal.because())
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Outcome::Internal.because()(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }

@@ -1,6 +1,12 @@
 //! What agents ask.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use quinn::{Connection, RecvStream, SendStream};
 use sloth_bundle::{StoreError, chunk::BLOB_BYTES_MAX};
@@ -33,7 +39,8 @@ struct Agent {
     context: Arc<Context>,
     id: AgentId,
     conn: ConnId,
-    not_after: Millis,
+    /// When the newest certificate ends that this connection has seen, in milliseconds.
+    not_after: AtomicU64,
     reads: Semaphore,
 }
 
@@ -46,8 +53,13 @@ pub(super) async fn serve(context: Arc<Context>, connection: Connection, id: Age
     events::Connected { agent: id, address: connection.remote_address() }.emit();
     let conn = context.next_conn();
     context.core.connected(conn, id, connection.clone()).await;
-    let agent =
-        Arc::new(Agent { context: Arc::clone(&context), id, conn, not_after, reads: Semaphore::new(READS_MAX) });
+    let agent = Arc::new(Agent {
+        context: Arc::clone(&context),
+        id,
+        conn,
+        not_after: AtomicU64::new(not_after.as_u64()),
+        reads: Semaphore::new(READS_MAX),
+    });
     let mut requests = JoinSet::new();
     // The transport bounds how many streams a peer has open.
     while let Ok((sending, receiving)) = connection.accept_bi().await {
@@ -74,7 +86,7 @@ impl Agent {
         };
         let priority = priority(&request);
         priority.apply(&sending);
-        let expired = self.not_after < self.context.clock.now();
+        let expired = self.not_after.load(Ordering::Relaxed) < self.context.clock.now().as_u64();
         let response = match request {
             AgentRequest::Renew(renew) => self.ask(Ask::Renew(renew)).await,
             AgentRequest::Hello(_) | AgentRequest::Poll(_) | AgentRequest::Report(_) | AgentRequest::Fetch(_)
@@ -111,6 +123,8 @@ impl Agent {
         match self.context.authority.issue_agent(&renew.csr, agent, now, self.context.certificate_life) {
             Ok(issued) => {
                 events::Renewed { agent, not_after: issued.not_after }.emit();
+                // Who holds the new certificate need not connect again to show it.
+                self.not_after.fetch_max(issued.not_after.as_u64(), Ordering::Relaxed);
                 AgentResponse::Renewed(Renewed {
                     certificate: issued.der,
                     not_before: issued.not_before,

@@ -40,6 +40,18 @@ const RECOVERY_BASE: Millis = Millis::from_secs(1);
 /// And at most after the later ones.
 const RECOVERY_CAP: Millis = Millis::from_secs(30);
 
+/// Every state of a job.
+const STATES: [JobState; 8] = [
+    JobState::Pending,
+    JobState::Accepted,
+    JobState::Running,
+    JobState::Succeeded,
+    JobState::Failed,
+    JobState::Cancelled,
+    JobState::Refused,
+    JobState::Expired,
+];
+
 /// The machine and whom its answers go to.
 pub(super) struct Core {
     clock: Arc<Clock>,
@@ -316,8 +328,8 @@ impl Core {
     fn standing(&self) -> Standing {
         let state = self.machine.durable();
         let now = self.clock.now();
-        let mut jobs: BTreeMap<JobState, usize> =
-            [JobState::Pending, JobState::Accepted, JobState::Running].map(|state| (state, 0)).into();
+        // Every state is told, so that one that nobody is in any more goes down to zero.
+        let mut jobs: BTreeMap<JobState, usize> = STATES.map(|state| (state, 0)).into();
         for job in state.jobs.values().flat_map(BTreeMap::values) {
             *jobs.entry(job.state).or_default() += 1;
         }

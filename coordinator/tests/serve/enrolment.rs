@@ -89,7 +89,7 @@ async fn an_agent_whose_certificate_ended_renews_it_and_does_nothing_else() {
     let old = key();
     let issued = authority.issue_agent(old.csr(), agent.id, now() - DAY, HOUR).expect("a certificate");
     let identity = old.certified(issued.der).expect("an identity");
-    let agent = coordinator.connect(agent.id, identity, authority.certificate().to_vec()).await;
+    let mut agent = coordinator.connect(agent.id, identity, authority.certificate().to_vec()).await;
     for question in [
         AgentRequest::Hello(crate::harness::hello()),
         AgentRequest::Poll(Poll { accepted: 0, hold: Millis::ZERO, room: 1 }),
@@ -101,7 +101,8 @@ async fn an_agent_whose_certificate_ended_renews_it_and_does_nothing_else() {
     let new = key();
     let answer = agent.ask(AgentRequest::Renew(Renew { csr: new.csr().to_vec() })).await;
     let AgentResponse::Renewed(renewed) = answer else { panic!("{answer:?}") };
+    agent.hello().await;
     let identity = new.certified(renewed.certificate).expect("an identity");
-    let mut agent = coordinator.connect(agent.id, identity, authority.certificate().to_vec()).await;
+    agent = coordinator.connect(agent.id, identity, authority.certificate().to_vec()).await;
     agent.hello().await;
 }
