@@ -1,0 +1,395 @@
+//! A coordinator in this process that does what a test says, on real sockets.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use quinn::{Connection, Endpoint, SendStream};
+use sloth_bundle::{ChunkStore, Limits as BundleLimits, Manifest, Parts, pack};
+use sloth_core::{AgentId, Clock, Labels, Millis, RepositoryId, RunId, Selector, TokenId};
+use sloth_protocol::wire::{
+    Acked, AgentRequest, AgentResponse, BlobHead, Dropped, Enroll, EnrollRequest, EnrollResponse, Enrolled, JoinToken,
+    Lane, Order, PROTO_MAX, Record, RecordBody, Refusal, RefusalCode, Renewed, RunEnd, RunOrder, TokenSecret, Welcome,
+    Work, WorkItem,
+};
+use sloth_transport::{Authority, CloseCode, Limits, Peer, listen, recv, requested_key, send, server};
+use sloth_trust::{
+    Assignment, BundleMetadata, Envelope, PayloadKind, RoleKeys, Roles, Root, RootPin, SPEC, Trigger,
+    sign::{SecretKey, generate, open, public_key, sign},
+};
+use tokio::sync::watch;
+
+pub const DAY: Millis = Millis::from_secs(24 * 3600);
+const FRAME_BYTES_MAX: usize = 1024 * 1024;
+const WAIT: Duration = Duration::from_secs(30);
+
+/// A coordinator, listening on loopback until it is dropped.
+pub struct Coordinator {
+    pub address: String,
+    shared: Arc<Shared>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+struct Shared {
+    authority: Authority,
+    key: SecretKey,
+    root: Root,
+    root_envelope: Envelope,
+    chunks: ChunkStore,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The highest generation there is.
+    orders: watch::Sender<u64>,
+    _dir: tempfile::TempDir,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub records: Vec<Record>,
+    pub dropped: Dropped,
+    pub labels: Labels,
+    /// Certificates that agents connected with, in order.
+    pub certificates: Vec<Millis>,
+    /// By their keys.
+    pub agents: BTreeMap<Vec<u8>, AgentId>,
+    /// How long certificates count from now on.
+    pub term: Option<Millis>,
+    /// What the next enrolments are refused with.
+    pub refusal: Option<Refusal>,
+    /// How many enrolments' answers are lost from now on.
+    pub lose_answers: u32,
+    /// A root that is sent in place of the true one.
+    pub other_root: Option<Vec<u8>>,
+    /// Downloads end after so many bytes, once for each number.
+    pub cuts: Vec<usize>,
+    /// Offsets that were asked for.
+    pub offsets: Vec<u64>,
+    /// Downloads have other bytes than they should.
+    pub corrupt: bool,
+    acked: [u64; 2],
+    items: Vec<WorkItem>,
+    connections: Vec<Connection>,
+}
+
+impl Coordinator {
+    pub fn start() -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let dir = tempfile::tempdir().expect("a directory");
+        let authority = Authority::create(now(), random_bytes()).expect("an authority");
+        let key = open(&generate(None).expect("a key").secret, None).expect("opens");
+        let role = RoleKeys::new(vec![public_key(&key).expect("a key")], 1).expect("a role");
+        let roles = Roles {
+            root: role.clone(),
+            releases: None,
+            bundles: BTreeMap::from([("*".parse().expect("a pattern"), role)]),
+            head: None,
+            assignment: None,
+        };
+        let repository = RepositoryId::new(now(), u128::from_ne_bytes(random_bytes()));
+        let root = Root { spec: SPEC, repository, version: 1, expires: now() + DAY, roles };
+        let root_envelope = sign(&root, &root.domain(), &[&key]).expect("signed");
+        let chunks = ChunkStore::open(dir.path()).expect("opened");
+        let shared = Arc::new(Shared {
+            authority,
+            key,
+            root,
+            root_envelope,
+            chunks,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            orders: watch::Sender::new(0),
+            _dir: dir,
+        });
+        let identity = shared.authority.issue_server(now(), DAY).expect("issued");
+        let config = server(&shared.authority, &identity, Limits::default()).expect("usable");
+        let guard = runtime.enter();
+        let endpoint = listen(([127, 0, 0, 1], 0).into(), config).expect("a port");
+        drop(guard);
+        let address = endpoint.local_addr().expect("bound").to_string();
+        runtime.spawn(accept(endpoint, Arc::clone(&shared)));
+        Self { address, shared, _runtime: runtime }
+    }
+
+    pub fn token(&self) -> JoinToken {
+        JoinToken {
+            id: TokenId::new(now(), 1),
+            secret: TokenSecret::from_bytes([3; 32]),
+            addresses: vec![self.address.clone()],
+            authority: self.shared.authority.fingerprint(),
+            root: RootPin::of(&self.shared.root_envelope.payload),
+        }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+
+    /// Waits until `found` finds something in the state.
+    pub fn wait<T>(&self, what: &str, mut found: impl FnMut(&State) -> Option<T>) -> T {
+        let mut state = self.state();
+        loop {
+            if let Some(found) = found(&state) {
+                return found;
+            }
+            let (next, timeout) = self.shared.changed.wait_timeout(state, WAIT).expect("not poisoned");
+            state = next;
+            assert!(!timeout.timed_out(), "never came: {what}; there are {:#?}", state.records);
+        }
+    }
+
+    pub fn wait_for_agent(&self) {
+        self.wait("an agent", |state| (!state.certificates.is_empty()).then_some(()));
+    }
+
+    /// Waits for the end of a run.
+    pub fn wait_for_end(&self, run: RunId) -> RunEnd {
+        self.wait("the run's end", |state| {
+            state.records.iter().find_map(|record| {
+                if let RecordBody::RunEnded(end) = &record.body
+                    && record.run == run
+                {
+                    return Some(end.clone());
+                }
+                None
+            })
+        })
+    }
+
+    /// Closes every connection.
+    pub fn hang_up(&self) {
+        for connection in self.state().connections.drain(..) {
+            CloseCode::Shutdown.close(&connection);
+        }
+    }
+
+    /// Publishes the directory `dir` and orders every agent to run it.
+    pub fn run(&self, dir: &Path, values: &serde_json::Value) -> RunId {
+        let shared = &self.shared;
+        let packed = pack(dir, &BundleLimits::default()).expect("packed");
+        packed.store_into(&shared.chunks).expect("stored");
+        let (name, workflow) = ("web".parse().expect("a name"), "main.sloth".parse().expect("a path"));
+        let parts =
+            Parts { name, version: "1".into(), workflow, files: packed.files, links: packed.links, plan: Vec::new() };
+        let manifest = Manifest::new(parts, &BundleLimits::default()).and_then(|m| m.encode()).expect("encoded");
+        let reference = Manifest::reference(&manifest);
+        shared.chunks.put_plain(reference.digest, &manifest).expect("stored");
+        let run = RunId::new(now(), u128::from_ne_bytes(random_bytes()));
+        let mut state = self.state();
+        let generation = *shared.orders.borrow() + 1;
+        let metadata = BundleMetadata {
+            spec: SPEC,
+            repository: shared.root.repository,
+            name: "web".parse().expect("a name"),
+            counter: generation,
+            version: "1".into(),
+            manifest: reference,
+            audience: Selector::everything(),
+            capabilities: ["exec", "fs:read", "fs:write", "state", "facts"].map(str::to_owned).to_vec(),
+            triggers: vec![Trigger::Manual],
+            parameters: None,
+            expires: now() + DAY,
+            published: now(),
+        };
+        let envelope = sign(&metadata, &metadata.domain(), &[&shared.key]).expect("signed");
+        let assignment = Assignment {
+            spec: SPEC,
+            agent: *state.agents.values().next().expect("an agent"),
+            run,
+            bundle: metadata.name,
+            counter: generation,
+            manifest: reference.digest,
+            workflow: None,
+            values: values.as_object().cloned().unwrap_or_default(),
+            not_before: Millis::ZERO,
+            deadline: now() + DAY,
+            nonce: generation,
+        };
+        let payload = serde_json::to_vec(&assignment).expect("JSON");
+        let assignment = Envelope::unsigned(PayloadKind::Assignment, payload).encode();
+        let order = Order::Run(RunOrder { run, assignment, metadata: envelope.encode() });
+        state.items.push(WorkItem { generation, order });
+        drop(state);
+        shared.orders.send_replace(generation);
+        run
+    }
+
+    pub fn cancel(&self, run: RunId) {
+        let generation = *self.shared.orders.borrow() + 1;
+        self.state().items.push(WorkItem { generation, order: Order::Cancel { run } });
+        self.shared.orders.send_replace(generation);
+    }
+}
+
+impl State {
+    /// Results and output of a run in short, in the order they came.
+    pub fn story(&self, run: RunId) -> Vec<String> {
+        let records = self.records.iter().filter(|record| record.run == run);
+        records
+            .map(|record| match &record.body {
+                RecordBody::RunStarted => "started".to_owned(),
+                RecordBody::TaskStarted { task, attempt } => format!("+{}/{attempt}", task.task),
+                RecordBody::TaskEnded(end) => format!("-{} {:?}", end.task.task, end.status),
+                RecordBody::RunEnded(end) => format!("ended {:?}", end.outcome),
+                RecordBody::Log { text, .. } => format!("| {text}"),
+            })
+            .collect()
+    }
+
+    /// The same without output.
+    pub fn results(&self, run: RunId) -> Vec<String> {
+        self.story(run).into_iter().filter(|line| !line.starts_with('|')).collect()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("not poisoned")
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_all();
+    }
+}
+
+async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
+    while let Some(incoming) = endpoint.accept().await {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let Ok(connection) = incoming.await else { return };
+            match Peer::of(&connection, now()) {
+                Ok(Peer::Nobody) => enroll(&shared, &connection).await,
+                Ok(Peer::Agent { not_after, .. }) => serve(&shared, &connection, not_after).await,
+                Ok(Peer::Operator { .. }) | Err(_) => CloseCode::Misbehaved.close(&connection),
+            }
+        });
+    }
+}
+
+async fn enroll(shared: &Arc<Shared>, connection: &Connection) {
+    while let Ok((mut sending, mut receiving)) = connection.accept_bi().await {
+        let Ok(EnrollRequest::Enroll(enroll)) = recv(&mut receiving, FRAME_BYTES_MAX).await else { return };
+        let Some(answer) = enrolled(shared, &enroll) else { return CloseCode::Shutdown.close(connection) };
+        let _ = send(&mut sending, &answer).await;
+    }
+}
+
+/// None when the answer is to be lost.
+fn enrolled(shared: &Shared, enroll: &Enroll) -> Option<EnrollResponse> {
+    let mut state = shared.state();
+    let count = u128::try_from(state.agents.len()).expect("fits");
+    let key = requested_key(&enroll.csr).expect("a request");
+    let agent = *state.agents.entry(key).or_insert_with(|| AgentId::new(now(), count));
+    if 0 < state.lose_answers {
+        state.lose_answers -= 1;
+        return None;
+    }
+    if let Some(refusal) = &state.refusal {
+        return Some(EnrollResponse::Refused(refusal.clone()));
+    }
+    let term = state.term.unwrap_or(DAY);
+    let issued = shared.authority.issue_agent(&enroll.csr, agent, now(), term).expect("issued");
+    Some(EnrollResponse::Enrolled(Enrolled {
+        agent,
+        certificate: issued.der,
+        not_before: issued.not_before,
+        not_after: issued.not_after,
+        labels: Labels::from([("role".to_owned(), "web".to_owned())]),
+        root: state.other_root.clone().unwrap_or_else(|| shared.root_envelope.encode()),
+    }))
+}
+
+async fn serve(shared: &Arc<Shared>, connection: &Connection, not_after: Millis) {
+    shared.change(|state| {
+        state.certificates.push(not_after);
+        state.connections.push(connection.clone());
+    });
+    while let Ok((sending, mut receiving)) = connection.accept_bi().await {
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            if let Ok(request) = recv::<AgentRequest>(&mut receiving, FRAME_BYTES_MAX).await {
+                answer(&shared, request, sending).await;
+            }
+        });
+    }
+}
+
+async fn answer(shared: &Arc<Shared>, request: AgentRequest, mut sending: SendStream) {
+    let response = match request {
+        AgentRequest::Hello(hello) => {
+            shared.change(|state| state.labels = hello.labels);
+            let acked = shared.state().acked;
+            let reconnect_within = Millis::from_u64(100);
+            AgentResponse::Welcome(Welcome { proto: PROTO_MAX, features: 0, time: now(), acked, reconnect_within })
+        }
+        AgentRequest::Poll(poll) => {
+            let mut orders = shared.orders.subscribe();
+            let waited = orders.wait_for(|newest| poll.accepted < *newest);
+            let _ = tokio::time::timeout(poll.hold.as_duration(), waited).await;
+            let items = shared.state().items.iter().filter(|item| poll.accepted < item.generation).cloned().collect();
+            AgentResponse::Work(Work { items, next_poll: Millis::ZERO })
+        }
+        AgentRequest::Report(report) => {
+            let lane: Lane = report.lane;
+            let mut through = 0;
+            shared.change(|state| {
+                for record in report.records {
+                    if state.acked[lane.index()] < record.seq {
+                        state.acked[lane.index()] = record.seq;
+                        state.records.push(record);
+                    }
+                }
+                state.dropped = report.dropped;
+                through = state.acked[lane.index()];
+            });
+            AgentResponse::Acked(Acked { lane, through })
+        }
+        AgentRequest::Fetch(fetch) => return blob(shared, fetch.digest, fetch.offset, sending).await,
+        AgentRequest::Renew(renew) => {
+            let agent = *shared.state().agents.values().next().expect("an agent");
+            let issued = shared.authority.issue_agent(&renew.csr, agent, now(), DAY).expect("issued");
+            let (not_before, not_after) = (issued.not_before, issued.not_after);
+            AgentResponse::Renewed(Renewed { certificate: issued.der, not_before, not_after })
+        }
+    };
+    let _ = send(&mut sending, &response).await;
+}
+
+async fn blob(shared: &Arc<Shared>, digest: sloth_core::Digest, offset: u64, mut sending: SendStream) {
+    let Ok(mut frame) = shared.chunks.frame(digest, FRAME_BYTES_MAX as u64) else {
+        let refusal = Refusal::new(RefusalCode::NotFound, "there is no such blob");
+        let _ = send(&mut sending, &AgentResponse::Refused(refusal)).await;
+        return;
+    };
+    let (mut cut, mut corrupt) = (None, false);
+    shared.change(|state| {
+        state.offsets.push(offset);
+        cut = state.cuts.pop();
+        corrupt = state.corrupt;
+    });
+    if corrupt && let Some(last) = frame.last_mut() {
+        *last ^= 1;
+    }
+    let length = u64::try_from(frame.len()).expect("fits");
+    let _ = send(&mut sending, &AgentResponse::Blob(BlobHead { length })).await;
+    let rest = &frame[usize::try_from(offset).expect("fits").min(frame.len())..];
+    let rest = &rest[..cut.unwrap_or(rest.len()).min(rest.len())];
+    let _ = sending.write_all(rest).await;
+    let _ = sending.finish();
+    // A stream that is dropped before its end was acknowledged is reset.
+    let _ = sending.stopped().await;
+}
+
+pub fn now() -> Millis {
+    Clock::new().now()
+}
+
+fn random_bytes() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("randomness");
+    bytes
+}

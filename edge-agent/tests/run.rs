@@ -1,0 +1,194 @@
+//! `sloth-agent run`, as its users see it.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{Running, agent, is_alive, said, write};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const GOOD: &str = r#"
+local greet = task("greet"):command(function(this, params)
+    log.info("hello " .. (values.who or "nobody"))
+    exec.run("echo out; echo err >&2")
+    return true, "greeted", { who = values.who or "nobody" }
+end):build()
+local after = task("after"):depends_on({ "greet" }):command(function(this, params, deps)
+    return true, "after " .. tostring(deps.greet.who), { changed = false }
+end):build()
+workflow.define("main"):tasks({ greet, after }):build()
+"#;
+const BAD: &str = r#"
+local broken = task("broken"):command(function() return false, "no luck" end):build()
+local after = task("after"):depends_on({ "broken" }):command(function() return true end):build()
+workflow.define("main"):tasks({ broken, after }):build()
+"#;
+
+/// Runs `sloth-agent run` in `dir`, where what is said contains the lines of `expected`, in their order; those that
+/// begin with `!` are said on standard error.
+fn check(dir: &Path, arguments: &[&str], expected: &[&str], code: i32) {
+    let mut command = agent(&["run"]);
+    command.args(arguments).current_dir(dir).env("HOME", dir).env("TMPDIR", dir);
+    let (stdout, stderr, got) = said(command);
+    let told = format!("{arguments:?}:\n{stdout}\n--\n{stderr}");
+    let (mut out, mut errors) = (stdout.as_str(), stderr.as_str());
+    for line in expected {
+        let (rest, text) = match line.strip_prefix('!') {
+            Some(text) => (&mut errors, text),
+            None => (&mut out, *line),
+        };
+        let (_, after) = rest.split_once(text).unwrap_or_else(|| panic!("no `{text}` in {told}"));
+        *rest = after;
+    }
+    assert_eq!(got, code, "{told}");
+    assert!(code != 2 || stdout.is_empty(), "{told}");
+    let left = std::fs::read_dir(dir).expect("listed").flatten();
+    assert!(
+        left.map(|entry| entry.file_name()).all(|name| !name.to_string_lossy().starts_with("sloth-run-")),
+        "{told}"
+    );
+}
+
+#[test]
+fn files_are_run_and_mistakes_are_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(dir, "good.sloth", GOOD);
+    write(dir, "bad.sloth", BAD);
+    write(dir, "syntax.sloth", "task('a')\n  :command(function( return end)\n");
+    write(
+        dir,
+        "cycle.sloth",
+        "task('a'):depends_on({'b'}):command('true'):build()\ntask('b'):depends_on({'a'}):command('true'):build()\n",
+    );
+    write(
+        dir,
+        "two.sloth",
+        &format!("{GOOD}\nworkflow.define('other'):tasks({{ task('only'):command('true'):build() }}):build()"),
+    );
+    write(dir, "a.yaml", "who: yaml\n");
+    write(dir, "list.yaml", "- who\n");
+    let good = [
+        "main/greet: started",
+        "main/greet | hello nobody",
+        "main/greet | out",
+        "main/greet: succeeded in",
+        ": greeted",
+        "main/after: unchanged in",
+        ": after nobody",
+        "TASK",
+        "main/greet",
+        "succeeded",
+        "main/after",
+        "unchanged",
+        "succeeded after",
+        "2 tasks",
+    ];
+    check(dir, &["good.sloth"], &good, 0);
+    check(dir, &["./good.sloth", "--values", "a.yaml"], &["hello yaml", "after yaml"], 0);
+    check(dir, &["good.sloth", "--values", "a.yaml", "--set", "who=set"], &["hello set", "after set"], 0);
+    let bad = ["main/broken: failed in", ": no luck", "main/after: skipped", "TASK", "failed after"];
+    check(dir, &["bad.sloth"], &bad, 1);
+    check(dir, &["two.sloth", "--workflow", "other"], &["other/only: succeeded", "1 task"], 0);
+    for (arguments, expected) in [
+        (&["none.sloth"][..], "!error: cannot read the workflow file `none.sloth`: No such file"),
+        (&["."], "!error: `.` is no file: name a workflow file"),
+        (&["syntax.sloth"], "!error: syntax.sloth:2:"),
+        (&["cycle.sloth"], "!a → b → a"),
+        (&["two.sloth", "--workflow", "mian"], "!error: `two.sloth` has no workflow `mian`: it has `main`, `other`"),
+        (&["good.sloth", "--values", "none.yaml"], "!none.yaml"),
+        (&["good.sloth", "--values", "list.yaml"], "!error: the values file `list.yaml` holds a list"),
+        (&["good.sloth", "--set", "who"], "!error: `who` sets nothing: write `key=value`"),
+        (&["good.sloth", "--outptu", "json"], "!--outptu"),
+        (&[], "!<FILE>"),
+    ] {
+        check(dir, arguments, &[expected], 2);
+    }
+}
+
+#[test]
+fn programs_get_one_event_a_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "good.sloth", GOOD);
+    let mut command = agent(&["run", "good.sloth", "-o", "json"]);
+    command.current_dir(dir.path());
+    let (stdout, stderr, code) = said(command);
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    let events: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let kinds: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!(kinds, ["planned", "started", "log", "log", "log", "ended", "started", "ended", "run"], "{stdout}");
+    assert_eq!(events[0]["workflows"][0]["name"], "main");
+    assert_eq!((events[1]["task"].as_str(), events[1]["attempt"].as_u64()), (Some("greet"), Some(1)));
+    let text = |event: &Value| event["text"].as_str().map(str::to_owned).expect("text");
+    let mut lines: Vec<String> = events[2..5].iter().map(text).collect();
+    lines.sort();
+    assert_eq!(lines, ["err", "hello nobody", "out"]);
+    assert_eq!(
+        (events[7]["status"].as_str(), events[7]["message"].as_str()),
+        (Some("unchanged"), Some("after nobody"))
+    );
+    assert_eq!((events[8]["outcome"].as_str(), events[8]["tasks"].as_u64()), (Some("succeeded"), Some(2)));
+}
+
+#[test]
+fn state_outlives_a_run_and_is_made_only_when_it_is_used() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "good.sloth", GOOD);
+    let count = "task('count'):command(function() return true, 'n=' .. state.increment('n', 1) end):build()";
+    write(dir.path(), "count.sloth", count);
+    let run = |file: &str| {
+        let mut command = agent(&["run", file, "--dir", "state"]);
+        command.current_dir(dir.path());
+        said(command)
+    };
+    assert_eq!(run("good.sloth").2, 0);
+    assert!(!dir.path().join("state").exists());
+    for expected in ["n=1", "n=2"] {
+        let (stdout, stderr, code) = run("count.sloth");
+        assert!(stdout.contains(expected) && code == 0, "{stdout}{stderr}");
+    }
+}
+
+/// A run whose command has told its process and ignores nothing, or everything but SIGKILL.
+fn waiting(dir: &Path, trap: &str) -> (Running, String) {
+    let task = "task('wait'):command(function() exec.run([[TRAP echo pid=$$; while :; do sleep 0.05; done]]) return true end):build()";
+    write(dir, "wait.sloth", &task.replace("TRAP", trap));
+    let mut command = agent(&["run", "wait.sloth"]);
+    command.current_dir(dir);
+    let mut running = Running::start(command);
+    let line = running.line_with("pid=");
+    let pid = line.rsplit_once('=').expect("a number").1.trim().to_owned();
+    assert!(is_alive(&pid));
+    (running, pid)
+}
+
+#[test]
+fn a_signal_cancels_a_run() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for signal in [Signal::INT, Signal::TERM] {
+        let (running, pid) = waiting(dir.path(), "");
+        running.signal(signal);
+        let (out, errors, code) = running.end();
+        assert!(out.contains("cancelled after") && errors.contains("cancelling the run"), "{out}{errors}");
+        assert_eq!(code, Some(1));
+        assert!(!is_alive(&pid));
+    }
+}
+
+#[test]
+fn a_second_signal_kills_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (running, pid) = waiting(dir.path(), "trap '' TERM;");
+    running.signal(Signal::INT);
+    // The two must not become one.
+    let mut running = running;
+    running.stderr_with("cancelling the run");
+    running.signal(Signal::INT);
+    let (_, errors, code) = running.end();
+    assert!(errors.contains("error: the run was killed"), "{errors}");
+    assert_eq!(code, Some(1));
+    assert!(!is_alive(&pid));
+}
