@@ -1,5 +1,7 @@
 //! The fleet, under many seeds. `SLOTH_SIM_SEEDS=10000` runs more of them, `SLOTH_SEED=17` one with its trace.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sloth_tests::sim::{Options, Tally, run};

@@ -14,7 +14,7 @@ mod invariants;
 mod labour;
 mod network;
 mod operators;
-mod publisher;
+pub(crate) mod publisher;
 mod scenario;
 mod tally;
 mod worker;

@@ -10,14 +10,14 @@ use sloth_trust::{
 };
 
 /// When every simulation begins.
-pub(super) const START: Millis = Millis::from_secs(1_800_000_000);
+pub(crate) const START: Millis = Millis::from_secs(1_800_000_000);
 /// Releases of [`SHORT_LIVED`] are good for new work for this long after [`START`].
 const SHORT_LIFE: Millis = Millis::from_secs(3600);
 const LONG_LIFE: Millis = Millis::from_secs(90 * 24 * 3600);
 const SHORT_LIVED: &str = "short";
 
 /// Who signs, and everything that was signed.
-pub(super) struct Publisher {
+pub(crate) struct Publisher {
     /// The envelope of the trust root.
     pub root: Vec<u8>,
     pub pin: RootPin,
@@ -37,13 +37,13 @@ pub(super) struct Publisher {
 
 /// One signed release of a bundle.
 #[derive(Debug, Clone)]
-pub(super) struct Release {
+pub(crate) struct Release {
     pub envelope: Vec<u8>,
     pub metadata: BundleMetadata,
 }
 
 /// What is signed once for all simulations of this process.
-pub(super) fn publisher() -> &'static Publisher {
+pub(crate) fn publisher() -> &'static Publisher {
     static PUBLISHER: OnceLock<Publisher> = OnceLock::new();
     PUBLISHER.get_or_init(make)
 }
