@@ -3,7 +3,10 @@
 //! Two things differ: a `#!` first line, and `goto` to a label at the end of a loop's body, which Luau spells
 //! `continue`.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
+
+/// What Luau calls it.
+const CONTINUE: &[u8] = b"continue";
 
 /// A `goto` that is no `continue`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,23 +47,26 @@ struct Token<'a> {
     start: usize,
 }
 
-/// What a block is for `continue`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A block that is not closed yet.
+#[derive(Debug, Clone, Copy)]
 enum Block {
-    Loop,
-    /// A function's body: no `continue` leads out of it.
-    Function,
-    /// `if` and `do`.
-    Plain,
+    Loop(LoopId),
+    /// `if` and `do`, and a function's body, with the loop that a `continue` in it goes on with: none leads out of a
+    /// function.
+    Other(Option<LoopId>),
 }
 
+/// Where a loop's body begins, which no other's does.
+type LoopId = usize;
+
+/// A `goto` or a label, from its first byte to after its last.
 #[derive(Debug)]
 struct Jump<'a> {
     label: &'a str,
     start: usize,
     end: usize,
     /// The loop that a `continue` here would go on with.
-    of_loop: Option<usize>,
+    of_loop: Option<LoopId>,
 }
 
 fn rewrite_goto(text: String) -> Result<String, DialectError> {
@@ -68,25 +74,29 @@ fn rewrite_goto(text: String) -> Result<String, DialectError> {
     if jumps.is_empty() {
         return Ok(text);
     }
+    let targets: BTreeSet<_> = labels.iter().map(|label| (label.of_loop, label.label)).collect();
     let mut bytes = text.clone().into_bytes();
     for jump in &jumps {
-        let target = |label: &&Jump<'_>| label.label == jump.label && label.of_loop == jump.of_loop;
-        if jump.of_loop.is_none() || !labels.iter().any(|label| target(&label)) {
+        if jump.of_loop.is_none() || !targets.contains(&(jump.of_loop, jump.label)) {
             let line = 1 + text[..jump.start].matches('\n').count();
             return Err(DialectError { line, label: jump.label.to_owned() });
         }
         blank(&mut bytes[jump.start..jump.end]);
-        // `goto x` may be shorter than `continue`, never the other way round once it is written out.
     }
     for label in &labels {
         blank(&mut bytes[label.start..label.end]);
     }
-    // From the last to the first, so that the places of the earlier ones hold.
-    for jump in jumps.iter().rev() {
-        let width = (jump.end - jump.start).min("continue".len());
-        bytes.splice(jump.start..jump.start + width, *b"continue");
+    let mut written = Vec::with_capacity(bytes.len() + jumps.len() * CONTINUE.len());
+    let mut copied = 0;
+    for jump in &jumps {
+        written.extend_from_slice(&bytes[copied..jump.start]);
+        written.extend_from_slice(CONTINUE);
+        // It may take more room than there was, but never a line's end.
+        let line = bytes[jump.start..jump.end].iter().take_while(|byte| **byte != b'\n').count();
+        copied = jump.start + line.min(CONTINUE.len());
     }
-    Ok(String::from_utf8(bytes).unwrap_or(text))
+    written.extend_from_slice(&bytes[copied..]);
+    Ok(String::from_utf8(written).unwrap_or(text))
 }
 
 fn blank(bytes: &mut [u8]) {
@@ -97,32 +107,32 @@ fn blank(bytes: &mut [u8]) {
     }
 }
 
-/// Every `goto`, and every label that ends a loop's body.
+/// Every `goto`, and every label that ends a loop's body, in the order of the text.
 fn scan<'a>(tokens: &[Token<'a>]) -> (Vec<Jump<'a>>, Vec<Jump<'a>>) {
     let (mut jumps, mut labels) = (Vec::new(), Vec::new());
-    let mut blocks: Vec<(Block, usize)> = Vec::new();
+    let mut blocks: Vec<Block> = Vec::new();
     // `for` and `while` have a `do` of their own.
     let mut heads = 0_usize;
     for (at, token) in tokens.iter().enumerate() {
         let next = |n: usize| tokens.get(at + n).map_or("", |token| token.text);
+        let of_loop = blocks.last().and_then(|block| block.of_loop());
         match token.text {
             "for" | "while" => heads += 1,
             "do" if 0 < heads => {
                 heads -= 1;
-                blocks.push((Block::Loop, at));
+                blocks.push(Block::Loop(at));
             }
-            "repeat" => blocks.push((Block::Loop, at)),
-            "do" | "if" => blocks.push((Block::Plain, at)),
-            "function" => blocks.push((Block::Function, at)),
+            "repeat" => blocks.push(Block::Loop(at)),
+            "do" | "if" => blocks.push(Block::Other(of_loop)),
+            "function" => blocks.push(Block::Other(None)),
             "end" | "until" => drop(blocks.pop()),
-            "goto" if is_name(next(1)) => {
-                let of_loop = blocks.iter().rev().find(|(block, _)| *block != Block::Plain);
-                let of_loop = of_loop.filter(|(block, _)| *block == Block::Loop).map(|(_, id)| *id);
+            // `goto goto x` is left for the compiler to refuse.
+            "goto" if is_name(next(1)) && next(1) != "goto" => {
                 let end = tokens[at + 1].start + next(1).len();
                 jumps.push(Jump { label: next(1), start: token.start, end, of_loop });
             }
             "::" if is_name(next(1)) && next(2) == "::" && matches!(next(3), "end" | "until") => {
-                if let Some((Block::Loop, id)) = blocks.last() {
+                if let Some(Block::Loop(id)) = blocks.last() {
                     let end = tokens[at + 2].start + 2;
                     labels.push(Jump { label: next(1), start: token.start, end, of_loop: Some(*id) });
                 }
@@ -131,6 +141,15 @@ fn scan<'a>(tokens: &[Token<'a>]) -> (Vec<Jump<'a>>, Vec<Jump<'a>>) {
         }
     }
     (jumps, labels)
+}
+
+impl Block {
+    const fn of_loop(self) -> Option<LoopId> {
+        match self {
+            Self::Loop(id) => Some(id),
+            Self::Other(of_loop) => of_loop,
+        }
+    }
 }
 
 fn is_name(text: &str) -> bool {
@@ -224,6 +243,8 @@ mod tests {
                 "for _ in f() do for _ in g() do goto a ::a:: end goto b ::b:: end",
                 "for _ in f() do for _ in g() do continue       end continue       end",
             ),
+            ("while x do goto\nn ::n:: end", "while x do continue\n        end"),
+            ("while x do goto goto n ::n:: end", "while x do goto continue       end"),
             ("local s = 'goto x' -- goto y", "local s = 'goto x' -- goto y"),
             ("local s = [==[ goto x ]] ]==]", "local s = [==[ goto x ]] ]==]"),
         ] {
