@@ -173,7 +173,8 @@ impl Server {
         tidy(&blobs, core.machine().durable(), clock.now());
 
         let identity = authority.issue_server(clock.now(), SERVER_CERTIFICATE_LIFE)?;
-        let endpoint = listen(config.listen, server(&authority, &identity, Limits::default())?)?;
+        let endpoint =
+            listen(config.listen, server(&authority, &identity, Limits::default())?, &authority.continuity())?;
         let listener =
             http::listen(config.http).await.map_err(|source| ServeError::Http { address: config.http, source })?;
         let http = listener.local_addr().unwrap_or(config.http);

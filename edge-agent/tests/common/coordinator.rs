@@ -107,7 +107,7 @@ impl Coordinator {
         let identity = shared.authority.issue_server(now(), DAY).expect("issued");
         let config = server(&shared.authority, &identity, Limits::default()).expect("usable");
         let guard = runtime.enter();
-        let endpoint = listen(([127, 0, 0, 1], 0).into(), config).expect("a port");
+        let endpoint = listen(([127, 0, 0, 1], 0).into(), config, &shared.authority.continuity()).expect("a port");
         drop(guard);
         let address = endpoint.local_addr().expect("bound").to_string();
         runtime.spawn(accept(endpoint, Arc::clone(&shared)));

@@ -12,6 +12,7 @@ use sloth_protocol::wire::CSR_BYTES_MAX;
 
 use crate::{
     certificate::{self, CertificateError, OPERATOR_CHARS_MAX, Subject, Validity, is_operator_name},
+    continuity::Continuity,
     identity::{self, Identity, IdentityError},
     pem::{self, PemError},
     tls::SERVER_NAME,
@@ -177,6 +178,13 @@ impl Authority {
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         certificate::fingerprint(&self.certificate)
+    }
+
+    /// What every process of this authority's coordinator listens with, so that peers of an earlier one learn that it
+    /// is gone.
+    #[must_use]
+    pub fn continuity(&self) -> Continuity {
+        Continuity::derive(Secret::new(self.issuer.key().serialize_der()).expose())
     }
 
     /// A new key and certificate for the coordinator itself, under the one name that all clients ask for.

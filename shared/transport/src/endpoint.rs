@@ -6,10 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime};
+use quinn::{Endpoint, Incoming, ServerConfig, TokioRuntime};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 
-use crate::settings::{Limits, SOCKET_BUFFER_BYTES};
+use crate::{
+    continuity::Continuity,
+    settings::{Limits, SOCKET_BUFFER_BYTES},
+};
 
 /// Why the coordinator does not listen.
 #[derive(Debug, thiserror::Error)]
@@ -41,14 +44,15 @@ pub enum Admission {
     Refuse,
 }
 
-/// Listens on `address` with what [`crate::server`] made. An address of all IPv6 interfaces takes IPv4 too.
+/// Listens on `address` with what [`crate::server`] made. Peers of an earlier process with the same `continuity` are
+/// told that it is gone. An address of all IPv6 interfaces takes IPv4 too.
 ///
 /// # Errors
 ///
 /// When the system refuses: the port is taken, or needs a permission.
 ///
 /// Must be called within a tokio runtime.
-pub fn listen(address: SocketAddr, config: ServerConfig) -> Result<Endpoint, ListenError> {
+pub fn listen(address: SocketAddr, config: ServerConfig, continuity: &Continuity) -> Result<Endpoint, ListenError> {
     let refuse = |source| ListenError { address, source };
     let socket = socket(address).map_err(refuse)?;
     if let Err(error) = sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES)
@@ -56,7 +60,7 @@ pub fn listen(address: SocketAddr, config: ServerConfig) -> Result<Endpoint, Lis
     {
         tracing::debug!(%error, "the socket keeps its small buffers");
     }
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)).map_err(refuse)
+    Endpoint::new(continuity.endpoint(), Some(config), socket, Arc::new(TokioRuntime)).map_err(refuse)
 }
 
 /// Decides about `incoming` while `handshaking` others are under way, and turns it away where that is the answer.

@@ -8,6 +8,7 @@ mod authority;
 mod certificate;
 mod close;
 mod connector;
+mod continuity;
 mod credential;
 mod endpoint;
 mod identity;
@@ -21,6 +22,7 @@ pub use authority::{AUTHORITY_VALIDITY, Authority, AuthorityError, BACKDATE, Iss
 pub use certificate::{CertificateError, OPERATOR_CHARS_MAX, Subject, fingerprint};
 pub use close::{CloseCode, Lost};
 pub use connector::{ConnectError, Connector, Link};
+pub use continuity::Continuity;
 pub use credential::{Credential, CredentialError};
 pub use endpoint::{Admission, ListenError, Proof, admit, decide, listen};
 pub use identity::{Identity, IdentityError, KeyRequest};

@@ -24,6 +24,9 @@ pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// What is kept for one peer until it acknowledges it: a slow reader costs this much and not more.
 pub const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
+/// How often at most a packet of a connection that nobody knows is answered with a reset: often enough that a large
+/// fleet learns of a restart before its next poll, seldom enough that garbage costs nothing.
+pub const RESET_INTERVAL_MIN: Duration = Duration::from_millis(1);
 /// Requests that one peer may have open at once.
 pub const STREAMS_MAX: u32 = 16;
 /// Connections that wait for the driver to accept them.

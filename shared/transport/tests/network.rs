@@ -5,13 +5,14 @@ mod common;
 use std::{
     net::{Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
+    time::Duration,
 };
 
 use common::{DAY, address, agent, ask, authority, endpoint, healthy, loopback, now, serve};
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sloth_core::Chain;
-use sloth_transport::{Authority, ConnectError, Connector, Limits, listen, server};
+use sloth_transport::{Authority, ConnectError, Connector, Limits, Lost, listen, server};
 
 fn enrolling(authority: &Authority) -> Connector {
     Connector::enrolling(authority.fingerprint())
@@ -24,7 +25,7 @@ async fn silence_is_told_within_the_time_limit() {
     let began = tokio::time::Instant::now();
     let error = enrolling(&authority(1)).connect(&addresses, now()).await.expect_err("silence");
     assert!(error.to_string().starts_with(&format!("nobody answers at `{}`", addresses[0])), "{error}");
-    assert!(began.elapsed() <= sloth_transport::settings::CONNECT_TIMEOUT + std::time::Duration::from_secs(1));
+    assert!(began.elapsed() <= sloth_transport::settings::CONNECT_TIMEOUT + Duration::from_secs(1));
 }
 
 #[tokio::test]
@@ -130,13 +131,62 @@ async fn a_changed_address_keeps_the_connection() {
     assert!(before != after && said.ends_with(&format!(" {after} two")), "{said}");
 }
 
+#[test]
+fn peers_of_a_killed_coordinator_learn_it_from_the_next() {
+    const NOTICE_LIMIT: Duration = Duration::from_secs(5);
+    let authority = authority(1);
+    let identity = authority.issue_server(now(), DAY).expect("a certificate");
+    let listen_again =
+        |at| listen(at, server(&authority, &identity, Limits::default()).expect("usable"), &authority.continuity());
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+
+    let first = runtime();
+    let at = first.block_on(async {
+        let endpoint = listen_again(loopback()).expect("a free port");
+        let at = endpoint.local_addr().expect("bound");
+        serve(endpoint, Limits::default());
+        at
+    });
+    let visitor = runtime();
+    let connector = Connector::enrolled(authority.certificate().to_vec(), agent(&authority, now(), DAY));
+    let link = visitor.block_on(async {
+        let link = connector.connect(&[at.to_string()], now()).await.expect("connected");
+        ask(&link, "one").await.expect("an answer");
+        link
+    });
+    // As with `kill -9`: nobody says goodbye.
+    first.shutdown_background();
+
+    let second = runtime();
+    second.block_on(async {
+        let again = async {
+            loop {
+                match listen_again(at) {
+                    Ok(endpoint) => return endpoint,
+                    Err(_still_taken) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let endpoint = tokio::time::timeout(NOTICE_LIMIT, again).await.expect("the port again");
+        serve(endpoint, Limits::default());
+    });
+    let error = visitor.block_on(async {
+        let asked = tokio::time::timeout(NOTICE_LIMIT, ask(&link, "two"));
+        asked.await.expect("noticed at once").expect_err("nobody who knows us")
+    });
+    assert!(matches!(error.lost(), Some(Lost::Reset)), "{}", Chain(&error));
+}
+
 #[tokio::test]
 async fn all_ipv6_interfaces_take_ipv4_too() {
     let authority = authority(1);
     let identity = authority.issue_server(now(), DAY).expect("a certificate");
     let config = server(&authority, &identity, Limits::default()).expect("usable");
     // A host without IPv6 has nothing to show here.
-    let Ok(endpoint) = listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), config) else { return };
+    let Ok(endpoint) = listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), config, &authority.continuity()) else {
+        return;
+    };
     let port = endpoint.local_addr().expect("bound").port();
     serve(endpoint, Limits::default());
     for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
@@ -152,6 +202,6 @@ async fn a_port_that_is_taken_is_named() {
     let first = endpoint(&authority, &identity);
     let taken = first.local_addr().expect("bound");
     let config = server(&authority, &identity, Limits::default()).expect("usable");
-    let error = listen(taken, config).expect_err("taken").to_string();
+    let error = listen(taken, config, &authority.continuity()).expect_err("taken").to_string();
     assert!(error.contains(&address(&first)) && error.contains("the port is taken"), "{error}");
 }

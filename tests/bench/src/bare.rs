@@ -70,7 +70,7 @@ pub(crate) async fn serve(dir: &Path) -> Result<()> {
     let authority = Authority::from_pem(&certificate, &key)?;
     let identity = authority.issue_server(Clock::new().now(), TERM)?;
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let endpoint = listen(anywhere, server(&authority, &identity, Limits::default())?)?;
+    let endpoint = listen(anywhere, server(&authority, &identity, Limits::default())?, &authority.continuity())?;
     writeln!(std::io::stdout(), "{}", endpoint.local_addr()?)?;
     while let Some(incoming) = endpoint.accept().await {
         // What one peer does wrong is no matter for the others.

@@ -39,7 +39,7 @@ pub fn agent(authority: &Authority, at: Millis, term: Millis) -> Identity {
 /// A socket on loopback, any port, with the coordinator's TLS.
 pub fn endpoint(authority: &Authority, identity: &Identity) -> Endpoint {
     let config = server(authority, identity, Limits::default()).expect("usable TLS");
-    listen(loopback(), config).expect("a free port")
+    listen(loopback(), config, &authority.continuity()).expect("a free port")
 }
 
 pub fn loopback() -> SocketAddr {
