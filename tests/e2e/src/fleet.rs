@@ -28,7 +28,7 @@ use crate::{
 const PORT: u16 = 7461;
 const HTTP_PORT: u16 = 7462;
 /// How many lines of each log a failed test tells.
-const LOG_TAIL_LINES: usize = 60;
+const LOG_TAIL_LINES: usize = 40;
 /// How long the last processes of a fleet may take to be gone.
 const SWEEP_LIMIT: Duration = Duration::from_secs(10);
 

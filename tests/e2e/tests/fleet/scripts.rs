@@ -2,8 +2,8 @@
 
 use sloth_e2e::{Bundle, Witness};
 
-/// A workflow of tasks that leave marks; each line of `plan` is `name`, `name after other` or `name after other once`,
-/// the last one for a task that must not be repeated.
+/// A workflow of tasks that leave marks; each line of `plan` is `name` or `name after other`, with `once` at its end for
+/// a task that must not be repeated. The others are idempotent.
 pub(crate) fn marking(plan: &str, pause: &str) -> String {
     let tasks = plan.lines().map(str::trim).filter(|line| !line.is_empty());
     tasks.map(|line| format!("{}\n", task(line, pause))).collect()
@@ -19,7 +19,7 @@ fn task(line: &str, pause: &str) -> String {
     let name = words[0];
     let after = words.iter().skip_while(|word| **word != "after").nth(1);
     let depends = after.map_or_else(String::new, |after| format!(":depends_on('{after}')"));
-    let once = if words.contains(&"once") { ":idempotent(false)" } else { "" };
+    let idempotent = if words.contains(&"once") { "" } else { ":idempotent(true)" };
     let shell = Witness::shell(name, pause);
-    format!("task('{name}'){depends}{once}:command([[{shell}]]):build()")
+    format!("task('{name}'){depends}{idempotent}:command([[{shell}]]):build()")
 }
