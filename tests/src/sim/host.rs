@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId};
 use sloth_protocol::{
-    agent::{Agent, Ask, Config, Durable, Effect, Event, FetchError, Note, Output, Write},
+    agent::{Agent, Ask, Config, Durable, Effect, Event, FetchError, Note, Output, Pacing, Write},
     coordinator::ConnId,
     wire::{AgentRequest, Platform, Record, Renew, Report},
 };
@@ -83,6 +83,14 @@ impl Host {
             witness: HostWitness::default(),
             rolled_back: false,
             unsettled_since: None,
+        }
+    }
+
+    /// Whether it is connected, or of those that come and go.
+    pub(super) fn keeps_in_touch(&self) -> bool {
+        match self.plan.pacing {
+            Pacing::Hold(_) => self.machine.as_ref().is_some_and(Agent::is_connected),
+            Pacing::Interval(_) => self.machine.is_some(),
         }
     }
 

@@ -350,6 +350,11 @@ pub(super) fn every_run_ends(disk: &CenterDisk) -> Check {
     hold("every_run_ends", open.is_none(), || format!("{open:?}"))
 }
 
+/// Once faults have healed, agents are connected again.
+pub(super) fn every_agent_comes_back(host: &Host) -> Check {
+    hold("every_agent_comes_back", host.keeps_in_touch(), || host.plan.name.clone())
+}
+
 /// Once faults have healed, agents get rid of what they have to report, and have nothing left to do.
 pub(super) fn every_outbox_is_empty(host: &Host) -> Check {
     let name = "every_outbox_is_empty";

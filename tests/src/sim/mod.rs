@@ -202,10 +202,10 @@ impl Sim {
             self.after(at.since(START).as_u64(), Happening::Act(action));
         }
         while let Some(((at, _), happening)) = self.queue.pop_first() {
+            self.now = at;
             if !self.healed && self.scenario.horizon < at.since(START) {
                 self.heal();
             }
-            self.now = at;
             self.tally.events += 1;
             self.happen(happening)?;
             let look = self.tally.events.is_multiple_of(SETTLED_EVERY);
@@ -224,9 +224,13 @@ impl Sim {
         self.trace(|| "faults end".to_owned());
         self.healed = true;
         self.center.disk_full_until = Millis::ZERO;
-        for host in &mut self.hosts {
+        for index in 0..self.hosts.len() {
+            let host = &mut self.hosts[index];
             (host.partitioned_until, host.disk_full_until) = (Millis::ZERO, Millis::ZERO);
+            let life = host.life;
+            self.after(1, Happening::HostStart { host: index, life });
         }
+        self.after(1, Happening::CenterStart { life: self.center.life });
     }
 
     /// When everything must be done: runs whose end nobody can tell take until their deadline.
@@ -241,7 +245,7 @@ impl Sim {
     fn is_settled(&self) -> bool {
         let idle = |host: &Host| {
             let state = &host.disk.state;
-            host.machine.is_some() && state.jobs.is_empty() && state.lanes.iter().all(|lane| lane.entries.is_empty())
+            state.jobs.is_empty() && state.lanes.iter().all(|lane| lane.entries.is_empty()) && host.keeps_in_touch()
         };
         self.center.disk.state.runs.is_empty()
             && self.errands.iter().all(|errand| errand.done)
@@ -254,6 +258,7 @@ impl Sim {
             if host.id.is_none() {
                 return invariants::every_host_gets_in(&host.plan.name, "still outside in the end");
             }
+            invariants::every_agent_comes_back(host)?;
             invariants::every_outbox_is_empty(host)?;
             if !host.rolled_back {
                 invariants::the_coordinator_knows_how_runs_ended(host, &self.center.disk)?;
@@ -275,7 +280,9 @@ impl Sim {
         let alive = |sim: &Self, host: usize, life: u64| sim.hosts[host].life == life;
         match happening {
             Happening::Act(action) => self.act(action),
-            Happening::HostStart { host, life } if alive(self, host, life) => self.start_host(host),
+            Happening::HostStart { host, life } if alive(self, host, life) && self.hosts[host].machine.is_none() => {
+                self.start_host(host)
+            }
             Happening::HostWake { host, life, at } if alive(self, host, life) => {
                 if self.hosts[host].wake_at == Some(at) { self.host_event(host, agent::Event::Wake) } else { Ok(()) }
             }
@@ -304,7 +311,7 @@ impl Sim {
             Happening::NotEnrolled { host, reason } => self.not_enrolled(host, &reason),
             Happening::Errand { number, attempt } => self.try_errand(number, attempt),
             Happening::Request(request) => self.requested(request),
-            Happening::CenterStart { life } if self.center.life == life => self.start_center(),
+            Happening::CenterStart { life } if self.center.life == life && !self.center.is_up() => self.start_center(),
             Happening::CenterWake { life, at } if self.center.life == life => {
                 if self.center.wake_at == Some(at) {
                     self.center_event(Event::Wake, BTreeMap::new())
