@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use serde_json::Value;
-use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
+use sloth_cli::{
+    Failure, Format, Outcome, Table,
+    events::{self, Origin},
+    print_json, print_line,
+};
 use sloth_core::{AgentId, Clock, Millis, RunId, backoff::full_jitter};
 use sloth_protocol::wire::{
-    Events, Follow, FollowWait, JobState, LogStream, OperatorRequest, OperatorResponse, RecordBody, RunEvent,
-    RunOutcome, RunView, TaskEnd, TaskStatus,
+    Events, Follow, FollowWait, JobState, OperatorRequest, OperatorResponse, RecordBody, RunEvent, RunView, TaskStatus,
 };
 
 use super::{
     CredentialArgs,
     client::{AskError, Client, connect, expect_answer, note},
-    printed, show,
+    printed,
 };
 use crate::events::state_name;
 
@@ -42,18 +43,6 @@ pub(super) struct Follower<'a> {
     pub(super) wait: FollowWait,
     pub(super) shown: Shown,
     pub(super) format: Format,
-}
-
-#[derive(Serialize)]
-struct EventLine<'a> {
-    number: u64,
-    at: String,
-    agent: &'a str,
-    event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<String>,
-    #[serde(flatten)]
-    rest: BTreeMap<&'static str, Value>,
 }
 
 impl Follower<'_> {
@@ -123,10 +112,8 @@ impl Follower<'_> {
         if self.shown == Shown::Logs && !is_log {
             return Ok(());
         }
-        match self.format {
-            Format::Json => printed(print_json(&line(agent, event))),
-            Format::Text => text(agent, event).iter().try_for_each(|line| printed(print_line(line))),
-        }
+        let origin = Origin { number: Some(event.number), agent: Some(agent) };
+        printed(events::show(origin, &event.record, self.format))
     }
 }
 
@@ -208,113 +195,4 @@ pub(super) fn print_jobs(view: &RunView) -> Result<(), Failure> {
         printed(print_line(&format!("… and {} more agents", all - shown)))?;
     }
     Ok(())
-}
-
-/// A task's end in one line.
-pub(super) fn task_end(end: &TaskEnd) -> String {
-    let mut line = format!("{} {}", end.task, status_name(end.status));
-    if 0 < end.attempts {
-        line.push_str(&format!(" in {}", show::exact(end.ended.since(end.started))));
-    }
-    if 1 < end.attempts {
-        line.push_str(&format!(", attempt {}", end.attempts));
-    }
-    if !end.message.is_empty() {
-        line.push_str(&format!(": {}", end.message));
-    }
-    line
-}
-
-/// A task's status for programs and people.
-pub(super) const fn status_name(status: TaskStatus) -> &'static str {
-    match status {
-        TaskStatus::Succeeded => "succeeded",
-        TaskStatus::Unchanged => "unchanged",
-        TaskStatus::Failed => "failed",
-        TaskStatus::TimedOut => "timed_out",
-        TaskStatus::Skipped => "skipped",
-        TaskStatus::Cancelled => "cancelled",
-        TaskStatus::Interrupted => "interrupted",
-    }
-}
-
-fn text(agent: &str, event: &RunEvent) -> Vec<String> {
-    match &event.record.body {
-        RecordBody::RunStarted => vec![format!("{agent} | run started")],
-        RecordBody::TaskStarted { task, attempt: 1 } => vec![format!("{agent} | {task} started")],
-        RecordBody::TaskStarted { task, attempt } => vec![format!("{agent} | {task} started, attempt {attempt}")],
-        RecordBody::TaskEnded(end) => task_end(end).lines().map(|line| format!("{agent} | {line}")).collect(),
-        RecordBody::RunEnded(end) => {
-            let outcome = outcome_name(end.outcome);
-            if end.message.is_empty() {
-                return vec![format!("{agent} | run {outcome}")];
-            }
-            end.message.lines().map(|line| format!("{agent} | run {outcome}: {line}")).collect()
-        }
-        RecordBody::Log { task, stream, text } => {
-            let task = task.as_ref().map_or(String::new(), |task| format!(" | {}", task.task));
-            let level = match stream {
-                LogStream::Stdout | LogStream::Info => "",
-                LogStream::Stderr => "stderr: ",
-                LogStream::Debug => "debug: ",
-                LogStream::Warn => "warn: ",
-                LogStream::Error => "error: ",
-            };
-            text.lines().map(|line| format!("{agent}{task} | {level}{line}")).collect()
-        }
-    }
-}
-
-fn line<'a>(agent: &'a str, event: &RunEvent) -> EventLine<'a> {
-    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
-    let (name, task, rest) = match &event.record.body {
-        RecordBody::RunStarted => ("run_started", None, BTreeMap::new()),
-        RecordBody::TaskStarted { task, attempt } => {
-            ("task_started", Some(task), BTreeMap::from([("attempt", Value::from(*attempt))]))
-        }
-        RecordBody::TaskEnded(end) => {
-            let rest = BTreeMap::from([
-                ("status", Value::from(status_name(end.status))),
-                ("attempts", Value::from(end.attempts)),
-                ("message", Value::from(end.message.as_str())),
-                ("outputs", json(&end.outputs)),
-                ("started", Value::from(end.started.to_string())),
-                ("ended", Value::from(end.ended.to_string())),
-                ("duration_ms", Value::from(end.ended.since(end.started).as_u64())),
-            ]);
-            ("task_ended", Some(&end.task), rest)
-        }
-        RecordBody::RunEnded(end) => {
-            let rest = BTreeMap::from([
-                ("outcome", Value::from(outcome_name(end.outcome))),
-                ("message", Value::from(end.message.as_str())),
-                ("outputs", json(&end.outputs)),
-            ]);
-            ("run_ended", None, rest)
-        }
-        RecordBody::Log { task, stream, text } => {
-            let stream = match stream {
-                LogStream::Stdout => "stdout",
-                LogStream::Stderr => "stderr",
-                LogStream::Debug => "debug",
-                LogStream::Info => "info",
-                LogStream::Warn => "warn",
-                LogStream::Error => "error",
-            };
-            let rest = BTreeMap::from([("stream", Value::from(stream)), ("text", Value::from(text.as_str()))]);
-            ("log", task.as_ref(), rest)
-        }
-    };
-    let at = event.record.at.to_string();
-    EventLine { number: event.number, at, agent, event: name, task: task.map(ToString::to_string), rest }
-}
-
-const fn outcome_name(outcome: RunOutcome) -> &'static str {
-    match outcome {
-        RunOutcome::Succeeded => "succeeded",
-        RunOutcome::Failed => "failed",
-        RunOutcome::Cancelled => "cancelled",
-        RunOutcome::Refused => "refused",
-        RunOutcome::Expired => "expired",
-    }
 }

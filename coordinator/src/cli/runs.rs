@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
+use sloth_cli::{Failure, Format, Outcome, Table, events, print_json, print_line};
 use sloth_core::{AgentId, Clock, Millis, RunId, id::InvalidId};
 use sloth_protocol::wire::{
     FollowWait, JobState, JobView, OperatorRequest, OperatorResponse, PAGE_ROWS_MAX, RunSummary, RunView, TaskView,
@@ -14,7 +14,7 @@ use sloth_protocol::wire::{
 use super::{
     CredentialArgs,
     client::{AskError, Client, expect_answer, with_client},
-    follow::{self, Follower, Shown, print_jobs, status_name, task_end},
+    follow::{self, Follower, Shown, print_jobs},
     printed, show,
 };
 use crate::events::state_name;
@@ -227,7 +227,7 @@ fn print_run(view: &RunView, format: Format) -> Result<Outcome, Failure> {
     let run = &view.summary;
     let workflow = run.workflow.as_ref().map_or(String::new(), |workflow| format!(", workflow {workflow}"));
     let state = match run.ended {
-        Some(ended) => format!("ended after {}", show::exact(ended.since(run.created))),
+        Some(ended) => format!("ended after {}", events::exact(ended.since(run.created))),
         None if run.cancelled => "is being cancelled".to_owned(),
         None => format!("expires {}", show::ago(now, run.deadline)),
     };
@@ -248,7 +248,7 @@ fn print_run(view: &RunView, format: Format) -> Result<Outcome, Failure> {
         printed(print_line(""))?;
         printed(print_line(&format!("{}:", job.name)))?;
         for task in &job.tasks {
-            printed(print_line(&format!("  {}", task_end(&task.end))))?;
+            printed(print_line(&format!("  {}", events::task_end(&task.end))))?;
         }
     }
     Ok(Outcome::Done)
@@ -290,7 +290,7 @@ fn shown_task(task: &TaskView) -> ShownTask {
     ShownTask {
         workflow: end.task.workflow.clone(),
         task: end.task.task.clone(),
-        status: status_name(end.status),
+        status: events::status_name(end.status),
         attempts: end.attempts,
         message: end.message.clone(),
         outputs: json(&end.outputs),

@@ -1,6 +1,6 @@
 //! Times, sizes and labels for people.
 
-use sloth_core::{Labels, Millis, config::Span};
+use sloth_core::{Labels, Millis};
 
 /// How long before `now` it was, roughly: `3m ago`.
 pub(super) fn ago(now: Millis, at: Millis) -> String {
@@ -22,15 +22,6 @@ pub(super) fn rough(span: Millis) -> String {
         7200..172_800 => format!("{}h", secs / 3600),
         _ => format!("{}d", secs / 86_400),
     }
-}
-
-/// A span to the hundredth of a second below a minute.
-pub(super) fn exact(span: Millis) -> String {
-    let ms = span.as_u64();
-    if ms < 60_000 {
-        return format!("{}.{:02}s", ms / 1000, ms % 1000 / 10);
-    }
-    Span::from_secs(ms / 1000).to_string()
 }
 
 /// Bytes in the unit that fits.
@@ -78,7 +69,5 @@ mod tests {
         {
             assert_eq!(size(bytes), expected);
         }
-        assert_eq!(exact(Millis::from_u64(1_234)), "1.23s");
-        assert_eq!(exact(Millis::from_u64(61_234)), "1m 1s");
     }
 }

@@ -8,7 +8,6 @@ pub mod outcome;
 pub mod output;
 pub mod values;
 
-pub use events::EventPrinter;
 pub use logging::{LogArgs, LogFormat};
 pub use outcome::{Failure, Outcome, report};
 pub use output::{Format, OutputArgs, Table, print_json, print_line};
