@@ -17,7 +17,7 @@ use common::{
 };
 use rustix::process::Signal;
 use sloth_core::{Millis, RunId};
-use sloth_protocol::wire::{Refusal, RefusalCode, RunOutcome};
+use sloth_protocol::wire::{RecordBody, Refusal, RefusalCode, RunOutcome};
 
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -323,6 +323,35 @@ fn a_bundle_that_is_not_what_was_signed_is_refused() {
     let end = agent.coordinator.wait_for_end(run);
     assert_eq!(end.outcome, RunOutcome::Refused, "{}", end.message);
     assert!(!agent.file("first").exists());
+}
+
+#[test]
+fn a_bundle_that_was_changed_on_the_disk_is_unpacked_anew() {
+    let mut agent = Agent::enrolled();
+    agent.start();
+    agent.coordinator.wait_for_agent();
+    let text = "task('a'):command(function() return true, tostring(bundle.exists('extra')) end):build()";
+    for changed in ["main.sloth", "extra", ""] {
+        let run = agent.run(text);
+        assert_eq!(agent.coordinator.wait_for_end(run).outcome, RunOutcome::Succeeded);
+        let state = agent.coordinator.state();
+        let ends = state.records.iter().filter_map(|record| match &record.body {
+            RecordBody::TaskEnded(end) if record.run == run => Some(end.message.clone()),
+            RecordBody::TaskEnded(_)
+            | RecordBody::RunStarted
+            | RecordBody::TaskStarted { .. }
+            | RecordBody::RunEnded(_)
+            | RecordBody::Log { .. } => None,
+        });
+        assert_eq!(ends.collect::<Vec<_>>(), ["false"]);
+        drop(state);
+        let bundles = std::fs::read_dir(agent.agent_dir().join("bundles")).expect("listed").flatten();
+        let dir = bundles.map(|entry| entry.path()).find(|path| path.is_dir()).expect("a bundle");
+        if !changed.is_empty() {
+            write(&dir, changed, "error('this was not signed')");
+        }
+    }
+    assert_eq!(agent.log().matches("was changed, and is unpacked anew").count(), 2);
 }
 
 #[test]

@@ -9,7 +9,9 @@ use std::{
     time::SystemTime,
 };
 
-use sloth_bundle::{Limits, Manifest, ManifestError, UnpackError, limits::MANIFEST_BYTES_MAX, unpack};
+use sloth_bundle::{
+    ChunkStore, Limits, Manifest, ManifestError, UnpackError, limits::MANIFEST_BYTES_MAX, pack, unpack,
+};
 use sloth_core::{
     Digest,
     fs::{self, Access, Action, FsError, ReadError},
@@ -33,30 +35,46 @@ pub(super) enum BundleError {
     Damaged { digest: Digest },
 }
 
-/// Whether the bundle is unpacked. If so, it counts as used now.
-pub(super) fn has(shared: &Shared, manifest: Digest) -> bool {
+/// Whether the bundle is unpacked, and is still what was signed: a run may have written into it, and a disk forgets. If
+/// so, it counts as used now.
+pub(super) fn has(shared: &Shared, digest: Digest) -> bool {
+    let paths = &shared.paths;
+    let Ok(manifest) = read_manifest(paths, digest) else { return false };
+    match pack(&paths.bundle(digest), &Limits::default()) {
+        Ok(found) if found.files == manifest.parts().files && found.links == manifest.parts().links => {}
+        Ok(_) | Err(_) => {
+            tracing::warn!(bundle = %digest.short(), "an unpacked bundle was changed, and is unpacked anew");
+            return false;
+        }
+    }
     let used = SystemTime::UNIX_EPOCH + shared.clock.now().as_duration();
-    let touched = std::fs::File::open(shared.paths.bundle_manifest(manifest)).map(|file| file.set_modified(used));
-    touched.is_ok() && shared.paths.bundle(manifest).is_dir()
+    std::fs::File::open(paths.bundle_manifest(digest)).and_then(|file| file.set_modified(used)).is_ok()
 }
 
 /// The file that a run of the bundle begins with.
 pub(super) fn workflow(paths: &Paths, digest: Digest) -> Result<String, BundleError> {
-    let bytes_max = u64::try_from(MANIFEST_BYTES_MAX).unwrap_or(u64::MAX);
-    let bytes = fs::read_capped(&paths.bundle_manifest(digest), bytes_max)?;
-    if Digest::of(&bytes) != digest {
-        return Err(BundleError::Damaged { digest });
-    }
-    Ok(Manifest::decode(&bytes, &Limits::default())?.parts().workflow.as_str().to_owned())
+    Ok(read_manifest(paths, digest)?.parts().workflow.as_str().to_owned())
 }
 
 /// Unpacks the bundle whose chunks are all in the cache. `bytes` are those of `manifest`.
-pub(super) fn install(shared: &Shared, manifest: &Manifest, bytes: &[u8]) -> Result<(), BundleError> {
+///
+/// What is there already is replaced at once: a run that uses it goes on with files of the same content.
+pub(super) fn install(
+    paths: &Paths,
+    chunks: &ChunkStore,
+    manifest: &Manifest,
+    bytes: &[u8],
+) -> Result<(), BundleError> {
     let digest = Digest::of(bytes);
-    let dir = shared.paths.bundle(digest);
-    remove_dir(&dir)?;
-    unpack(manifest, &shared.chunks, &dir)?;
-    Ok(fs::replace(&shared.paths.bundle_manifest(digest), bytes, Access::Owner)?)
+    let (fresh, old, dir) =
+        (fs::temporary_name(&paths.bundles()), fs::temporary_name(&paths.bundles()), paths.bundle(digest));
+    unpack(manifest, chunks, &fresh)?;
+    if dir.exists() {
+        fs::rename(&dir, &old)?;
+    }
+    fs::rename(&fresh, &dir)?;
+    remove_dir(&old)?;
+    Ok(fs::replace(&paths.bundle_manifest(digest), bytes, Access::Owner)?)
 }
 
 /// Removes unpacked bundles that were not used for longest, until the rest has at most `bytes_max` bytes. What is
@@ -99,6 +117,15 @@ pub(super) fn sweep(paths: &Paths) {
             tracing::warn!(path = %path.display(), %error, "cannot remove what a crash left");
         }
     }
+}
+
+fn read_manifest(paths: &Paths, digest: Digest) -> Result<Manifest, BundleError> {
+    let bytes_max = u64::try_from(MANIFEST_BYTES_MAX).unwrap_or(u64::MAX);
+    let bytes = fs::read_capped(&paths.bundle_manifest(digest), bytes_max)?;
+    if Digest::of(&bytes) != digest {
+        return Err(BundleError::Damaged { digest });
+    }
+    Ok(Manifest::decode(&bytes, &Limits::default())?)
 }
 
 fn remove(paths: &Paths, digest: Digest) -> Result<(), BundleError> {

@@ -20,6 +20,8 @@ use tokio::{
     time::timeout,
 };
 
+use tracing::Instrument as _;
+
 use super::{
     Shared,
     bundles::{self, BundleError},
@@ -62,11 +64,12 @@ impl Fetcher {
         while self.tasks.try_join_next().is_some() {}
         self.work.pins().insert(run, manifest);
         let work = Arc::clone(&self.work);
-        self.tasks.spawn(async move {
+        let task = async move {
             let result = work.bring(manifest, manifest_bytes).await;
             // Without the loop there is nobody to tell.
             let _ = work.events.send(Event::Fetched { run, result }).await;
-        });
+        };
+        self.tasks.spawn(task.in_current_span());
     }
 
     /// The run needs its bundle no more.
@@ -91,11 +94,17 @@ impl Work {
                 "its manifest has {length} bytes, this agent takes {MANIFEST_BYTES_MAX}"
             )));
         }
-        let _turn = self.turn.lock().await;
-        let shared = Arc::clone(&self.shared);
-        if blocking(move || Ok(bundles::has(&shared, digest))).await? {
-            return Ok(());
-        }
+        let _turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(_) => {
+                let turn = self.turn.lock().await;
+                let shared = Arc::clone(&self.shared);
+                if blocking(move || Ok(bundles::has(&shared, digest))).await? {
+                    return Ok(());
+                }
+                turn
+            }
+        };
         let shared = Arc::clone(&self.shared);
         if !blocking(move || Ok(shared.chunks.has(digest))).await? {
             self.download(self.connection()?, digest, length).await?;
@@ -114,7 +123,7 @@ impl Work {
         let pinned: BTreeSet<Digest> = self.pins().values().copied().collect();
         let budget = shared.settings.bundle_cache_bytes;
         blocking(move || {
-            bundles::install(&shared, &manifest, &bytes).map_err(|error| unpacked(&error))?;
+            bundles::install(&shared.paths, &shared.chunks, &manifest, &bytes).map_err(|error| unpacked(&error))?;
             let now = shared.clock.now();
             let used = manifest.chunks().into_iter().map(|chunk| chunk.digest);
             let tidied = shared.chunks.touch(used, now).and_then(|()| shared.chunks.evict(budget, &BTreeSet::new()));

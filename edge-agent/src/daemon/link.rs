@@ -16,6 +16,8 @@ use sloth_transport::{
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
+use tracing::Instrument as _;
+
 use super::Shared;
 use crate::{enrolment, store::StoreError};
 
@@ -67,7 +69,7 @@ impl Link {
         self.disconnect();
         self.state().wanted = link;
         let own = self.clone();
-        let task = tokio::spawn(async move { own.keep(link).await });
+        let task = tokio::spawn(async move { own.keep(link).await }.in_current_span());
         self.state().task = Some(task);
     }
 
@@ -89,7 +91,7 @@ impl Link {
         // Without a connection its end was told, or is about to be.
         let Some(connection) = self.connection() else { return };
         let own = self.clone();
-        tokio::spawn(async move {
+        let task = async move {
             match own.answer(&connection, ticket, ask).await {
                 Ok(event) if own.is_current(&connection) => own.tell(event).await,
                 // An answer on a connection that was given up is an answer to nothing.
@@ -100,7 +102,8 @@ impl Link {
                     CloseCode::Misbehaved.close(&connection);
                 }
             }
-        });
+        };
+        tokio::spawn(task.in_current_span());
     }
 
     /// Makes the connection `link`, and watches it to its end.

@@ -26,6 +26,7 @@ use sloth_core::{
 use sloth_protocol::agent::{Config, RestoreError};
 use sloth_transport::Identity;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 pub use local_socket::{AskError, ask};
 pub use status::{JobStatus, LaneStatus, Status};
@@ -125,6 +126,11 @@ impl Daemon {
     ///
     /// When what is on the disk cannot be used. A disk that fails later is waited for.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
+        let span = tracing::info_span!("agent", name = %self.shared.enrolment.name);
+        self.run_in_span(stop).instrument(span).await
+    }
+
+    async fn run_in_span(self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
         let durable = self.shared.store.load().await?;
         let shared = Arc::clone(&self.shared);
         let jobs = durable.jobs.keys().copied().collect();

@@ -25,6 +25,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use tracing::Instrument as _;
+
 use super::{
     Shared,
     bundles::{self, BundleError},
@@ -137,7 +139,7 @@ impl Supervisor {
         let child = spawn(shared, run, theirs).map_err(StartError::Spawn)?;
         let exited = exit_of(&child).map_err(StartError::Spawn)?;
         let (messages, queue) = mpsc::channel(MESSAGES_MAX);
-        tokio::spawn(write(writing, beginning, queue));
+        tokio::spawn(write(writing, beginning, queue).in_current_span());
         tracing::debug!(pid = child.id(), "worker started");
         Ok(Self {
             shared: Arc::clone(shared),

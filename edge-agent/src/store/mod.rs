@@ -53,11 +53,11 @@ impl Store {
     /// When another process has it, a later release wrote it, or the system refuses.
     pub fn open(path: &Path, now: Millis) -> Result<Self, StoreError> {
         let file = path.to_owned();
-        Self::start(path.to_owned(), Box::new(move || writer::open_file(&file)), now)
+        Self::start(path.to_owned(), Box::new(move || writer::open_file(&file)), STATE_BYTES_MAX, now)
     }
 
-    fn start(path: PathBuf, opener: Opener, now: Millis) -> Result<Self, StoreError> {
-        let mut writer = Writer::new(path.clone(), opener);
+    fn start(path: PathBuf, opener: Opener, state_bytes_max: u64, now: Millis) -> Result<Self, StoreError> {
+        let mut writer = Writer::new(path.clone(), opener, state_bytes_max);
         writer.open(now)?;
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let spawned = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(queue));

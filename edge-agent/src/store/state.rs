@@ -59,9 +59,9 @@ impl Request {
     }
 
     /// Does what changes something. What is answered with a sentence has changed nothing.
-    pub(super) fn write(&self, txn: &WriteTransaction) -> Result<Answer, Fault> {
+    pub(super) fn write(&self, txn: &WriteTransaction, bytes_max: u64) -> Result<Answer, Fault> {
         let mut table = txn.open_table(STATE)?;
-        let mut used = Used::open(txn)?;
+        let mut used = Used::open(txn, bytes_max)?;
         let answer = match &self.operation {
             StateOperation::Get { .. } | StateOperation::Keys { .. } => return self.read(&table),
             StateOperation::Set { key, value, ttl } => {
@@ -127,8 +127,9 @@ impl Request {
         let stored = store(value, expires);
         let before = table.get(key.as_slice())?.map_or(0, |stored| weight(&key, stored.value()));
         let after = used.bytes.saturating_sub(before).saturating_add(weight(&key, &stored));
-        if STATE_BYTES_MAX < after && before < weight(&key, &stored) {
-            return Ok(Err(format!("the state store is full: it takes {STATE_BYTES_MAX} bytes, so delete some keys")));
+        if used.bytes_max < after && before < weight(&key, &stored) {
+            let message = format!("the state store is full: it takes {} bytes, so delete some keys", used.bytes_max);
+            return Ok(Err(message));
         }
         table.insert(key.as_slice(), stored.as_slice())?;
         used.bytes = after;
@@ -186,7 +187,7 @@ impl Request {
 
 /// Removes what has expired.
 pub(super) fn sweep(txn: &WriteTransaction, now: Millis) -> Result<(), Fault> {
-    let mut used = Used::open(txn)?;
+    let mut used = Used::open(txn, 0)?;
     let mut freed = 0;
     txn.open_table(STATE)?.retain(|key, stored| {
         let gone = expiry(stored).is_ok_and(|expires| is_over(expires, now));
@@ -203,12 +204,13 @@ pub(super) fn sweep(txn: &WriteTransaction, now: Millis) -> Result<(), Fault> {
 struct Used {
     bytes: u64,
     read: u64,
+    bytes_max: u64,
 }
 
 impl Used {
-    fn open(txn: &WriteTransaction) -> Result<Self, Fault> {
+    fn open(txn: &WriteTransaction, bytes_max: u64) -> Result<Self, Fault> {
         let bytes = tables::get(&txn.open_table(META)?, keys::STATE_BYTES)?.unwrap_or(0);
-        Ok(Self { bytes, read: bytes })
+        Ok(Self { bytes, read: bytes, bytes_max })
     }
 
     fn close(self, txn: &WriteTransaction) -> Result<(), Fault> {

@@ -120,16 +120,9 @@ fn what_is_loaded_is_what_was_applied() {
     });
 }
 
-/// The file is free once its thread has seen that nobody is left to ask.
 async fn reopen(store: Store, path: &Path) -> Store {
-    drop(store);
-    loop {
-        match Store::open(path, NOW) {
-            Ok(store) => return store,
-            Err(StoreError::Locked { .. }) => tokio::task::yield_now().await,
-            Err(error) => panic!("{}", Chain(&error)),
-        }
-    }
+    store.close().await;
+    Store::open(path, NOW).expect("opened")
 }
 
 #[test]
@@ -229,7 +222,7 @@ fn a_full_disk_loses_nothing_and_is_used_again_when_there_is_room() {
             let disk = Disk { file: FileBackend::new(file.expect("opened"))?, full: Arc::clone(&disk_full) };
             Ok(redb::Database::builder().create_with_backend(disk)?)
         };
-        let store = Store::start(path, Box::new(opener), NOW).expect("opened");
+        let store = Store::start(path, Box::new(opener), STATE_BYTES_MAX, NOW).expect("opened");
         store.commit(vec![Write::Accepted(1)]).await.expect("committed");
         full.store(true, Ordering::SeqCst);
         for _ in 0..3 {
@@ -299,31 +292,28 @@ fn state_answers_what_the_module_promises() {
 
 #[test]
 fn state_is_bounded_and_what_is_deleted_or_expired_makes_room() {
+    const BYTES_MAX: u64 = 10_000;
     block_on(async {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("state.redb");
-        let store = Store::open(&path, NOW).expect("opened");
-        let large = json!("x".repeat(usize::try_from(STATE_BYTES_MAX / 2).expect("fits") - 1000));
-        let set = |key: &str, value: &serde_json::Value, ttl| StateOperation::Set {
-            key: key.to_owned(),
-            value: value.clone(),
-            ttl,
+        let open = |now| {
+            let file = path.clone();
+            Store::start(path.clone(), Box::new(move || writer::open_file(&file)), BYTES_MAX, now).expect("opened")
         };
-        store.state("a", set("one", &large, None), NOW).await.expect("room");
-        store.state("b", set("two", &large, Some(Millis::from_secs(1))), NOW).await.expect("room");
-        let error = store.state("a", set("three", &large, None), NOW).await.expect_err("full");
-        assert!(error.message.contains("the state store is full"), "{}", error.message);
-        store.state("a", set("one", &large, None), NOW).await.expect("as large as before");
+        let store = open(NOW);
+        let large = json!("x".repeat(4_900));
+        let set = |key: &str, ttl| StateOperation::Set { key: key.to_owned(), value: large.clone(), ttl };
+        store.state("a", set("one", None), NOW).await.expect("room");
+        store.state("b", set("two", Some(Millis::from_secs(1))), NOW).await.expect("room");
+        let error = store.state("a", set("three", None), NOW).await.expect_err("full");
+        assert!(error.message.contains("the state store is full: it takes 10000 bytes"), "{}", error.message);
+        store.state("a", set("one", None), NOW).await.expect("as large as before");
         store.state("a", StateOperation::Delete { key: "one".into() }, NOW).await.expect("deleted");
-        store.state("a", set("three", &large, None), NOW).await.expect("room again");
+        store.state("a", set("three", None), NOW).await.expect("room again");
+        store.close().await;
+        assert!(matches!(store.load().await, Err(StoreError::Closed)));
 
-        drop(store);
-        let store = loop {
-            match Store::open(&path, NOW + Millis::from_secs(2)) {
-                Ok(store) => break store,
-                Err(error) => assert!(matches!(error, StoreError::Locked { .. }), "{}", Chain(&error)),
-            }
-        };
-        store.state("a", set("four", &large, None), NOW).await.expect("the expired one is gone");
+        let store = open(NOW + Millis::from_secs(2));
+        store.state("a", set("four", None), NOW).await.expect("the expired one is gone");
     });
 }

@@ -60,11 +60,12 @@ pub(super) struct Writer {
     opener: Opener,
     /// None after a failure, until the next command.
     database: Option<Database>,
+    state_bytes_max: u64,
 }
 
 impl Writer {
-    pub(super) fn new(path: PathBuf, opener: Opener) -> Self {
-        Self { path, opener, database: None }
+    pub(super) fn new(path: PathBuf, opener: Opener, state_bytes_max: u64) -> Self {
+        Self { path, opener, database: None, state_bytes_max }
     }
 
     /// Opens the file, checks whose it is, and removes from it what has expired.
@@ -99,7 +100,8 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
-        match self.database().and_then(|database| change_all(database, &changes)) {
+        let bytes_max = self.state_bytes_max;
+        match self.database().and_then(|database| change_all(database, &changes, bytes_max)) {
             Ok(answers) => {
                 for (change, answer) in changes.into_iter().zip(answers) {
                     change.done(answer);
@@ -206,7 +208,7 @@ fn prepare(database: &Database, now: Millis) -> Result<(), Fault> {
     Ok(txn.commit()?)
 }
 
-fn change_all(database: &Database, changes: &[Change]) -> Result<Vec<Option<state::Answer>>, Fault> {
+fn change_all(database: &Database, changes: &[Change], bytes_max: u64) -> Result<Vec<Option<state::Answer>>, Fault> {
     let txn: WriteTransaction = database.begin_write()?;
     let mut answers = Vec::with_capacity(changes.len());
     for change in changes {
@@ -215,7 +217,7 @@ fn change_all(database: &Database, changes: &[Change]) -> Result<Vec<Option<stat
                 tables::apply(&txn, writes)?;
                 None
             }
-            Change::State { request, .. } => Some(request.write(&txn)?),
+            Change::State { request, .. } => Some(request.write(&txn, bytes_max)?),
         });
     }
     txn.commit()?;
