@@ -6,7 +6,7 @@ use sloth_core::{AgentId, Digest, Millis, RunId, labels::Subject};
 use sloth_protocol::{
     agent::{Ask, Effect, JOBS_MAX, Job, Stage, Start, TaskState},
     coordinator::{self, Answer, Item, RUNS_ACTIVE_MAX, Reply, WORK_WAITING_MAX},
-    wire::{AgentResponse, JobState, Lane, OnInterrupt, Order, RunOutcome, TaskName},
+    wire::{AgentResponse, Class, JobState, Lane, OnInterrupt, Order, RunOutcome, TaskName},
 };
 use sloth_trust::BundleName;
 
@@ -31,13 +31,13 @@ pub(super) struct HostWitness {
     accepted: u64,
     next_seq: [u64; 2],
     counters: BTreeMap<BundleName, u64>,
-    /// Every run whose job was ever committed.
-    pub jobs: BTreeSet<RunId>,
     ended_tasks: BTreeMap<RunId, BTreeSet<TaskName>>,
     /// How each run ended here, by the record that was committed.
     pub ended_runs: BTreeMap<RunId, RunOutcome>,
     /// Runs whose end was given up for want of space.
     pub lost_ends: BTreeSet<RunId>,
+    /// Whether an end of a run was given up before it got a number.
+    pub lost_unnamed: bool,
     /// The last attempt that was begun, and what becomes of it when it is cut off.
     begun: BTreeMap<(RunId, TaskName), (u32, OnInterrupt)>,
 }
@@ -382,9 +382,6 @@ impl HostWitness {
         use sloth_protocol::{agent::Write, wire::RecordBody};
         for write in writes {
             match write {
-                Write::PutJob(job) => {
-                    self.jobs.insert(job.run);
-                }
                 Write::PutTask { run, task, state: TaskState::Ended(_) } => {
                     self.ended_tasks.entry(*run).or_default().insert(task.clone());
                 }
@@ -393,16 +390,13 @@ impl HostWitness {
                         self.ended_runs.insert(record.run, end.outcome);
                     }
                 }
-                Write::EndJob(run) => {
-                    // An end that never got a number was given up at once.
-                    if !self.ended_runs.contains_key(run) {
-                        self.lost_ends.insert(*run);
-                    }
-                }
-                Write::PutTask { .. }
+                Write::DropRecords { class: Class::Run, seqs, .. } if seqs.contains(&0) => self.lost_unnamed = true,
+                Write::PutJob(_)
+                | Write::EndJob(_)
+                | Write::DropRecords { .. }
+                | Write::PutTask { .. }
                 | Write::Accepted(_)
                 | Write::Seen { .. }
-                | Write::DropRecords { .. }
                 | Write::Acked { .. }
                 | Write::Renumber { .. } => {}
             }

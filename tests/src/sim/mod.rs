@@ -31,7 +31,7 @@ use sloth_protocol::{
 use center::Center;
 use disk::RecordName;
 use host::Host;
-use invariants::Check;
+use invariants::{Check, HostWitness};
 use network::{Conn, Request};
 use operators::Errand;
 use publisher::START;
@@ -236,7 +236,8 @@ impl Sim {
     /// When everything must be done: runs whose end nobody can tell take until their deadline.
     fn give_up_at(&self) -> Millis {
         let healed = START + self.scenario.horizon;
-        let damaged = |host: &Host| host.rolled_back || !host.witness.lost_ends.is_empty();
+        let lost = |witness: &HostWitness| witness.lost_unnamed || !witness.lost_ends.is_empty();
+        let damaged = |host: &Host| host.rolled_back || lost(&host.witness);
         let deadlines = self.center.disk.state.runs.values().map(|run| run.deadline + EXPIRY_GRACE);
         let latest = deadlines.max().filter(|_| self.hosts.iter().any(damaged)).unwrap_or(healed);
         healed.max(latest) + CONVERGENCE
