@@ -1,7 +1,9 @@
 //! `sloth-agent run`: a workflow file here and now.
 
 use std::{
+    fs::DirBuilder,
     io::Write as _,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -10,7 +12,7 @@ use serde_json::{Map, Value};
 use sloth_cli::{Failure, Outcome, OutputArgs, values};
 use sloth_core::{
     Chain, Clock, Labels, RunId,
-    fs::{self, Access},
+    fs::{self, Action, FsError},
 };
 use sloth_workflow::{
     AgentInfo, CancelSignal, Canceller, Capabilities, Host, LoadError, Outcome as RunOutcome, RunEnd, RunInput,
@@ -23,6 +25,9 @@ use crate::{
     platform,
     worker::random,
 };
+
+/// Nobody else reads what a run leaves on its way.
+const SCRATCH_MODE: u32 = 0o700;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -165,7 +170,8 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new(run: RunId) -> Result<Self, Failure> {
         let dir = std::env::temp_dir().join(format!("sloth-run-{run}"));
-        fs::create_dir(&dir, Access::Owner).map_err(Outcome::Internal.because())?;
+        let made = DirBuilder::new().mode(SCRATCH_MODE).create(&dir);
+        made.map_err(FsError::of(Action::Create, &dir)).map_err(Outcome::Internal.because())?;
         Ok(Self(dir))
     }
 }

@@ -15,7 +15,7 @@ const READ_BYTES: usize = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
     /// The socket failed.
-    #[error("cannot read from the socket")]
+    #[error("the socket failed")]
     Io(#[from] io::Error),
     /// The other side ended within a frame.
     #[error("the other side ended within a message")]

@@ -17,7 +17,7 @@ use sloth_core::{Chain, RunId};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    frames,
+    frames::{self, FrameError},
     logs::{Batches, Lines},
     protocol::{FromWorker, ToWorker},
 };
@@ -98,7 +98,7 @@ pub(super) fn listen(mut socket: UnixStream, run: RunId, messages: UnboundedSend
             match frames::read::<ToWorker>(&mut socket) {
                 // Nobody listens once the run has ended.
                 Ok(Some(message)) => drop(messages.send(message)),
-                Ok(None) => break,
+                Ok(None) | Err(FrameError::Io(_)) => break,
                 Err(error) => {
                     tracing::error!(error = %Chain(&error), "the daemon cannot be understood");
                     break;
@@ -136,9 +136,11 @@ fn write(items: &mpsc::Receiver<Item>, mut socket: UnixStream, waiting: &AtomicU
             FromWorker::Log { task: lines.task, stream: lines.stream, text: lines.text }
         });
         for message in lines.chain(message) {
-            if let Err(error) = frames::encode(&message).and_then(|frame| Ok(socket.write_all(&frame)?)) {
-                tracing::error!(error = %Chain(&error), "cannot tell the daemon");
-                return;
+            match frames::encode(&message).and_then(|frame| Ok(socket.write_all(&frame)?)) {
+                Ok(()) => {}
+                // The daemon is gone; who listens to it knows, and ends this process.
+                Err(FrameError::Io(_)) => return,
+                Err(error) => return tracing::error!(error = %Chain(&error), "cannot tell the daemon"),
             }
         }
         if last {
