@@ -181,7 +181,7 @@ async fn publish(client: &Client, prepared: &Prepared, signers: &[Signer]) -> Re
         audience: description.audience.clone(),
         capabilities: description.capabilities.clone(),
         triggers: description.triggers.clone(),
-        parameters: description.parameters.clone(),
+        parameters: None,
         expires: now + description.expires.millis(),
         published: now,
     };

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use sloth_core::{Millis, RunId, backoff::full_jitter, error::Chain, labels::Subject};
-use sloth_trust::{Assignment, BundleMetadata, Envelope, Refusal, Seen};
+use sloth_trust::{Assignment, BundleMetadata, Envelope, Refusal, Seen, Trigger};
 
 use super::{
     Effect, FETCH_RETRY_BASE, FETCH_RETRY_CAP, FetchError, JOBS_MAX, Job, Note, STOP_PATIENCE, Stage, Start,
     StopReason, TaskState, WORKER_STARTS_MAX, Write, machine::Agent,
 };
 use crate::wire::{
-    LogStream, OnInterrupt, Order, RecordBody, RunEnd, RunOrder, RunOutcome, TaskEnd, TaskName, TaskStatus, WorkItem,
+    LogStream, NUMBER_MAX, OnInterrupt, Order, RecordBody, RunEnd, RunOrder, RunOutcome, TaskEnd, TaskName, TaskStatus,
+    WorkItem,
 };
 
 /// What of a job is not durable: where its bundle and its worker are.
@@ -40,7 +41,7 @@ struct Accepted {
 impl Agent {
     /// Takes on an order unless it was dealt with before.
     pub(super) fn take_order(&mut self, item: WorkItem) {
-        if item.generation <= self.state.accepted {
+        if item.generation <= self.state.accepted || NUMBER_MAX < item.generation {
             self.note(Note::Stale { generation: item.generation, accepted: self.state.accepted });
             return;
         }
@@ -186,6 +187,9 @@ impl Agent {
         let metadata = Envelope::decode(&order.metadata).map_err(|error| Chain(&error).to_string())?;
         let assignment = Envelope::decode(&order.assignment).map_err(|error| Chain(&error).to_string())?;
         let accepted = self.verify_envelopes(&metadata, &assignment).map_err(|error| Chain(&error).to_string())?;
+        if !accepted.metadata.triggers.contains(&Trigger::Manual) {
+            return Err(format!("the signature on `{}` does not let operators start it", accepted.metadata.name));
+        }
         if accepted.assignment.run != order.run {
             return Err(format!("the assignment is for run `{}`", accepted.assignment.run));
         }

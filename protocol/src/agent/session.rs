@@ -9,7 +9,8 @@ use super::{
 use crate::{
     random::Random,
     wire::{
-        Acked, AgentResponse, Hello, Lane, PROTO_MAX, PROTO_MIN, Poll, Refusal, RefusalCode, Welcome, Work, negotiate,
+        Acked, AgentResponse, Hello, Lane, NUMBER_MAX, PROTO_MAX, PROTO_MIN, Poll, Refusal, RefusalCode, Welcome, Work,
+        negotiate,
     },
 };
 
@@ -309,6 +310,9 @@ impl Agent {
             self.forget_run_ends();
         }
         if acked <= sent {
+            return;
+        }
+        if NUMBER_MAX < acked {
             return;
         }
         // The disk forgot numbers that it had given. What it has under the others was counted under them; what

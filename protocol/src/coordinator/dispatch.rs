@@ -3,18 +3,18 @@
 use std::ops::Bound;
 
 use sloth_core::{AgentId, Millis, RunId, Selector};
-use sloth_trust::{Assignment, BundleName, Envelope, PayloadKind, SPEC};
+use sloth_trust::{Assignment, BundleName, Envelope, PayloadKind, SPEC, Trigger};
 
 use super::{
-    Answer, EXPIRY_GRACE, Item, Job, JobEnd, JobUpdate, LAST_SEEN_STEP, POLL_PAUSE_MAX, POLLS_PER_SECOND, RUN_TTL_MAX,
-    RUN_TTL_MIN, RUNS_ACTIVE_MAX, RUNS_ENDED_MAX, Reply, Run, Ticket, WORK_WAITING_MAX, Write,
+    AgentRecord, Answer, EXPIRY_GRACE, Item, Job, JobEnd, JobUpdate, LAST_SEEN_STEP, POLL_PAUSE_MAX, POLLS_PER_SECOND,
+    RUN_TTL_MAX, RUN_TTL_MIN, RUNS_ACTIVE_MAX, RUNS_ENDED_MAX, Reply, Run, Ticket, WORK_WAITING_MAX, Write,
     catalog::no_bundle,
     machine::{Coordinator, Held, Timer},
     registry::invalid,
     views::matches,
 };
 use crate::wire::{
-    AgentResponse, HOLD_MAX, JobState, Order, Poll, Refusal, RefusalCode, RunOrder, StartRun, Started,
+    AgentResponse, HOLD_MAX, JobState, NUMBER_MAX, Order, Poll, Refusal, RefusalCode, RunOrder, StartRun, Started,
     VALUES_BYTES_MAX, WORK_ITEMS_MAX, Work, WorkItem,
 };
 
@@ -80,8 +80,13 @@ impl Coordinator {
 
     pub(super) fn poll(&mut self, agent: AgentId, ticket: Ticket, poll: Poll) {
         self.seen(agent, LAST_SEEN_STEP);
+        if NUMBER_MAX < poll.accepted {
+            let refusal = invalid("a poll names a generation that nobody ever gave");
+            return self.answer(ticket, Answer::Refused(refusal));
+        }
         // A newer poll stands in for the one before.
         self.end_hold(agent);
+        self.catch_up(agent, poll.accepted);
         self.confirm(agent, poll.accepted);
         let room = usize::try_from(poll.room).unwrap_or(usize::MAX);
         let items = self.next_items(agent, poll.accepted, room);
@@ -152,6 +157,11 @@ impl Coordinator {
                 ),
             ));
         }
+        if !metadata.triggers.contains(&Trigger::Manual) {
+            return Err(invalid(&format!(
+                "the signature on `{name}` does not let operators start it: sign it with the trigger `manual`"
+            )));
+        }
         if metadata.expires <= self.now {
             return Err(invalid(&format!(
                 "the signature on `{name}` expired on {}: publish it again",
@@ -204,6 +214,23 @@ impl Coordinator {
         }
         self.queue(agent, Item::Cancel(run));
         self.offer(agent);
+    }
+
+    /// Notices that an agent was given generations that this disk knows nothing of, as after a restored backup. New
+    /// orders go above them; of those that wait below, nobody knows whether the agent did them, and they are not given
+    /// twice.
+    fn catch_up(&mut self, agent: AgentId, accepted: u64) {
+        let Some(record) = self.state.agents.get(&agent).filter(|record| record.next_generation <= accepted) else {
+            return;
+        };
+        let record = AgentRecord { next_generation: accepted + 1, ..record.clone() };
+        self.write(Write::PutAgent(agent, record));
+        let waiting = self.state.work.get(&agent).cloned().unwrap_or_default();
+        self.write(Write::DropWork(agent, waiting.keys().copied().collect()));
+        for run in waiting.into_values().filter_map(Item::run) {
+            let message = "this coordinator's store was set back, and the agent may have done it already: look, and start it again";
+            self.end_job(run, agent, JobState::Failed, message);
+        }
     }
 
     /// The agent has everything up to `accepted` on its disk.

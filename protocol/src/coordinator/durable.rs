@@ -74,6 +74,17 @@ pub enum Item {
     Cancel(RunId),
 }
 
+impl Item {
+    /// The run that it tells to do.
+    #[must_use]
+    pub const fn run(self) -> Option<RunId> {
+        match self {
+            Self::Run(run) => Some(run),
+            Self::Cancel(_) => None,
+        }
+    }
+}
+
 /// A join token without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {

@@ -4,7 +4,8 @@ use sloth_core::AgentId;
 
 use super::{Answer, Inbox, JobEnd, JobUpdate, LAST_SEEN_STEP, RUN_LOG_BYTES_MAX, Ticket, Write, machine::Coordinator};
 use crate::wire::{
-    Acked, AgentResponse, JobState, Lane, REPORT_RECORDS_MAX, Record, RecordBody, Refusal, RefusalCode, Report,
+    Acked, AgentResponse, JobState, Lane, NUMBER_MAX, REPORT_RECORDS_MAX, Record, RecordBody, Refusal, RefusalCode,
+    Report,
 };
 
 impl Coordinator {
@@ -72,7 +73,9 @@ fn check(report: &Report) -> Result<(), Refusal> {
     }
     let lane = |record: &Record| record.body.lane();
     let rising = report.records.is_sorted_by(|a, b| a.seq < b.seq);
-    if !rising || report.records.iter().any(|record| lane(record) != report.lane || record.seq == 0) {
+    if !rising
+        || report.records.iter().any(|record| lane(record) != report.lane || record.seq == 0 || NUMBER_MAX < record.seq)
+    {
         let lane = match report.lane {
             Lane::Results => "results",
             Lane::Logs => "logs",

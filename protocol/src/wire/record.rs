@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sloth_core::{Millis, RunId};
 
+/// No generation and no record's number is above this: who says so is not believed, and nothing overflows.
+pub const NUMBER_MAX: u64 = 1 << 62;
 /// Most bytes of one task's outputs as JSON.
 pub const OUTPUT_BYTES_MAX: usize = 32 * 1024;
 /// Most records of one report.

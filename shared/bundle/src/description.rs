@@ -34,8 +34,6 @@ pub struct Description {
     pub capabilities: Vec<String>,
     /// What may start it.
     pub triggers: Vec<Trigger>,
-    /// A JSON schema that a run's values must satisfy.
-    pub parameters: Option<serde_json::Value>,
     /// How long it is good for new work, from when it is signed.
     pub expires: Span,
 }
@@ -111,7 +109,6 @@ impl Description {
             audience: table.audience,
             capabilities: table.capabilities,
             triggers: table.triggers,
-            parameters: table.parameters,
             expires: table.expires,
         })
     }
@@ -129,7 +126,6 @@ struct Table {
     capabilities: Vec<String>,
     #[serde(default = "every_trigger")]
     triggers: Vec<Trigger>,
-    parameters: Option<serde_json::Value>,
     #[serde(default = "expires_default")]
     expires: Span,
 }
@@ -182,10 +178,9 @@ mod tests {
         assert_eq!(described.expires, "90d".parse().expect("a span"));
 
         let text = "name = 'web'\nversion = '1'\nworkflow = 'b.sloth'\naudience = 'role=web'\n\
-            capabilities = ['exec']\ntriggers = ['manual']\nexpires = '7d'\n[parameters]\ntype = 'object'";
+            capabilities = ['exec']\ntriggers = ['manual']\nexpires = '7d'";
         let described = load(text, &["a.sloth", "b.sloth"]).expect("valid");
         assert_eq!((described.workflow.as_str(), described.triggers), ("b.sloth", vec![Trigger::Manual]));
-        assert_eq!(described.parameters, Some(serde_json::json!({ "type": "object" })));
     }
 
     #[test]
