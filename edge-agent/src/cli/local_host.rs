@@ -3,7 +3,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use sloth_core::{
-    Chain, Clock, Millis, RunId,
+    Chain, Clock, Millis,
     fs::{self, Access},
 };
 use sloth_workflow::{
@@ -18,15 +18,14 @@ const NAMESPACE: &str = "local";
 
 pub(super) struct LocalHost {
     clock: Clock,
-    run: RunId,
     teller: Rc<Teller>,
     paths: Paths,
     state: RefCell<Option<Store>>,
 }
 
 impl LocalHost {
-    pub(super) fn new(clock: Clock, run: RunId, teller: Rc<Teller>, paths: Paths) -> Self {
-        Self { clock, run, teller, paths, state: RefCell::default() }
+    pub(super) fn new(clock: Clock, teller: Rc<Teller>, paths: Paths) -> Self {
+        Self { clock, teller, paths, state: RefCell::default() }
     }
 
     /// Closes the state store, if it was used.
@@ -59,15 +58,15 @@ impl Host for LocalHost {
     }
 
     fn log(&self, line: LogLine) {
-        self.teller.logged(&line);
+        self.teller.logged(self.now(), &line);
     }
 
     fn planned(&self, plans: &[Plan]) {
-        self.teller.planned(self.run, plans);
+        self.teller.planned(plans);
     }
 
     fn starting<'a>(&'a self, attempt: &'a Attempt) -> LocalFuture<'a, Result<(), Stop>> {
-        self.teller.started(attempt);
+        self.teller.started(self.now(), attempt);
         Box::pin(async { Ok(()) })
     }
 

@@ -1,23 +1,31 @@
 //! How a local run is told: lines and a table for people, one JSON object a line for programs.
 
-use std::{cell::RefCell, io, time::Duration};
+use std::{cell::RefCell, io};
 
-use serde_json::{Value, json};
-use sloth_cli::{Format, Table, print_json, print_line};
+use serde_json::json;
+use sloth_cli::{
+    Format, Table,
+    events::{self, Origin, exact},
+    print_json, print_line,
+};
 use sloth_core::{Millis, RunId};
-use sloth_workflow::{Attempt, Level, LogLine, Outcome, Plan, RunEnd, Stream, TaskEnd, TaskName};
+use sloth_protocol::wire::{Record, RecordBody};
+use sloth_workflow::{Attempt, LogLine, Plan, RunEnd, TaskEnd};
+
+use crate::convert;
 
 /// Tells what happens in a run.
 #[derive(Debug)]
 pub(super) struct Teller {
+    run: RunId,
     format: Format,
     /// Why standard output takes nothing more.
     broken: RefCell<Option<io::Error>>,
 }
 
 impl Teller {
-    pub(super) const fn new(format: Format) -> Self {
-        Self { format, broken: RefCell::new(None) }
+    pub(super) const fn new(run: RunId, format: Format) -> Self {
+        Self { run, format, broken: RefCell::new(None) }
     }
 
     /// Why not all was told, if so.
@@ -25,70 +33,37 @@ impl Teller {
         self.broken.take()
     }
 
-    pub(super) fn planned(&self, run: RunId, plans: &[Plan]) {
+    pub(super) fn planned(&self, plans: &[Plan]) {
         if self.format == Format::Json {
-            self.tell(|| print_json(&json!({ "event": "planned", "run": run, "workflows": plans })));
+            self.tell(|| print_json(&json!({ "event": "planned", "run": self.run, "workflows": plans })));
         }
     }
 
-    pub(super) fn started(&self, attempt: &Attempt) {
-        let name = &attempt.task;
-        self.tell(|| match self.format {
-            Format::Text if attempt.number == 1 => print_line(&format!("{name}: started")),
-            Format::Text => print_line(&format!("{name}: attempt {}", attempt.number)),
-            Format::Json => print_json(&json!({
-                "event": "started", "workflow": name.workflow, "task": name.task, "attempt": attempt.number,
-            })),
-        });
+    pub(super) fn started(&self, at: Millis, attempt: &Attempt) {
+        let task = convert::name_to_wire(&attempt.task);
+        self.show(at, RecordBody::TaskStarted { task, attempt: attempt.number });
     }
 
-    pub(super) fn logged(&self, line: &LogLine) {
-        let mark = match line.stream {
-            // People ask for it with `-o json`.
-            Stream::Log(Level::Debug) if self.format == Format::Text => return,
-            Stream::Log(Level::Debug | Level::Info) | Stream::Stdout | Stream::Stderr => "",
-            Stream::Log(Level::Warn) => "warning: ",
-            Stream::Log(Level::Error) => "error: ",
-        };
-        self.tell(|| match self.format {
-            Format::Text => {
-                let task = line.task.as_ref().map(TaskName::to_string).unwrap_or_default();
-                print_line(format!("{task} | {mark}{}", line.text).trim_start())
-            }
-            Format::Json => print_json(&json!({
-                "event": "log",
-                "workflow": line.task.as_ref().map(|task| &task.workflow),
-                "task": line.task.as_ref().map(|task| &task.task),
-                "stream": stream(line.stream),
-                "text": line.text,
-            })),
-        });
+    pub(super) fn logged(&self, at: Millis, line: &LogLine) {
+        let task = line.task.as_ref().map(convert::name_to_wire);
+        let stream = convert::stream_to_wire(line.stream);
+        self.show(at, RecordBody::Log { task, stream, text: line.text.clone() });
     }
 
     pub(super) fn ended(&self, end: &TaskEnd) {
-        let took = end.ended.since(end.started);
-        self.tell(|| match self.format {
-            Format::Text => {
-                let message = if end.message.is_empty() { String::new() } else { format!(": {}", end.message) };
-                let time = if end.attempts == 0 { String::new() } else { format!(" in {}", duration(took)) };
-                print_line(&format!("{}: {}{time}{message}", end.task, end.status))
-            }
-            Format::Json => print_json(&task(end)),
-        });
+        self.show(end.ended, RecordBody::TaskEnded(convert::end_to_wire(end)));
     }
 
-    pub(super) fn run_ended(&self, end: &RunEnd, took: Millis) {
-        self.tell(|| match self.format {
-            Format::Text => summary(end, took),
-            Format::Json => print_json(&json!({
-                "event": "run",
-                "outcome": outcome(end.outcome),
-                "message": end.message,
-                "tasks": end.tasks.len(),
-                "outputs": end.outputs,
-                "duration_ms": took.as_u64(),
-            })),
-        });
+    pub(super) fn run_ended(&self, at: Millis, end: &RunEnd, took: Millis) {
+        self.show(at, RecordBody::RunEnded(convert::run_end_to_wire(end)));
+        if self.format == Format::Text {
+            self.tell(|| summary(end, took));
+        }
+    }
+
+    fn show(&self, at: Millis, body: RecordBody) {
+        let record = Record { seq: 0, at, run: self.run, body };
+        self.tell(|| events::show(Origin::default(), &record, self.format));
     }
 
     /// Once something was not told, nothing more is: half of it would be no story.
@@ -100,64 +75,21 @@ impl Teller {
     }
 }
 
-fn task(end: &TaskEnd) -> Value {
-    json!({
-        "event": "ended",
-        "workflow": end.task.workflow,
-        "task": end.task.task,
-        "status": end.status,
-        "attempts": end.attempts,
-        "message": end.message,
-        "outputs": end.outputs,
-        "started": end.started.to_string(),
-        "duration_ms": end.ended.since(end.started).as_u64(),
-    })
-}
-
 fn summary(end: &RunEnd, took: Millis) -> io::Result<()> {
     if !end.tasks.is_empty() {
         print_line("")?;
         let mut table = Table::new(&["TASK", "STATUS", "ATTEMPTS", "TIME", "MESSAGE"]);
         for task in &end.tasks {
-            let time = if task.attempts == 0 { String::new() } else { duration(task.ended.since(task.started)) };
+            let time = if task.attempts == 0 { String::new() } else { exact(task.ended.since(task.started)) };
             let (status, attempts) = (task.status.to_string(), task.attempts.to_string());
-            table.row(vec![task.task.to_string(), status, attempts, time, task.message.clone()]);
+            table.row(vec![task.task.to_string(), status, attempts, time, events::printable(&task.message)]);
         }
         table.print()?;
         print_line("")?;
     }
     let count = end.tasks.len();
     let tasks = if count == 1 { "task" } else { "tasks" };
-    let message = if end.message.is_empty() { String::new() } else { format!(": {}", end.message) };
-    print_line(&format!("{} after {}, {count} {tasks}{message}", outcome(end.outcome), duration(took)))
-}
-
-const fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Succeeded => "succeeded",
-        Outcome::Failed => "failed",
-        Outcome::Cancelled => "cancelled",
-    }
-}
-
-const fn stream(stream: Stream) -> &'static str {
-    match stream {
-        Stream::Log(Level::Debug) => "debug",
-        Stream::Log(Level::Info) => "info",
-        Stream::Log(Level::Warn) => "warn",
-        Stream::Log(Level::Error) => "error",
-        Stream::Stdout => "stdout",
-        Stream::Stderr => "stderr",
-    }
-}
-
-/// A span as people read it: exact where it is short.
-fn duration(span: Millis) -> String {
-    match span.as_u64() {
-        ms @ 0..1000 => format!("{ms} ms"),
-        ms @ 1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        ms => humantime::format_duration(Duration::from_secs(ms / 1000)).to_string(),
-    }
+    print_line(&format!("{count} {tasks} in {}", exact(took)))
 }
 
 /// A number of bytes as people read it.
@@ -176,10 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_and_sizes_are_short() {
-        for (ms, expected) in [(0, "0 ms"), (999, "999 ms"), (1950, "1.9 s"), (61_000, "1m 1s"), (3_600_000, "1h")] {
-            assert_eq!(duration(Millis::from_u64(ms)), expected);
-        }
+    fn sizes_are_short() {
         for (count, expected) in [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (5 << 20, "5 MiB")] {
             assert_eq!(bytes(count), expected);
         }

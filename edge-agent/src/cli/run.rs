@@ -65,9 +65,9 @@ pub(super) fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
         agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
         ..RunInput::default()
     };
-    let teller = Rc::new(Teller::new(arguments.output.format));
+    let teller = Rc::new(Teller::new(run, arguments.output.format));
     let began = clock.now();
-    let host = Rc::new(LocalHost::new(clock, run, Rc::clone(&teller), arguments.dir.paths()));
+    let host = Rc::new(LocalHost::new(clock, Rc::clone(&teller), arguments.dir.paths()));
     let ran = runtime()?.block_on(async {
         let (canceller, signal) = cancel_pair();
         let ran = run_until_cancelled(input, Rc::clone(&host), run, &canceller, signal).await;
@@ -77,7 +77,7 @@ pub(super) fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
     drop(scratch);
     let outcome = match ran {
         Ok(end) => {
-            teller.run_ended(&end, host.now().since(began));
+            teller.run_ended(host.now(), &end, host.now().since(began));
             match end.outcome {
                 RunOutcome::Succeeded => Outcome::Done,
                 RunOutcome::Failed | RunOutcome::Cancelled => Outcome::Failed,

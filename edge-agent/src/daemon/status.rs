@@ -1,7 +1,7 @@
 //! What a daemon tells of itself.
 
 use serde::{Deserialize, Serialize};
-use sloth_core::{AgentId, Millis, RunId};
+use sloth_core::{AgentId, RunId};
 use sloth_protocol::{
     agent::{Durable, Stage, TaskState},
     wire::{Dropped, Lane},
@@ -28,7 +28,7 @@ pub struct Status {
     /// Why it is not connected, or cannot work; empty when all is well.
     pub problem: String,
     /// When its certificate stops counting.
-    pub certificate_until: Millis,
+    pub certificate_until: String,
     /// The runs that it has.
     pub jobs: Vec<JobStatus>,
     /// Results that wait for the coordinator.
@@ -74,7 +74,7 @@ impl Status {
             coordinator: shared.enrolment.addresses.clone(),
             connected: false,
             problem,
-            certificate_until: shared.with_identity(|identity| identity.not_after()),
+            certificate_until: shared.with_identity(|identity| identity.not_after().to_string()),
             jobs: Vec::new(),
             results: LaneStatus::default(),
             logs: LaneStatus::default(),

@@ -112,12 +112,13 @@ fn text(agent: Option<&str>, record: &Record) -> Vec<String> {
         RecordBody::TaskEnded(end) => lines(&task_end(end)),
         RecordBody::RunEnded(end) if end.message.is_empty() => lines(&format!("run {}", outcome_name(end.outcome))),
         RecordBody::RunEnded(end) => lines(&format!("run {}: {}", outcome_name(end.outcome), end.message)),
+        // Who looks for a fault asks for it with `-o json`.
+        RecordBody::Log { stream: LogStream::Debug, .. } => Vec::new(),
         RecordBody::Log { task, stream, text } => {
             let task = task.as_ref().map_or(String::new(), |task| format!("{} | ", task.task));
             let level = match stream {
-                LogStream::Stdout | LogStream::Info => "",
+                LogStream::Stdout | LogStream::Info | LogStream::Debug => "",
                 LogStream::Stderr => "stderr: ",
-                LogStream::Debug => "debug: ",
                 LogStream::Warn => "warn: ",
                 LogStream::Error => "error: ",
             };
