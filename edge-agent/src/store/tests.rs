@@ -317,3 +317,45 @@ fn state_is_bounded_and_what_is_deleted_or_expired_makes_room() {
         store.state("a", set("four", None), NOW).await.expect("the expired one is gone");
     });
 }
+
+/// An agent must read what every release before it wrote: where these bytes change, the old ones have to be read too.
+#[test]
+fn the_bytes_on_the_disk_are_frozen() {
+    fn hex<T: serde::Serialize>(value: &T) -> String {
+        codec::encode(value).expect("encoded").iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+    let started = TaskState::Started { attempt: 2, on_interrupt: OnInterrupt::Fail, at: NOW };
+    let record: tables::StoredRecord = {
+        let body = RecordBody::Log { task: Some(task(1)), stream: LogStream::Stderr, text: "x".into() };
+        codec::decode(&codec::encode(&(NOW, run_id(1), body)).expect("encoded")).expect("the same layout")
+    };
+    let dropped = sloth_protocol::wire::Dropped { logs: 1, progress: 2, tasks: 3, runs: 4 };
+    for (what, got, expected) in [
+        (
+            "job",
+            hex(&job(2, 3)),
+            concat!(
+                "0182808080808080808080808080adf9e78b0303776562013145f1a93d108f229fa8fb4bc476bab4dd3fecd20ee16f8b",
+                "a6d77f6c744e02061d02010465786563010177027b7d80d095ffbc31000103"
+            ),
+        ),
+        ("started task", hex(&started), "0100020180d095ffbc31"),
+        (
+            "ended task",
+            hex(&TaskState::Ended(end(1))),
+            "010101770274310001016d077b2261223a317d80d095ffbc3180d095ffbc31",
+        ),
+        (
+            "release",
+            hex(&Seen { counter: 7, payload: Digest::of(b"p") }),
+            "010773f291693e31fe77be7bfb78ebc9042b2e2c437c87eca0c122e0e8a0bbfbe625",
+        ),
+        ("lane", hex(&tables::LaneMeta { next_seq: 300, dropped }), "01ac0201020304"),
+        ("record", hex(&record), "0180d095ffbc3181808080808080808080808080adf9e78b0304010177027431010178"),
+    ] {
+        assert_eq!(got, expected, "{what}");
+    }
+    let key: String =
+        tables::task_key(run_id(1), &task(1)).expect("a key").iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(key, "018bcfe56800000000000000000000010177027431");
+}
