@@ -18,6 +18,7 @@ pub(super) struct RunEndHold {
 impl Agent {
     /// Puts a record into the outbox, giving up cheaper or older ones when there is no space.
     pub(super) fn record(&mut self, run: RunId, body: RecordBody) {
+        let body = body.fitted();
         let lane = body.lane();
         if !self.make_room(lane, body.class(), body.weight()) {
             self.write(Write::DropRecords { lane, class: body.class(), seqs: vec![0] });

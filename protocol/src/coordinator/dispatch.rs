@@ -135,11 +135,13 @@ impl Coordinator {
         let run = Run { ended: Some(self.now), ..run.clone() };
         self.clear_timer(run.deadline + EXPIRY_GRACE, Timer::Deadline(id));
         self.write(Write::PutRun(id, Box::new(run)));
+        self.result_bytes.remove(&id);
         self.out.touched.insert(id);
         if RUNS_ENDED_MAX < self.state.ended.len()
             && let Some(oldest) = self.state.ended.first().copied()
         {
             self.log_bytes.remove(&oldest);
+            self.result_bytes.remove(&oldest);
             self.write(Write::ForgetRun(oldest));
         }
     }
@@ -175,13 +177,7 @@ impl Coordinator {
         if start.ttl < RUN_TTL_MIN || RUN_TTL_MAX < start.ttl {
             return Err(invalid("a run is given between a second and 90 days"));
         }
-        if VALUES_BYTES_MAX < start.values.len() {
-            let reason = format!("a run's values take {VALUES_BYTES_MAX} bytes at most");
-            return Err(Refusal::new(RefusalCode::TooLarge, reason));
-        }
-        if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&start.values).is_err() {
-            return Err(invalid("a run's values are a JSON object"));
-        }
+        let values = plain_values(&start.values)?;
         if RUNS_ACTIVE_MAX <= self.state.runs.len() {
             return Err(Refusal::new(RefusalCode::Busy, format!("{RUNS_ACTIVE_MAX} runs have not ended yet")));
         }
@@ -191,7 +187,7 @@ impl Coordinator {
             counter: metadata.counter,
             workflow: start.workflow.clone(),
             selector: selector.to_string(),
-            values: start.values.clone(),
+            values,
             operator: operator.to_owned(),
             created: self.now,
             deadline: self.now + start.ttl,
@@ -330,6 +326,21 @@ impl Coordinator {
         let fleet = u64::try_from(self.state.agents.len()).unwrap_or(u64::MAX);
         Millis::from_secs(1 + fleet / POLLS_PER_SECOND).min(POLL_PAUSE_MAX)
     }
+}
+
+/// The values as orders carry them. A number such as `1e15` grows when it is written anew, and an order that is too
+/// long for its frame would keep its agent from every other one.
+fn plain_values(text: &str) -> Result<String, Refusal> {
+    let fits = |bytes: usize| {
+        let reason = format!("a run's values take {VALUES_BYTES_MAX} bytes at most");
+        if bytes <= VALUES_BYTES_MAX { Ok(()) } else { Err(Refusal::new(RefusalCode::TooLarge, reason)) }
+    };
+    fits(text.len())?;
+    let values = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
+    let values = values.map_err(|_| invalid("a run's values are a JSON object"))?;
+    let plain = serde_json::Value::Object(values).to_string();
+    fits(plain.len())?;
+    Ok(plain)
 }
 
 fn started(run: RunId, agents: usize) -> Reply {

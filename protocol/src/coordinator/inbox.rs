@@ -2,7 +2,10 @@
 
 use sloth_core::AgentId;
 
-use super::{Answer, Inbox, JobEnd, JobUpdate, LAST_SEEN_STEP, RUN_LOG_BYTES_MAX, Ticket, Write, machine::Coordinator};
+use super::{
+    Answer, Inbox, JOB_RESULT_BYTES_MAX, JobEnd, JobUpdate, LAST_SEEN_STEP, RUN_LOG_BYTES_MAX, Ticket, Write,
+    machine::Coordinator,
+};
 use crate::wire::{
     Acked, AgentResponse, JobState, Lane, NUMBER_MAX, REPORT_RECORDS_MAX, Record, RecordBody, Refusal, RefusalCode,
     Report,
@@ -37,13 +40,8 @@ impl Coordinator {
         if job.is_none() && !self.state.ended.contains(&run) {
             return;
         }
-        if let RecordBody::Log { text, .. } = &record.body {
-            let bytes = self.log_bytes.entry(run).or_default();
-            *bytes = bytes.saturating_add(text.len());
-            if RUN_LOG_BYTES_MAX < *bytes {
-                return;
-            }
-        }
+        let record = Record { body: record.body.fitted(), ..record };
+        let is_kept = self.has_room(agent, &record);
         let update = match &record.body {
             RecordBody::RunStarted => Some((JobState::Running, JobEnd::default())),
             RecordBody::RunEnded(end) => {
@@ -51,8 +49,10 @@ impl Coordinator {
             }
             RecordBody::TaskStarted { .. } | RecordBody::TaskEnded(_) | RecordBody::Log { .. } => None,
         };
-        self.out.touched.insert(run);
-        self.write(Write::Append(agent, record));
+        if is_kept {
+            self.out.touched.insert(run);
+            self.write(Write::Append(agent, record));
+        }
         let Some((state, end)) = update else { return };
         // Jobs of ended runs are final, whatever an agent that was away tells of their course.
         let has_ended = job.is_none_or(|job| job.state.is_final());
@@ -61,8 +61,22 @@ impl Coordinator {
         }
         let mut job = job.unwrap_or(super::Job { state, generation: 0 });
         job.state = state;
+        self.out.touched.insert(run);
         self.write(Write::PutJob(run, agent, JobUpdate { job, end }));
         self.settle_run(run);
+    }
+
+    /// Whether a record is kept among its run's events: who tells without end fills no disk.
+    fn has_room(&mut self, agent: AgentId, record: &Record) -> bool {
+        let (used, max) = match record.body.lane() {
+            Lane::Logs => (self.log_bytes.entry(record.run).or_default(), RUN_LOG_BYTES_MAX),
+            Lane::Results => {
+                let run = self.result_bytes.entry(record.run).or_default();
+                (run.entry(agent).or_default(), JOB_RESULT_BYTES_MAX)
+            }
+        };
+        *used = used.saturating_add(record.weight());
+        *used <= max
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Coordinator {
     pub(super) told: BTreeMap<AgentId, u64>,
     /// Bytes of logs that each run brought since the start.
     pub(super) log_bytes: BTreeMap<RunId, usize>,
+    /// Bytes of results that each agent brought to each run since the start.
+    pub(super) result_bytes: BTreeMap<RunId, BTreeMap<AgentId, usize>>,
     timers: BTreeSet<(Millis, Timer)>,
     pub(super) out: Output,
 }
@@ -82,6 +84,7 @@ impl Coordinator {
             names,
             told,
             log_bytes: BTreeMap::new(),
+            result_bytes: BTreeMap::new(),
             timers,
             out: Output::default(),
             state,

@@ -45,6 +45,8 @@ pub const WORK_WAITING_MAX: usize = 1024;
 pub const EXPIRY_GRACE: Millis = Millis::from_secs(120);
 /// Most bytes of logs of one run; the rest is counted and not kept.
 pub const RUN_LOG_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most bytes of what one agent tells of the course of one run; the rest is counted and not kept. Its end counts always.
+pub const JOB_RESULT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A lost connection's return is spread so that no more than this many come back in a second.
 pub const RECONNECTS_PER_SECOND: u64 = 500;
 /// Polls that are not held are spread so that no more than this many come in a second.

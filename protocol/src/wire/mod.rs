@@ -31,8 +31,9 @@ pub use operator::{
     RunsPage, StartRun, Started, TaskView, TokenIssued, VALUES_BYTES_MAX,
 };
 pub use record::{
-    Class, Dropped, JobState, Lane, LogStream, NUMBER_MAX, OUTPUT_BYTES_MAX, OnInterrupt, REPORT_BYTES_MAX,
-    REPORT_RECORDS_MAX, Record, RecordBody, RunEnd, RunOutcome, TaskEnd, TaskName, TaskStatus,
+    Class, Dropped, JobState, Lane, LogStream, NAME_BYTES_MAX, NUMBER_MAX, OUTPUT_BYTES_MAX, OnInterrupt,
+    REPORT_BYTES_MAX, REPORT_RECORDS_MAX, Record, RecordBody, RunEnd, RunOutcome, TEXT_BYTES_MAX, TaskEnd, TaskName,
+    TaskStatus,
 };
 pub use token::{JoinToken, TOKEN_CHARS_MAX, TokenError, TokenSecret};
 pub use version::{ALPN, PROTO_MAX, PROTO_MIN, ProtoVersion, Refusal, RefusalCode, negotiate};

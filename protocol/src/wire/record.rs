@@ -7,6 +7,10 @@ use sloth_core::{Millis, RunId};
 pub const NUMBER_MAX: u64 = 1 << 62;
 /// Most bytes of one task's outputs as JSON.
 pub const OUTPUT_BYTES_MAX: usize = 32 * 1024;
+/// Most bytes of a record's message or lines.
+pub const TEXT_BYTES_MAX: usize = 32 * 1024;
+/// Most bytes of the name of a workflow or a task in a record.
+pub const NAME_BYTES_MAX: usize = 256;
 /// Most records of one report.
 pub const REPORT_RECORDS_MAX: usize = 256;
 /// Most bytes of one report's records, by [`Record::weight`].
@@ -262,6 +266,30 @@ impl RecordBody {
         }
     }
 
+    /// Itself within its bounds: texts are cut, and outputs that are too long are left out. Whatever a worker said, a
+    /// record then fits a report, and whatever an agent says, it fits an answer to those who look at the run.
+    #[must_use]
+    pub fn fitted(mut self) -> Self {
+        match &mut self {
+            Self::RunStarted => {}
+            Self::TaskStarted { task, .. } => task.fit(),
+            Self::TaskEnded(end) => {
+                end.task.fit();
+                cut(&mut end.message, TEXT_BYTES_MAX);
+                fit_outputs(&mut end.outputs);
+            }
+            Self::RunEnded(end) => {
+                cut(&mut end.message, TEXT_BYTES_MAX);
+                fit_outputs(&mut end.outputs);
+            }
+            Self::Log { task, text, .. } => {
+                task.iter_mut().for_each(TaskName::fit);
+                cut(text, TEXT_BYTES_MAX);
+            }
+        }
+        self
+    }
+
     /// The lane it travels in.
     #[must_use]
     pub const fn lane(&self) -> Lane {
@@ -288,6 +316,13 @@ impl RecordBody {
     }
 }
 
+impl TaskName {
+    fn fit(&mut self) {
+        cut(&mut self.workflow, NAME_BYTES_MAX);
+        cut(&mut self.task, NAME_BYTES_MAX);
+    }
+}
+
 impl Record {
     /// See [`RecordBody::weight`].
     #[must_use]
@@ -306,5 +341,16 @@ impl Dropped {
             Class::Run => &mut self.runs,
         };
         *count = count.saturating_add(1);
+    }
+}
+
+fn cut(text: &mut String, bytes_max: usize) {
+    text.truncate(text.floor_char_boundary(bytes_max));
+}
+
+/// The start of a JSON object is none.
+fn fit_outputs(outputs: &mut String) {
+    if OUTPUT_BYTES_MAX < outputs.len() {
+        *outputs = "{}".to_owned();
     }
 }

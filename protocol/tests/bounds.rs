@@ -1,0 +1,212 @@
+//! What a coordinator keeps of an agent that tells without end, and what it orders.
+
+#![allow(clippy::expect_used, reason = "helpers of tests may fail the test")]
+
+use std::collections::BTreeSet;
+
+use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Selector};
+use sloth_protocol::{
+    coordinator::{
+        AgentRecord, Answer, Ask, Command, Coordinator, Durable, Event, JOB_RESULT_BYTES_MAX, Job, Release, Reply, Run,
+        Write,
+    },
+    wire::{
+        AgentResponse, Dropped, Hello, JobState, Lane, LogStream, OUTPUT_BYTES_MAX, PROTO_MAX, PROTO_MIN, Platform,
+        Poll, Record, RecordBody, RefusalCode, Report, RunEnd, RunOutcome, StartRun, TaskEnd, TaskName, TaskStatus,
+        VALUES_BYTES_MAX, encode,
+    },
+};
+use sloth_trust::{BundleMetadata, Envelope, ManifestRef, PayloadKind, SPEC, Trigger};
+
+const NOW: Millis = Millis::from_secs(1_700_000_000);
+/// More than any part of a record takes.
+const LONG_BYTES: usize = 100 * 1024;
+
+fn agent() -> AgentId {
+    AgentId::new(NOW, 1)
+}
+
+fn run_id() -> RunId {
+    RunId::new(NOW, 2)
+}
+
+fn release() -> Release {
+    let metadata = BundleMetadata {
+        spec: SPEC,
+        repository: RepositoryId::new(NOW, 1),
+        name: "web".parse().expect("a name"),
+        counter: 1,
+        version: "1".to_owned(),
+        manifest: ManifestRef { digest: Digest::of(b"manifest"), length: 9 },
+        audience: Selector::everything(),
+        capabilities: Vec::new(),
+        triggers: vec![Trigger::Manual],
+        parameters: None,
+        expires: NOW + NOW,
+        published: NOW,
+    };
+    let payload = serde_json::to_vec(&metadata).expect("JSON");
+    let envelope = Envelope { kind: PayloadKind::Bundle, payload, signatures: Vec::new() }.encode();
+    Release { envelope, metadata, size: 3, workflows: BTreeSet::new(), signers: Vec::new() }
+}
+
+fn run() -> Run {
+    Run {
+        bundle: "web".parse().expect("a name"),
+        version: "1".to_owned(),
+        counter: 1,
+        workflow: None,
+        selector: "*".to_owned(),
+        values: "{}".to_owned(),
+        operator: "admin".to_owned(),
+        created: NOW,
+        deadline: NOW + Millis::from_secs(3600),
+        cancelled: false,
+        ended: None,
+    }
+}
+
+/// A coordinator with one agent that said hello and has begun a run.
+fn coordinator() -> Coordinator {
+    let record = AgentRecord {
+        name: "web-1".to_owned(),
+        host_labels: Labels::new(),
+        enrolled_labels: Labels::new(),
+        version: String::new(),
+        platform: Platform::default(),
+        key: Digest::of(b"key"),
+        enrolled: NOW,
+        last_seen: NOW,
+        revoked: false,
+        next_generation: 2,
+    };
+    let release = release();
+    let state = Durable {
+        agents: [(agent(), record)].into(),
+        bundles: [(release.metadata.name.clone(), [(1, release)].into())].into(),
+        runs: [(run_id(), run())].into(),
+        jobs: [(run_id(), [(agent(), Job { state: JobState::Running, generation: 1 })].into())].into(),
+        ..Durable::default()
+    };
+    let mut machine = Coordinator::restore(state, NOW, 1).expect("restored");
+    let _ = machine.handle(NOW, Event::Connected { conn: 1, agent: agent() });
+    let hello = Hello {
+        proto_min: PROTO_MIN,
+        proto_max: PROTO_MAX,
+        features: 0,
+        version: String::new(),
+        platform: Platform::default(),
+        labels: Labels::new(),
+    };
+    let _ = machine.handle(NOW, Event::Asked { conn: 1, ticket: 0, ask: Ask::Hello(hello) });
+    machine
+}
+
+fn report(machine: &mut Coordinator, seq: u64, body: RecordBody) -> Vec<Write> {
+    let lane = body.lane();
+    let records = vec![Record { seq, at: NOW, run: run_id(), body }];
+    let ask = Ask::Report(Report { lane, dropped: Dropped::default(), records });
+    machine.handle(NOW, Event::Asked { conn: 1, ticket: seq, ask }).writes
+}
+
+fn kept(writes: &[Write]) -> Option<&Record> {
+    writes.iter().find_map(|write| if let Write::Append(_, record) = write { Some(record) } else { None })
+}
+
+fn long() -> String {
+    "ä".repeat(LONG_BYTES / 2)
+}
+
+fn task() -> TaskName {
+    TaskName { workflow: long(), task: long() }
+}
+
+fn run_end(outputs: String) -> RecordBody {
+    RecordBody::RunEnded(RunEnd { outcome: RunOutcome::Succeeded, message: long(), outputs })
+}
+
+#[test]
+fn no_record_is_kept_that_is_longer_than_a_record_may_be() {
+    let mut machine = coordinator();
+    let end = TaskEnd {
+        task: task(),
+        status: TaskStatus::Failed,
+        attempts: 1,
+        message: long(),
+        outputs: long(),
+        started: NOW,
+        ended: NOW,
+    };
+    let log = RecordBody::Log { task: Some(task()), stream: LogStream::Info, text: long() };
+    for (seq, body) in (1..).zip([
+        RecordBody::TaskStarted { task: task(), attempt: 1 },
+        RecordBody::TaskEnded(end),
+        log,
+        run_end(long()),
+    ]) {
+        let writes = report(&mut machine, seq, body);
+        let weight = kept(&writes).expect("kept").weight();
+        assert!(weight < 2 * OUTPUT_BYTES_MAX, "{seq}: {weight}");
+    }
+}
+
+#[test]
+fn who_tells_without_end_fills_no_disk_and_its_end_counts() {
+    let mut machine = coordinator();
+    let outputs = format!("{{\"a\":\"{}\"}}", "x".repeat(OUTPUT_BYTES_MAX - 8));
+    let task = TaskName { workflow: "w".to_owned(), task: "t".to_owned() };
+    let (status, message) = (TaskStatus::Succeeded, String::new());
+    let end = TaskEnd { task, status, attempts: 1, message, outputs, started: NOW, ended: NOW };
+    let (mut seq, mut bytes) = (0, 0);
+    loop {
+        seq += 1;
+        let writes = report(&mut machine, seq, RecordBody::TaskEnded(end.clone()));
+        let Some(record) = kept(&writes) else { break };
+        bytes += record.weight();
+        assert!(bytes <= JOB_RESULT_BYTES_MAX, "{seq} records have {bytes} bytes");
+    }
+    assert!(JOB_RESULT_BYTES_MAX - LONG_BYTES < bytes, "{bytes}");
+    let writes = report(&mut machine, seq + 1, run_end("{}".to_owned()));
+    let state = writes.iter().find_map(|write| match write {
+        Write::PutJob(_, _, update) => Some(update.job.state),
+        _ => None,
+    });
+    assert_eq!((kept(&writes).is_some(), state), (false, Some(JobState::Succeeded)));
+    assert!(machine.durable().runs.is_empty());
+    let log = RecordBody::Log { task: None, stream: LogStream::Info, text: "late".to_owned() };
+    assert_eq!(log.lane(), Lane::Logs);
+    assert!(kept(&report(&mut machine, 1, log)).is_some());
+}
+
+fn start(machine: &mut Coordinator, values: String) -> Answer {
+    let start = StartRun {
+        run: RunId::new(NOW, 3),
+        bundle: "web".to_owned(),
+        version: None,
+        workflow: None,
+        selector: "*".to_owned(),
+        values,
+        ttl: Millis::from_secs(60),
+    };
+    let command = Command::StartRun(start);
+    let event = Event::Command { ticket: 9, operator: "admin".to_owned(), command };
+    machine.handle(NOW, event).answers.remove(0).1
+}
+
+#[test]
+fn values_that_grow_when_they_are_written_anew_are_measured_as_they_are_sent() {
+    let list = |number: &str, count: usize| format!("{{\"a\":[{}]}}", vec![number; count].join(","));
+    let mut machine = coordinator();
+    let grown = list("1e15", 40_000);
+    assert!(grown.len() < VALUES_BYTES_MAX);
+    let answer = start(&mut machine, grown);
+    assert!(matches!(&answer, Answer::Refused(refusal) if refusal.code == RefusalCode::TooLarge), "{answer:?}");
+
+    let answer = start(&mut machine, list("1e15", 13_000));
+    assert!(matches!(&answer, Answer::Operator(Reply::Started(started)) if started.agents == 1), "{answer:?}");
+    let poll = Ask::Poll(Poll { accepted: 0, hold: Millis::ZERO, room: 8 });
+    let mut output = machine.handle(NOW, Event::Asked { conn: 1, ticket: 10, ask: poll });
+    let (_, Answer::Agent(response)) = output.answers.remove(0) else { unreachable!("an agent is answered") };
+    assert!(matches!(&response, AgentResponse::Work(work) if work.items.len() == 1), "{response:?}");
+    assert!(encode(&response).is_ok());
+}
