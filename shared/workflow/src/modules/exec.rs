@@ -72,14 +72,19 @@ pub(super) async fn shell(call: &Call, line: String, stdin: Option<Vec<u8>>) -> 
 pub(super) fn environment(call: &Call) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
     env.insert("HOME".to_owned(), std::env::var("HOME").unwrap_or_else(|_| "/".to_owned()));
-    env.insert("SLOTH_RUN_ID".to_owned(), call.context.run_id.clone());
     if let Some(scope) = call.context.current.get() {
         if let Some(task) = &scope.task {
             env.insert("SLOTH_TASK".to_owned(), task.task.clone());
         }
         env.extend(scope.env.clone());
     }
+    mark(&mut env, call);
     env
+}
+
+/// Marks a command as the run's. What a crash leaves behind is found by it, so no script may unset it.
+fn mark(env: &mut BTreeMap<String, String>, call: &Call) {
+    env.insert("SLOTH_RUN_ID".to_owned(), call.context.run_id.clone());
 }
 
 struct Settings {
@@ -112,6 +117,7 @@ impl Settings {
             return Err(call.error(format_args!("`{name}` cannot be the name of an environment variable")));
         }
         settings.env.extend(added);
+        mark(&mut settings.env, call);
         settings.workdir = options.path("workdir")?.unwrap_or(settings.workdir);
         settings.timeout = options.duration("timeout")?;
         settings.stdin = options.bytes("stdin")?;
