@@ -2,11 +2,12 @@
 
 mod capture;
 mod group;
+mod program;
 
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     os::unix::process::ExitStatusExt,
     path::PathBuf,
@@ -286,26 +287,32 @@ struct Pipes {
 impl Program {
     /// The program without its arguments, which may hold secrets.
     fn name(&self) -> String {
+        self.file().to_string_lossy().into_owned()
+    }
+
+    fn file(&self) -> &OsStr {
         match self {
-            Self::Shell(_) => SHELL.to_owned(),
-            Self::Direct { program, .. } => program.to_string_lossy().into_owned(),
+            Self::Shell(_) => OsStr::new(SHELL),
+            Self::Direct { program, .. } => program,
         }
     }
 }
 
 impl Command {
     fn to_process(&self) -> tokio::process::Command {
-        let mut process = match &self.program {
-            Program::Shell(line) => {
-                let mut process = tokio::process::Command::new(SHELL);
-                process.arg("-c").arg(line);
+        let name = self.program.file();
+        let mut process = match program::find(name, self.env.get("PATH").map(String::as_str), &self.workdir) {
+            Some(path) => {
+                let mut process = tokio::process::Command::new(path);
+                process.arg0(name);
                 process
             }
-            Program::Direct { program, arguments } => {
-                let mut process = tokio::process::Command::new(program);
-                process.args(arguments);
-                process
-            }
+            // The system says what is wrong with it.
+            None => tokio::process::Command::new(name),
+        };
+        match &self.program {
+            Program::Shell(line) => process.arg("-c").arg(line),
+            Program::Direct { arguments, .. } => process.args(arguments),
         };
         let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
         process.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
