@@ -59,16 +59,6 @@ impl Process {
         Ok(Memory { pss: kib(&text, "Pss:")?, anonymous: kib(&text, "Pss_Anon:")? })
     }
 
-    /// The processor time of the threads that it has now, in milliseconds, to the nanosecond.
-    pub(crate) fn threads_cpu_ms(&self) -> Result<f64> {
-        let mut total_ns = 0;
-        for task in std::fs::read_dir(format!("/proc/{}/task", self.id()))? {
-            let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-            total_ns += text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(number(total_ns) / 1e6)
-    }
-
     /// The processor time that it ever took, in milliseconds, to the hundredth of a second.
     pub(crate) fn cpu_ms(&self) -> Result<f64> {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;

@@ -29,10 +29,10 @@ pub(super) async fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let agent = Agent::enrol(bench, &coordinator, &operator.token(1).await?, "idle")?;
     let process = agent.connect(&operator).await?;
     tokio::time::sleep(bench.pick(SETTLE, SPAN_QUICK)).await;
-    let before = process.threads_cpu_ms()?;
+    let before = process.cpu_ms()?;
     let span = bench.pick(SPAN, SPAN_QUICK);
     tokio::time::sleep(span).await;
-    let percent = (process.threads_cpu_ms()? - before) / (span.as_secs_f64() * 1000.0) * 100.0;
+    let percent = (process.cpu_ms()? - before) / (span.as_secs_f64() * 1000.0) * 100.0;
     let memory = process.memory()?;
     let what = format!("processor over {} s", span.as_secs());
     figures.push(Figure::new(what, "% of a core", Samples::one(percent)).bar(Bar::AtMost(0.1)));
