@@ -167,10 +167,9 @@ fn who_tells_without_end_fills_no_disk_and_its_end_counts() {
     }
     assert!(JOB_RESULT_BYTES_MAX - LONG_BYTES < bytes, "{bytes}");
     let writes = report(&mut machine, seq + 1, run_end("{}".to_owned()));
-    let state = writes.iter().find_map(|write| match write {
-        Write::PutJob(_, _, update) => Some(update.job.state),
-        _ => None,
-    });
+    let state = writes
+        .iter()
+        .find_map(|write| if let Write::PutJob(_, _, update) = write { Some(update.job.state) } else { None });
     assert_eq!((kept(&writes).is_some(), state), (false, Some(JobState::Succeeded)));
     assert!(machine.durable().runs.is_empty());
     let log = RecordBody::Log { task: None, stream: LogStream::Info, text: "late".to_owned() };

@@ -73,9 +73,12 @@ fn what_waits_is_not_given_twice_and_new_orders_go_above_what_the_agent_has() {
     let (writes, answers) = poll(&mut machine, 9);
     assert!(matches!(&answers[..], [Answer::Agent(AgentResponse::Work(work))] if work.items.is_empty()), "{answers:?}");
     assert_eq!(machine.durable().agents[&agent].next_generation, 10);
-    let ended = writes.iter().find_map(|write| match write {
-        Write::PutJob(_, _, update) => Some((update.job.state, update.end.message.clone())),
-        _ => None,
+    let ended = writes.iter().find_map(|write| {
+        if let Write::PutJob(_, _, update) = write {
+            Some((update.job.state, update.end.message.clone()))
+        } else {
+            None
+        }
     });
     let (state, message) = ended.expect("the job ended");
     assert_eq!(state, JobState::Failed);
