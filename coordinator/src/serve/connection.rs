@@ -17,7 +17,8 @@ use sloth_protocol::{
     wire::{DecodeError, Refusal, RefusalCode},
 };
 use sloth_transport::{
-    Authority, CloseCode, Limits, Peer, RecvError, SendError, admit, recv, send, settings::HANDSHAKE_TIMEOUT,
+    Authority, CloseCode, Limits, Peer, RecvError, SendError, admit, recv, send,
+    settings::{HANDSHAKE_TIMEOUT, widen},
 };
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument as _;
@@ -136,10 +137,12 @@ async fn serve(context: Arc<Context>, incoming: Incoming, handshake: Handshake) 
     };
     match peer {
         Peer::Agent { id, not_after, .. } => {
+            widen(&connection);
             let span = tracing::info_span!("agent", agent = %id);
             Box::pin(agent_lane::serve(context, connection, id, not_after)).instrument(span).await;
         }
         Peer::Operator { name } => {
+            widen(&connection);
             let span = tracing::info_span!("operator", operator = name);
             Box::pin(operator_lane::serve(context, connection, name)).instrument(span).await;
         }

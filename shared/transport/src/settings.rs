@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quinn::{IdleTimeout, SendStream, TransportConfig, VarInt};
+use quinn::{Connection, IdleTimeout, SendStream, TransportConfig, VarInt};
 
 /// Longest that connecting to one address may take, name resolution included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,8 +20,10 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub const IDLE_TIMEOUT_MS: u32 = 60_000;
 /// What a peer may send on one stream before it is read. 256 KiB carry 20 Mbit/s over 100 ms.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// What a peer may send on all its streams before it is read.
+/// What a peer that showed a certificate may send on all its streams before it is read. See [`widen`].
 pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What a peer may send to the coordinator on all its streams before it is known: one request to enrol, and the next.
+pub const STRANGER_WINDOW_BYTES: u32 = 32 * 1024;
 /// What is kept for one peer until it acknowledges it: a slow reader costs this much and not more.
 pub const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
 /// How often at most a packet of a connection that nobody knows is answered with a reset: often enough that a large
@@ -93,9 +95,16 @@ impl Priority {
     }
 }
 
+/// Lets a peer that turned out to be an agent or an operator send as much as they may. Before, a crowd of strangers
+/// could make the coordinator hold [`CONNECTION_WINDOW_BYTES`] for each of them.
+pub fn widen(connection: &Connection) {
+    connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
+}
+
 /// For the coordinator: agents and operators open streams to it.
 pub(crate) fn server_transport() -> Arc<TransportConfig> {
     let mut config = common();
+    config.receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES));
     config.max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX));
     Arc::new(config)
 }

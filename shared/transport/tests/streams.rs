@@ -5,7 +5,10 @@ mod common;
 use common::{FRAME_BYTES_MAX, ask, pair};
 use quinn::VarInt;
 use sloth_core::Chain;
-use sloth_transport::{CloseCode, Lost, Priority, RecvError, SendError, recv, request, send};
+use sloth_transport::{
+    CloseCode, Lost, Priority, RecvError, SendError, recv, request, send,
+    settings::{CONNECT_TIMEOUT, STRANGER_WINDOW_BYTES, widen},
+};
 
 /// How the peer leaves its stream.
 #[derive(Debug, Clone, Copy)]
@@ -122,4 +125,16 @@ async fn a_close_says_why() {
     coordinator.close(VarInt::from_u32(77), b"");
     let error = ask(&link, "hello").await.expect_err("closed");
     assert!(matches!(error.lost(), Some(Lost::ClosedUnknown { code: 77 })), "{}", Chain(&error));
+}
+
+#[tokio::test]
+async fn a_peer_is_given_little_room_until_it_is_known() {
+    let (coordinator, link) = pair().await;
+    let (mut sending, _receiving) = link.connection.open_bi().await.expect("a stream");
+    let much = vec![0; 128 * 1024];
+    let window = usize::try_from(STRANGER_WINDOW_BYTES).expect("fits");
+    assert_eq!(sending.write(&much).await.expect("room"), window);
+    widen(&coordinator);
+    let rest = tokio::time::timeout(CONNECT_TIMEOUT, sending.write_all(&much[window..])).await;
+    rest.expect("in time").expect("room");
 }
