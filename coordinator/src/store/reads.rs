@@ -187,6 +187,11 @@ pub(super) fn events(
         let number = number_of(number)?;
         let event = codec::decode::<EventRow>(value)?;
         if agent.is_none_or(|agent| agent == event.agent) {
+            // A frame holds any one record, but not one more on top of all that fits.
+            if !read.events.is_empty() && !room.fits(event.record.weight()) {
+                read.more = true;
+                return Ok(Go::Stop);
+            }
             room.take(event.record.weight());
             read.events.push(RunEvent { number, agent: event.agent, record: event.record });
         }

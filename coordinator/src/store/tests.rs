@@ -269,6 +269,18 @@ fn answers_stay_within_a_frame() {
     }
     assert!(seen == 400 && 10 <= frames, "{seen} {frames}");
 
+    let near = "x".repeat(700 * 1024);
+    store
+        .commit(&[
+            Write::Append(agent, record(run, 401, log(&near))),
+            Write::Append(agent, record(run, 402, log(&near))),
+        ])
+        .expect("committed");
+    let read = store.events(run, 400, None).expect("read").expect("known");
+    assert_eq!((read.events.len(), read.through, read.more), (1, 401, true));
+    let read = store.events(run, 401, None).expect("read").expect("known");
+    assert_eq!((read.events.len(), read.through, read.more), (1, 402, false));
+
     let first = store.runs(None, 10).expect("read");
     assert_eq!((first.runs.len(), first.more, first.runs[0].run), (10, true, run_id(30)));
     let rest = store.runs(Some(first.runs[9].run), 99).expect("read");
