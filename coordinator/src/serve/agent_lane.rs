@@ -15,7 +15,7 @@ use sloth_protocol::{
     coordinator::{Answer, Ask, ConnId},
     wire::{AgentRequest, AgentResponse, BlobHead, FRAME_BYTES_MAX, Fetch, Lane, Refusal, RefusalCode, Renew, Renewed},
 };
-use sloth_transport::{CloseCode, Priority, send};
+use sloth_transport::{CloseCode, Priority};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tracing::Instrument as _;
 
@@ -29,6 +29,9 @@ use crate::events;
 const BLOB_WAIT: Duration = Duration::from_secs(10);
 /// Requests of one agent that are being read at a time: one that sends them by halves keeps no others waiting.
 const READS_MAX: usize = 4;
+/// Blobs that are being sent to one agent at a time: as many as an agent asks for, so that one that asks for more
+/// takes no others' places.
+const BLOBS_PER_AGENT_MAX: usize = 8;
 /// Bytes that are handed to a blob's stream at a time.
 const BLOB_PIECE_BYTES: usize = 64 * 1024;
 /// Longest that a peer may take over one of them.
@@ -42,6 +45,7 @@ struct Agent {
     /// When the newest certificate ends that this connection has seen, in milliseconds.
     not_after: AtomicU64,
     reads: Semaphore,
+    blobs: Semaphore,
 }
 
 /// Serves an agent until its connection is gone.
@@ -59,6 +63,7 @@ pub(super) async fn serve(context: Arc<Context>, connection: Connection, id: Age
         conn,
         not_after: AtomicU64::new(not_after.as_u64()),
         reads: Semaphore::new(READS_MAX),
+        blobs: Semaphore::new(BLOBS_PER_AGENT_MAX),
     });
     let mut requests = JoinSet::new();
     // The transport bounds how many streams a peer has open.
@@ -140,7 +145,8 @@ impl Agent {
 
     /// Sends a blob from a place on.
     async fn fetch(&self, sending: &mut SendStream, fetch: Fetch) -> Result<(), Ended> {
-        let Ok(Ok(_turn)) = timeout(BLOB_WAIT, self.context.permits.blobs.acquire()).await else {
+        let turn = async { (self.blobs.acquire().await, self.context.permits.blobs.acquire().await) };
+        let Ok((Ok(_own), Ok(_turn))) = timeout(BLOB_WAIT, turn).await else {
             return refuse(sending, busy()).await;
         };
         let blobs = self.context.blobs.clone();
@@ -176,7 +182,8 @@ impl Agent {
 
 async fn refuse(sending: &mut SendStream, refusal: Refusal) -> Result<(), Ended> {
     events::Refused { refusal: &refusal }.emit();
-    send(sending, &AgentResponse::Refused(refusal)).await.map_err(|_| Ended::Gone)?;
+    // A peer that gives this stream no room must not keep the place that it has among the downloads.
+    connection::answer(sending, &AgentResponse::Refused(refusal), AgentResponse::Refused).await?;
     let _ = sending.finish();
     Ok(())
 }
