@@ -147,7 +147,10 @@ impl AskError {
         match self {
             Self::Credential(_) => Outcome::Usage,
             Self::Connect(
-                ConnectError::Stranger { .. } | ConnectError::WrongToken { .. } | ConnectError::Expired { .. },
+                ConnectError::Stranger { .. }
+                | ConnectError::WrongToken { .. }
+                | ConnectError::Clock { .. }
+                | ConnectError::Expired { .. },
             )
             | Self::Unexpected => Outcome::Refused,
             Self::Connect(ConnectError::Tls { .. } | ConnectError::Socket { .. }) => Outcome::Internal,

@@ -81,7 +81,10 @@ fn make(args: &GenerateArgs, format: Format) -> Result<Outcome, Failure> {
 
 fn show(file: &Path, format: Format) -> Result<Outcome, Failure> {
     let bytes = fs::read_capped(file, KEY_BYTES_MAX).map_err(Outcome::Usage.because())?;
-    let key: PublicKey = String::from_utf8_lossy(&bytes).parse().map_err(Outcome::Usage.because())?;
+    let parsed = String::from_utf8_lossy(&bytes).parse();
+    let key: PublicKey = parsed.map_err(|error: sloth_trust::InvalidKey| {
+        Failure::new(Outcome::Usage, format!("cannot read the key in `{}`: {error}", file.display()))
+    })?;
     let (id, minisign_id) = (key.id().to_string(), minisign_id(&key));
     match format {
         Format::Json => printed(print_json(&Shown { key: key.as_str(), id, minisign_id }))?,

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     fs::OpenOptions,
+    io::{self, ErrorKind},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
@@ -134,6 +135,11 @@ impl RedbStore {
         };
         if matches!(*error, redb::Error::DatabaseAlreadyOpen) {
             return StoreError::Locked { path };
+        }
+        // What the database finds wrong with the file itself comes as an error of reading, too.
+        let is_damage = |source: &io::Error| matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
+        if matches!(&*error, redb::Error::Io(source) if is_damage(source)) {
+            return StoreError::Database { action, path, source: error };
         }
         if let redb::Error::Io(source) = *error {
             let action = if action == "read" { Action::Read } else { Action::Write };

@@ -113,7 +113,7 @@ pub enum StoreError {
     #[error(transparent)]
     Fs(#[from] FsError),
     /// The database refused.
-    #[error("cannot {action} the store `{}`", path.display())]
+    #[error("cannot {action} the store `{}`: if it is damaged, bring back a copy of it", path.display())]
     Database {
         /// What was tried.
         action: &'static str,

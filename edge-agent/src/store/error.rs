@@ -1,7 +1,7 @@
 //! What can go wrong with a store.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -86,7 +86,13 @@ impl Fault {
 }
 
 fn io_of(error: redb::Error) -> Result<io::Error, redb::Error> {
-    if let redb::Error::Io(error) = error { Ok(error) } else { Err(error) }
+    match error {
+        // What the database finds wrong with the file itself comes as an error of reading, too.
+        redb::Error::Io(error) if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+            Ok(error)
+        }
+        error => Err(error),
+    }
 }
 
 macro_rules! from_database {
