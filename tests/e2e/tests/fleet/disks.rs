@@ -71,10 +71,10 @@ fn a_coordinator_survives_a_full_disk() {
     // What fits into what the store has set aside may still be taken; nothing may be lost or fall over.
     let mut begun = Vec::new();
     for _ in 0..20 {
-        let ran = fleet.coord(&["run", "job", "--on", "*"]);
+        let ran = fleet.coord(&["run", "job", "--on", "*", "-o", "json"]);
         ran.keeps_its_manners();
         match ran.code {
-            Some(0) => begun.push(ran.done()),
+            Some(0) => begun.push(ran.json()["run"].as_str().expect("a run").to_owned()),
             Some(4) => break,
             _ => panic!("{ran}"),
         }

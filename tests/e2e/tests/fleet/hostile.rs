@@ -3,10 +3,11 @@
 use std::{net::UdpSocket, time::Duration};
 
 use quinn::Connection;
-use sloth_core::{Chain, Clock};
+use sloth_core::{Chain, Clock, Digest, Millis};
 use sloth_e2e::{Bundle, Fleet, Random, resident_bytes};
 use sloth_protocol::wire::{
-    EnrollRequest, JoinToken, OperatorRequest, OperatorResponse, PROTO_MAX, PROTO_MIN, RefusalCode, encode,
+    EnrollRequest, JoinToken, OperatorHello, OperatorRequest, OperatorResponse, PROTO_MAX, PROTO_MIN, RefusalCode,
+    encode,
 };
 use sloth_transport::{Connector, Credential, Link, Priority, request};
 use sloth_trust::{
@@ -101,72 +102,86 @@ fn uploads_that_nobody_signed_are_refused() {
     let foreign = sign::generate(None).expect("a key");
     let foreign = sign::open(&foreign.secret, None).expect("a key");
     let before = resident_bytes(fleet.coordinator().pid());
+    let listed = fleet.coord(&["bundles", "list", "-o", "json"]).json();
+    let manifest = manifest_of(&fleet, &listed[0]);
     runtime.block_on(async {
         let link = Connector::operator(&credential).connect(&credential.addresses, Clock::new().now()).await;
         let link = link.unwrap_or_else(|error| panic!("{}", Chain(&error)));
-        let hello = sloth_protocol::wire::OperatorHello {
-            proto_min: PROTO_MIN,
-            proto_max: PROTO_MAX,
-            version: "0.1.0".to_owned(),
-        };
+        let hello = OperatorHello { proto_min: PROTO_MIN, proto_max: PROTO_MAX, version: "0.1.0".to_owned() };
         let OperatorResponse::Welcome { .. } = ask(&link, &OperatorRequest::Hello(hello)).await else {
             panic!("not welcome")
         };
         let OperatorResponse::Root(Some(root)) = ask(&link, &OperatorRequest::Root).await else { panic!("no root") };
         let root: Root =
             serde_json::from_slice(&Envelope::decode(&root).expect("an envelope").payload).expect("a root");
-        for (case, envelope, part) in uploads(&root, &key, &foreign) {
+        for (case, envelope, part) in uploads(&root, manifest, &key, &foreign) {
             let answer = ask(&link, &OperatorRequest::Publish(envelope)).await;
             let OperatorResponse::Refused(refusal) = answer else { panic!("{case}: {answer:?}") };
             assert_ne!(refusal.code, RefusalCode::Internal, "{case}: {refusal:?}");
             assert!(refusal.reason.contains(part), "{case}: {refusal:?}");
         }
     });
-    let listed = fleet.coord(&["bundles", "list"]).done();
-    assert!(!listed.contains("evil"), "{listed}");
+    assert_eq!(fleet.coord(&["bundles", "list", "-o", "json"]).json(), listed);
     fleet.agents(&["web-1"], &[]);
     assert_serving(&mut fleet, before);
 }
 
-/// Envelopes that must not be taken, and what the refusal speaks of.
+/// The manifest of a listed release, whose length stands in no listing.
+fn manifest_of(fleet: &Fleet, listed: &serde_json::Value) -> ManifestRef {
+    const LENGTH_MAX: usize = 1024 * 1024;
+    let digest = listed["manifest"].as_str().and_then(|text| text.parse().ok()).expect("a digest");
+    let blobs =
+        sloth_bundle::ChunkStore::open(&fleet.coordinator_dir().join("blobs")).expect("the coordinator's blobs");
+    let bytes = blobs.read_capped(digest, LENGTH_MAX).expect("a manifest");
+    ManifestRef { digest, length: u64::try_from(bytes.len()).expect("small") }
+}
+
+/// Envelopes that must not be taken, and what the refusal speaks of. `manifest` is the one of the only release of `job`.
 fn uploads(
     root: &Root,
+    manifest: ManifestRef,
     key: &sign::SecretKey,
     foreign: &sign::SecretKey,
 ) -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    const HOUR: Millis = Millis::from_secs(3600);
     let now = Clock::new().now();
     let metadata = BundleMetadata {
         spec: SPEC,
         repository: root.repository,
-        name: "evil".parse().expect("a name"),
-        counter: 1,
+        name: "job".parse().expect("a name"),
+        counter: 2,
         version: "1.0.0".to_owned(),
-        manifest: ManifestRef { digest: sloth_core::Digest::of(b"manifest"), length: 8 },
+        manifest,
         audience: "*".parse().expect("a selector"),
         capabilities: Vec::new(),
         triggers: vec![Trigger::Manual],
         parameters: None,
-        expires: now + sloth_core::Millis::from_secs(3600),
+        expires: now + HOUR,
         published: now,
     };
-    let signed = |metadata: &BundleMetadata, key| sign::sign(metadata, &metadata.domain(), &[key]).expect("signed");
-    let good = signed(&metadata, key);
+    let signed = |metadata: BundleMetadata, key| sign::sign(&metadata, &metadata.domain(), &[key]).expect("signed");
+    let good = signed(metadata.clone(), key);
     let mut tampered = good.clone();
     let at = tampered.payload.len() - 2;
     tampered.payload[at] ^= 1;
+    let other = BundleMetadata { name: "other".parse().expect("a name"), ..metadata.clone() };
     let mut borrowed = Envelope::unsigned(PayloadKind::Bundle, good.payload.clone());
-    let elsewhere = BundleMetadata { name: "other".parse().expect("a name"), ..metadata.clone() };
-    add_signature(&mut borrowed, &elsewhere.domain(), key).expect("signed");
-    let expired = BundleMetadata { expires: now - sloth_core::Millis::from_secs(1), ..metadata.clone() };
+    add_signature(&mut borrowed, &other.domain(), key).expect("signed");
+    let nothing = ManifestRef { digest: Digest::of(b"nothing"), length: 7 };
+    let expired = BundleMetadata { expires: now - HOUR, ..metadata.clone() };
+    let repeated = BundleMetadata { counter: 1, ..metadata.clone() };
+    let absent = BundleMetadata { manifest: nothing, ..metadata.clone() };
     vec![
         ("garbage", vec![0xff; 4096], "envelope"),
         ("nothing", Vec::new(), "envelope"),
-        ("unsigned", Envelope::unsigned(PayloadKind::Bundle, good.payload.clone()).encode(), "signature"),
+        ("unsigned", Envelope::unsigned(PayloadKind::Bundle, good.payload).encode(), "signature"),
         ("tampered", tampered.encode(), "sign"),
-        ("signed by somebody else", signed(&metadata, foreign).encode(), "sign"),
-        ("signed for something else", borrowed.encode(), ""),
-        ("expired", signed(&expired, key).encode(), "expired"),
-        ("without its manifest", good.encode(), ""),
+        ("signed by somebody else", signed(metadata, foreign).encode(), "sign"),
+        ("signed for something else", borrowed.encode(), "it was signed as `sloth:bundle/other:"),
+        ("expired", signed(expired, key).encode(), "expired"),
+        ("another release under a number that was given", signed(repeated, key).encode(), "bundle `job`"),
+        ("of another bundle's manifest", signed(other, key).encode(), "its manifest of `job`"),
+        ("without its manifest", signed(absent, key).encode(), "the manifest is not there"),
     ]
 }
 
