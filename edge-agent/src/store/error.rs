@@ -86,13 +86,12 @@ impl Fault {
 }
 
 fn io_of(error: redb::Error) -> Result<io::Error, redb::Error> {
-    match error {
-        // What the database finds wrong with the file itself comes as an error of reading, too.
-        redb::Error::Io(error) if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
-            Ok(error)
-        }
-        error => Err(error),
+    // What the database finds wrong with the file itself comes as an error of reading, too.
+    let is_damage = |error: &io::Error| matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
+    if matches!(&error, redb::Error::Io(error) if is_damage(error)) {
+        return Err(error);
     }
+    if let redb::Error::Io(error) = error { Ok(error) } else { Err(error) }
 }
 
 macro_rules! from_database {
