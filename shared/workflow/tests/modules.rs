@@ -49,6 +49,40 @@ fn reading_is_not_writing() {
 }
 
 #[test]
+fn a_task_that_chooses_its_directory_does_not_see_what_is_in_it() {
+    for (capabilities, dir, expected) in [
+        (Capabilities::none(), "/", Some("capability `fs:read` is not granted")),
+        ([Capability::FsRead].into_iter().collect(), "/", None),
+        (Capabilities::none(), "", None),
+    ] {
+        let mut bench = Bench::new(capabilities, Phase::Run);
+        let workdir = bench.context.workdir.join(dir);
+        bench.scope = Rc::new(Scope::new(ScopeId(2), None, workdir, Instant::now() + SCRIPT_TIMEOUT));
+        let ended = bench.run("fs.ls()").err().unwrap_or_default();
+        assert!(ended.contains(expected.unwrap_or("")) && ended.is_empty() == expected.is_none(), "`{dir}`: {ended}");
+    }
+}
+
+#[test]
+fn open_files_hold_no_more_than_the_run_may() {
+    let limits = Limits { memory_bytes: 100_000, ..Limits::default() };
+    let bench = Bench::bounded(Capabilities::all(), Phase::Run, limits);
+    let script = "
+        fs.write('file', string.rep('x', 40000))
+        local first, second = io.open('file'), io.open('file')
+        local full = 'hold more than the memory of the run'
+        raises(full, io.open, 'file')
+        raises(full, io.lines, 'file')
+        local fed = io.popen('cat > /dev/null', 'w')
+        raises(full, fed.write, fed, string.rep('x', 40000))
+        check(fed:close() and first:close())
+        equal(#io.open('file'):read('*a'), 40000)
+        second = nil
+        for _ = 1, 20 do io.open('file') end";
+    bench.run(script).expect("every check holds");
+}
+
+#[test]
 fn planning() {
     let bench = Bench::new(Capabilities::all(), Phase::Plan);
     bench.run(include_str!("../lua/modules/planning.luau")).expect("every check holds");
@@ -195,6 +229,10 @@ struct Bench {
 
 impl Bench {
     fn new(capabilities: Capabilities, phase: Phase) -> Self {
+        Self::bounded(capabilities, phase, Limits::default())
+    }
+
+    fn bounded(capabilities: Capabilities, phase: Phase, limits: Limits) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let host = Rc::new(Memory::default());
         let (bundle_dir, workdir) = (dir.path().join("bundle"), dir.path().join("work"));
@@ -203,7 +241,7 @@ impl Bench {
         let context = Rc::new(Context {
             host: Rc::clone(&host) as Rc<dyn Host>,
             capabilities: Rc::new(capabilities),
-            limits: Rc::new(Limits::default()),
+            limits: Rc::new(limits),
             bundle_dir,
             workdir: workdir.clone(),
             run_id: "01JD5Z3V9QK7T2M4X8R6WBCY0N".to_owned(),

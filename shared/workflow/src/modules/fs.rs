@@ -98,8 +98,15 @@ fn exists(call: &Call, path: &Value) -> mlua::Result<bool> {
 }
 
 fn list(call: &Call, path: &Value) -> mlua::Result<Result<Vec<String>, String>> {
-    let path = if path.is_nil() { call.workdir() } else { readable(call, path)? };
-    Ok(files::list(&path))
+    if !path.is_nil() {
+        return Ok(files::list(&readable(call, path)?));
+    }
+    let path = call.workdir();
+    // A task may choose any directory for its own; only the run's is the run's to look at.
+    let own = files::found_beneath(&path, &call.context.workdir);
+    let gate = if own.is_some() { Gate::Acting } else { Gate::Needs(Capability::FsRead) };
+    call.pass(gate)?;
+    Ok(files::list(&own.unwrap_or(path)))
 }
 
 fn size(call: &Call, path: &Value) -> mlua::Result<Result<u64, String>> {

@@ -1,6 +1,6 @@
 //! Lua's `io`: whole files, and commands as files, through the same gates as `fs` and `exec`.
 
-use std::{fs::File, io::Write, path::PathBuf, rc::Rc};
+use std::{cell::Cell, fs::File, io::Write, path::PathBuf, rc::Rc};
 
 use mlua::{IntoLuaMulti, Lua, MultiValue, Table, UserData, UserDataMethods, Value, Variadic};
 
@@ -12,10 +12,16 @@ use super::{
 use crate::{capability::Capability, host::Stream};
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let (opened, fed, read) = {
+        let held = Rc::new(Cell::new(0));
+        (Rc::clone(&held), Rc::clone(&held), held)
+    };
     let table = Builder::new(lua, context, "io")?
-        .function("open", Gate::Open, open)?
-        .asynchronous("popen", Gate::Needs(Capability::Exec), popen)?
-        .function("lines", Gate::Open, lines)?
+        .function("open", Gate::Open, move |call, (path, mode): &(Value, Value)| open(call, &opened, path, mode))?
+        .asynchronous("popen", Gate::Needs(Capability::Exec), move |call, (line, mode): (Value, Value)| {
+            popen(call, Held::nothing(&fed), line, mode)
+        })?
+        .function("lines", Gate::Open, move |call, path: &Value| lines(call, &read, path))?
         .function("write", Gate::Open, |call, texts: &Variadic<Value>| print(call, Stream::Stdout, texts))?
         .function("read", Gate::Open, |_, _: &MultiValue| Ok(Value::Nil))?
         .value("stdout", stream(lua, context, "io.stdout", Stream::Stdout)?)?
@@ -32,10 +38,42 @@ struct Handle {
 }
 
 enum State {
-    Reading { bytes: Vec<u8>, position: usize, exit_code: Option<i32> },
+    Reading { bytes: Vec<u8>, position: usize, exit_code: Option<i32>, _held: Held },
     Writing { path: PathBuf, file: File },
-    Feeding { line: String, bytes: Vec<u8> },
+    Feeding { line: String, bytes: Vec<u8>, held: Held },
     Closed,
+}
+
+/// What one open file holds. That is outside Lua's memory; all of them together are bounded as that is.
+struct Held {
+    bytes: usize,
+    all: Rc<Cell<usize>>,
+}
+
+impl Held {
+    fn nothing(all: &Rc<Cell<usize>>) -> Self {
+        Self { bytes: 0, all: Rc::clone(all) }
+    }
+
+    fn grow(&mut self, call: &Call, bytes: usize) -> mlua::Result<()> {
+        let fits = |all: usize| all.saturating_add(bytes) <= call.context.limits.memory_bytes;
+        if !fits(self.all.get()) {
+            // The machine does not know what its garbage holds.
+            call.lua.gc_collect()?;
+            if !fits(self.all.get()) {
+                return Err(call.error("the open files hold more than the memory of the run: close some"));
+            }
+        }
+        self.bytes += bytes;
+        self.all.set(self.all.get() + bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.set(self.all.get() - self.bytes);
+    }
 }
 
 impl UserData for Handle {
@@ -84,16 +122,13 @@ impl Handle {
                         return Ok(Err(files::said("write", path)(error)));
                     }
                 }
-                State::Feeding { bytes, .. } => bytes.extend_from_slice(&text),
+                State::Feeding { bytes, held, .. } => {
+                    held.grow(&call, text.len())?;
+                    bytes.extend_from_slice(&text);
+                }
                 State::Reading { .. } | State::Closed => {
                     return Err(call.error("the file is closed or open for reading"));
                 }
-            }
-            // What a command is fed is outside Lua's memory and must be bounded as that is.
-            if let State::Feeding { bytes, .. } = &self.state
-                && call.context.limits.memory_bytes < bytes.len()
-            {
-                return Err(call.error("the text grows larger than the memory of the run"));
             }
         }
         Ok(Ok(true))
@@ -105,7 +140,7 @@ impl Handle {
             State::Closed => Err(call.error("the file is closed already")),
             State::Reading { exit_code: None, .. } | State::Writing { .. } => true.into_lua_multi(lua),
             State::Reading { exit_code: Some(code), .. } => exit(lua, code),
-            State::Feeding { line, bytes } => match exec::shell(&call, line, Some(bytes)).await {
+            State::Feeding { line, bytes, held: _held } => match exec::shell(&call, line, Some(bytes)).await {
                 Ok(completed) => exit(lua, completed.ending.exit_code()),
                 Err(error) => (Value::Nil, error).into_lua_multi(lua),
             },
@@ -113,10 +148,13 @@ impl Handle {
     }
 }
 
-fn open(call: &Call, (path, mode): &(Value, Value)) -> mlua::Result<Result<Handle, String>> {
+fn open(call: &Call, held: &Rc<Cell<usize>>, path: &Value, mode: &Value) -> mlua::Result<Result<Handle, String>> {
     let mode = call.optional_text("mode", mode)?.unwrap_or_else(|| "r".to_owned());
     let state = match mode.trim_end_matches('b') {
-        "r" => files::read(&fs::readable(call, path)?).map(reading),
+        "r" => match files::read(&fs::readable(call, path)?) {
+            Ok(bytes) => Ok(reading(call, Held::nothing(held), bytes, None)?),
+            Err(error) => Err(error),
+        },
         "w" | "a" => {
             call.pass(Gate::Needs(Capability::FsWrite))?;
             let path = call.path("path", path)?;
@@ -128,30 +166,30 @@ fn open(call: &Call, (path, mode): &(Value, Value)) -> mlua::Result<Result<Handl
     Ok(state.map(|state| Handle { site: call.site(), state }))
 }
 
-async fn popen(call: Call, (line, mode): (Value, Value)) -> mlua::Result<Result<Handle, String>> {
+async fn popen(call: Call, held: Held, line: Value, mode: Value) -> mlua::Result<Result<Handle, String>> {
     let line = call.text("command", &line)?;
     let mode = call.optional_text("mode", &mode)?.unwrap_or_else(|| "r".to_owned());
     let state = match mode.as_str() {
-        "r" => exec::shell(&call, line, None).await.map(|completed| State::Reading {
-            exit_code: Some(completed.ending.exit_code()),
-            bytes: completed.stdout,
-            position: 0,
-        }),
-        "w" => Ok(State::Feeding { line, bytes: Vec::new() }),
+        "r" => match exec::shell(&call, line, None).await {
+            Ok(completed) => Ok(reading(&call, held, completed.stdout, Some(completed.ending.exit_code()))?),
+            Err(error) => Err(error),
+        },
+        "w" => Ok(State::Feeding { line, bytes: Vec::new(), held }),
         _ => return Err(call.error(format_args!("`mode` takes `r` or `w`, got `{mode}`"))),
     };
     Ok(state.map(|state| Handle { site: call.site(), state }))
 }
 
 /// An iterator over the lines of a file; unlike [`open`] it raises when there is none, as Lua's does.
-fn lines(call: &Call, path: &Value) -> mlua::Result<mlua::Function> {
+fn lines(call: &Call, held: &Rc<Cell<usize>>, path: &Value) -> mlua::Result<mlua::Function> {
     let bytes = files::read(&fs::readable(call, path)?).map_err(|error| call.error(error))?;
-    let mut handle = Handle { site: call.site(), state: reading(bytes) };
+    let mut handle = Handle { site: call.site(), state: reading(call, Held::nothing(held), bytes, None)? };
     call.lua.create_function_mut(move |lua, ()| handle.read(lua, &[]))
 }
 
-fn reading(bytes: Vec<u8>) -> State {
-    State::Reading { bytes, position: 0, exit_code: None }
+fn reading(call: &Call, mut held: Held, bytes: Vec<u8>, exit_code: Option<i32>) -> mlua::Result<State> {
+    held.grow(call, bytes.len())?;
+    Ok(State::Reading { bytes, position: 0, exit_code, _held: held })
 }
 
 /// What `format` takes of the front of `rest`, and how many bytes that was.
