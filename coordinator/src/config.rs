@@ -7,6 +7,7 @@ use sloth_core::{
     Millis,
     config::{self, ConfigError, Span},
 };
+use sloth_protocol::wire::ADDRESSES_MAX;
 use sloth_transport::BACKDATE;
 
 use crate::paths::Paths;
@@ -21,8 +22,6 @@ pub const CERTIFICATE_LIFE_SECS: u64 = 7 * 24 * 3600;
 pub const CERTIFICATE_LIFE_MIN: Millis = Millis::from_secs(600);
 /// The longest.
 pub const CERTIFICATE_LIFE_MAX: Millis = Millis::from_secs(365 * 24 * 3600);
-/// Most addresses that agents are told.
-pub const ADDRESSES_MAX: usize = 8;
 
 /// The settings of `serve`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -40,18 +40,6 @@ const RECOVERY_BASE: Millis = Millis::from_secs(1);
 /// And at most after the later ones.
 const RECOVERY_CAP: Millis = Millis::from_secs(30);
 
-/// Every state of a job.
-const STATES: [JobState; 8] = [
-    JobState::Pending,
-    JobState::Accepted,
-    JobState::Running,
-    JobState::Succeeded,
-    JobState::Failed,
-    JobState::Cancelled,
-    JobState::Refused,
-    JobState::Expired,
-];
-
 /// The machine and whom its answers go to.
 pub(super) struct Core {
     clock: Arc<Clock>,
@@ -329,7 +317,7 @@ impl Core {
         let state = self.machine.durable();
         let now = self.clock.now();
         // Every state is told, so that one that nobody is in any more goes down to zero.
-        let mut jobs: BTreeMap<JobState, usize> = STATES.map(|state| (state, 0)).into();
+        let mut jobs: BTreeMap<JobState, usize> = JobState::ALL.map(|state| (state, 0)).into();
         for job in state.jobs.values().flat_map(BTreeMap::values) {
             *jobs.entry(job.state).or_default() += 1;
         }

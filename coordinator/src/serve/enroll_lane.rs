@@ -64,11 +64,7 @@ async fn requests(context: &Context, connection: &Connection) -> Result<(), Ende
 
 async fn take(context: &Context, connection: &Connection, enroll: Enroll) -> Result<Enrolled, Refusal> {
     if negotiate(enroll.proto_min, enroll.proto_max).is_none() {
-        let reason = format!(
-            "the agent speaks versions {} to {} of the protocol and this coordinator none of them: upgrade the older one",
-            enroll.proto_min, enroll.proto_max
-        );
-        return Err(Refusal::new(RefusalCode::Version, reason));
+        return Err(Refusal::version("the agent", enroll.proto_min, enroll.proto_max));
     }
     let of_request = |error: sloth_transport::IssueError| Refusal::new(RefusalCode::Invalid, Chain(&error).to_string());
     let key = requested_key(&enroll.csr).map_err(of_request)?;

@@ -128,11 +128,8 @@ impl Operator {
 
     fn hello(&self, hello: &OperatorHello) -> Result<OperatorResponse, Refusal> {
         let Some(proto) = negotiate(hello.proto_min, hello.proto_max) else {
-            let reason = format!(
-                "sloth-coord {} speaks versions {} to {} of the protocol and this coordinator none of them: upgrade the older one",
-                hello.version, hello.proto_min, hello.proto_max
-            );
-            return Err(Refusal::new(RefusalCode::Version, reason));
+            let who = format!("sloth-coord {}", hello.version);
+            return Err(Refusal::version(&who, hello.proto_min, hello.proto_max));
         };
         self.welcome.store(true, Ordering::Relaxed);
         Ok(OperatorResponse::Welcome { proto, version: env!("CARGO_PKG_VERSION").to_owned() })

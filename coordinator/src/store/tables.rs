@@ -78,18 +78,7 @@ pub(super) struct EventRow {
 
 /// On how many agents a run stands how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Tally([u32; STATES.len()]);
-
-const STATES: [JobState; 8] = [
-    JobState::Pending,
-    JobState::Accepted,
-    JobState::Running,
-    JobState::Succeeded,
-    JobState::Failed,
-    JobState::Cancelled,
-    JobState::Refused,
-    JobState::Expired,
-];
+pub(super) struct Tally([u32; JobState::ALL.len()]);
 
 impl Tally {
     pub(super) fn moved(mut self, from: Option<JobState>, to: JobState) -> Self {
@@ -104,10 +93,11 @@ impl Tally {
 
     /// Those states that some agent is in.
     pub(super) fn counts(self) -> Vec<(JobState, u32)> {
-        STATES.into_iter().zip(self.0).filter(|(_, count)| 0 < *count).collect()
+        JobState::ALL.into_iter().zip(self.0).filter(|(_, count)| 0 < *count).collect()
     }
 }
 
+/// The state's place in [`JobState::ALL`].
 const fn place(state: JobState) -> usize {
     match state {
         JobState::Pending => 0,

@@ -126,11 +126,7 @@ impl Coordinator {
 
     fn welcome(&mut self, agent: AgentId, hello: Hello) -> Result<Answer, Refusal> {
         let Some(proto) = negotiate(hello.proto_min, hello.proto_max) else {
-            let reason = format!(
-                "the agent speaks versions {} to {} of the protocol and this coordinator none of them: upgrade the older one",
-                hello.proto_min, hello.proto_max
-            );
-            return Err(Refusal::new(RefusalCode::Version, reason));
+            return Err(Refusal::version("the agent", hello.proto_min, hello.proto_max));
         };
         check_labels(&hello.labels)?;
         let Some(record) = self.state.agents.get(&agent) else { return Err(denied("the agent is not known")) };

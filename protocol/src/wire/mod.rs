@@ -35,5 +35,5 @@ pub use record::{
     REPORT_BYTES_MAX, REPORT_RECORDS_MAX, Record, RecordBody, RunEnd, RunOutcome, TEXT_BYTES_MAX, TaskEnd, TaskName,
     TaskStatus,
 };
-pub use token::{JoinToken, TOKEN_CHARS_MAX, TokenError, TokenSecret};
+pub use token::{ADDRESSES_MAX, JoinToken, TOKEN_CHARS_MAX, TokenError, TokenSecret};
 pub use version::{ALPN, PROTO_MAX, PROTO_MIN, ProtoVersion, Refusal, RefusalCode, negotiate};

@@ -232,6 +232,18 @@ impl Lane {
 }
 
 impl JobState {
+    /// Every state, in the order of their tags.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Accepted,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Refused,
+        Self::Expired,
+    ];
+
     /// Whether nothing more is expected.
     #[must_use]
     pub const fn is_final(self) -> bool {

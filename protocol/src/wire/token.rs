@@ -9,8 +9,8 @@ use sloth_trust::RootPin;
 
 /// Most characters of a token's text.
 pub const TOKEN_CHARS_MAX: usize = 2048;
-/// Most addresses in a token.
-const ADDRESSES_MAX: usize = 8;
+/// Most addresses of one coordinator: in its settings, a token or an operator's credential.
+pub const ADDRESSES_MAX: usize = 8;
 /// Most characters of an address.
 const ADDRESS_CHARS_MAX: usize = 253 + 6;
 const PREFIX: &str = "sloth-join-1.";

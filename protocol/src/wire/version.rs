@@ -59,6 +59,15 @@ impl Refusal {
     pub fn new(code: RefusalCode, reason: impl Into<String>) -> Self {
         Self { code, reason: reason.into(), retry_after: Millis::ZERO }
     }
+
+    /// The coordinator's refusal of `who`, with whose versions [`negotiate`] found none in common.
+    #[must_use]
+    pub fn version(who: &str, min: ProtoVersion, max: ProtoVersion) -> Self {
+        let reason = format!(
+            "{who} speaks versions {min} to {max} of the protocol and this coordinator none of them: upgrade the older one"
+        );
+        Self::new(RefusalCode::Version, reason)
+    }
 }
 
 #[cfg(test)]

@@ -8,14 +8,12 @@ use sloth_core::{
     config::{self, ConfigError},
     fs::{self, Access, FsError},
 };
+use sloth_protocol::wire::ADDRESSES_MAX;
 
 use crate::{
     identity::{Identity, IdentityError},
     pem::{self, PemError},
 };
-
-/// Most addresses in a credential.
-const ADDRESSES_MAX: usize = 8;
 
 /// What an operator needs to reach a coordinator: where it is, whom to believe, and who one is.
 #[derive(Debug, Clone)]
