@@ -275,7 +275,7 @@ impl Agent {
             }
             Stage::Running { starts } => starts + 1,
         };
-        for (task, attempt, at) in self.interrupted_for_good(run) {
+        for (task, attempt, at) in self.begun_tasks(run, |on_interrupt| on_interrupt == OnInterrupt::Fail) {
             let message = "the agent stopped in the middle of it, and it is neither idempotent nor to be retried";
             self.end_task(run, unfinished(task, attempt, at, self.now, TaskStatus::Interrupted, message));
         }
@@ -294,14 +294,16 @@ impl Agent {
         self.set_live(run, Live::Running);
     }
 
-    fn interrupted_for_good(&self, run: RunId) -> Vec<(TaskName, u32, Millis)> {
+    /// The tasks that were begun and have not ended, of those that `wanted` takes by what becomes of them after an
+    /// interruption: each with its attempt, and when that began.
+    fn begun_tasks(&self, run: RunId, wanted: impl Fn(OnInterrupt) -> bool) -> Vec<(TaskName, u32, Millis)> {
         let tasks = self.state.tasks.get(&run).into_iter().flatten();
         tasks
             .filter_map(|(task, state)| match state {
-                TaskState::Started { attempt, on_interrupt: OnInterrupt::Fail, at } => {
-                    Some((task.clone(), *attempt, *at))
+                TaskState::Started { attempt, on_interrupt, at } => {
+                    wanted(*on_interrupt).then(|| (task.clone(), *attempt, *at))
                 }
-                TaskState::Started { .. } | TaskState::Ended(_) => None,
+                TaskState::Ended(_) => None,
             })
             .collect()
     }
@@ -313,19 +315,11 @@ impl Agent {
 
     /// Ends a job: its open tasks, its record, and then everything it has.
     fn end_job(&mut self, run: RunId, end: RunEnd) {
-        let open: Vec<_> = self.state.tasks.get(&run).into_iter().flatten().collect();
-        let open: Vec<_> = open
-            .into_iter()
-            .filter_map(|(task, state)| match state {
-                TaskState::Started { attempt, at, .. } => Some((task.clone(), *attempt, *at)),
-                TaskState::Ended(_) => None,
-            })
-            .collect();
         let status = match end.outcome {
             RunOutcome::Cancelled | RunOutcome::Expired => TaskStatus::Cancelled,
             RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Refused => TaskStatus::Interrupted,
         };
-        for (task, attempt, at) in open {
+        for (task, attempt, at) in self.begun_tasks(run, |_| true) {
             self.end_task(run, unfinished(task, attempt, at, self.now, status, "the run ended in the middle of it"));
         }
         self.note(Note::Ended { run, end: end.clone() });

@@ -309,10 +309,8 @@ impl Agent {
             self.write(Write::Acked { lane, through: acked.min(sent) });
             self.forget_run_ends();
         }
-        if acked <= sent {
-            return;
-        }
-        if NUMBER_MAX < acked {
+        // A number that nobody ever gave is not believed.
+        if acked <= sent || NUMBER_MAX < acked {
             return;
         }
         // The disk forgot numbers that it had given. What it has under the others was counted under them; what

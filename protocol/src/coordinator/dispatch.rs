@@ -318,7 +318,7 @@ impl Coordinator {
             nonce: generation,
         };
         let payload = serde_json::to_vec(&assignment).ok()?;
-        let envelope = Envelope { kind: PayloadKind::Assignment, payload, signatures: Vec::new() };
+        let envelope = Envelope::unsigned(PayloadKind::Assignment, payload);
         Some(RunOrder { run: id, assignment: envelope.encode(), metadata: release.envelope.clone() })
     }
 

@@ -1,16 +1,18 @@
 //! Agents as operators see them.
 
+use std::{collections::BTreeMap, ops::Bound};
+
 use sloth_core::{AgentId, Selector, labels::Subject};
 
-use super::{AgentRecord, Reply, machine::Coordinator, registry::invalid};
+use super::{AgentRecord, Job, Reply, machine::Coordinator, registry::invalid};
 use crate::wire::{AgentView, AgentsPage, Dropped, PAGE_ROWS_MAX, Refusal};
 
 impl Coordinator {
     pub(super) fn agents(&self, selector: &str, after: Option<AgentId>) -> Result<Reply, Refusal> {
-        let selector: Selector = selector.parse().map_err(|error| invalid(&format!("{error}")))?;
-        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let selector = selector.parse::<Selector>().map_err(|error| invalid(&error.to_string()))?;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let limit = usize::try_from(PAGE_ROWS_MAX).unwrap_or(usize::MAX);
-        let range = self.state.agents.range((from, std::ops::Bound::Unbounded));
+        let range = self.state.agents.range((from, Bound::Unbounded));
         let matching = range.filter(|(id, agent)| matches(&selector, **id, agent));
         let mut agents = matching.take(limit + 1).map(|(id, _)| self.agent_view(*id)).collect::<Result<Vec<_>, _>>()?;
         let more = limit < agents.len();
@@ -25,9 +27,7 @@ impl Coordinator {
         let inbox = self.state.inboxes.get(&id).copied().unwrap_or_default();
         let [results, logs] = inbox.map(|lane| lane.dropped);
         let connected = self.present.contains_key(&id);
-        let open = |jobs: &std::collections::BTreeMap<AgentId, super::Job>| {
-            jobs.get(&id).is_some_and(|job| !job.state.is_final())
-        };
+        let open = |jobs: &BTreeMap<AgentId, Job>| jobs.get(&id).is_some_and(|job| !job.state.is_final());
         let jobs = self.state.jobs.values().filter(|jobs| open(jobs)).count();
         Ok(AgentView {
             id,
