@@ -77,7 +77,7 @@ pub struct Enrolled<'a> {
 pub struct Renewed {
     /// Who.
     pub agent: AgentId,
-    /// How long it is good.
+    /// When it stops to count.
     pub not_after: Millis,
 }
 

@@ -18,7 +18,7 @@ use sloth_workflow::{Capabilities, Plan};
 use super::{
     CredentialArgs,
     bundles::releases,
-    client::{AskError, Client, block_on, connect, note},
+    client::{AskError, Client, note, with_client},
     plan, printed, show,
     sign::{Signer, open},
     upload::{self, Upload},
@@ -98,12 +98,8 @@ pub(super) fn run(args: &PublishArgs, format: Format) -> Result<Outcome, Failure
     if args.dry_run {
         return dry_run(args, &prepared, format);
     }
-    block_on(async {
-        let client = connect(&args.credential).await?;
-        let shown = publish(&client, &prepared, &signers).await;
-        client.close().await;
-        print(&shown?, format)
-    })
+    let shown = with_client(&args.credential, async |client| publish(client, &prepared, &signers).await)?;
+    print(&shown, format)
 }
 
 impl Prepared {
@@ -290,13 +286,8 @@ fn print(shown: &Shown, format: Format) -> Result<Outcome, Failure> {
 }
 
 fn dry_run(args: &PublishArgs, prepared: &Prepared, format: Format) -> Result<Outcome, Failure> {
-    let would = block_on(async {
-        let client = connect(&args.credential).await?;
-        let missing = upload::missing(&client, prepared.blobs()).await;
-        client.close().await;
-        Ok(missing?)
-    });
-    let would = match would {
+    let missing = with_client(&args.credential, async |client| Ok(upload::missing(client, prepared.blobs()).await?));
+    let would = match missing {
         Ok(missing) => Some((missing.len(), prepared.upload().bytes(&missing))),
         Err(failure) => {
             note(&format!("what would be uploaded is not known: {failure}"));

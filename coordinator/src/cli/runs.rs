@@ -13,7 +13,7 @@ use sloth_protocol::wire::{
 
 use super::{
     CredentialArgs,
-    client::{AskError, Client, expect_answer, with_client},
+    client::{AskError, Client, block_on, expect_answer, with_client},
     follow::{self, Follower, Shown, print_jobs},
     printed, show,
 };
@@ -200,15 +200,11 @@ async fn resolve(client: &Client, which: Which) -> Result<RunId, Failure> {
 
 fn logs(args: &LogsArgs, format: Format) -> Result<Outcome, Failure> {
     let credential = &args.one.credential;
-    super::client::block_on(async {
-        let client = super::client::connect(credential).await?;
-        let found = find(&client, args).await;
-        client.close().await;
-        let (run, agent) = found?;
-        let wait = if args.follow { FollowWait::UntilEnd } else { FollowWait::No };
-        Box::pin(Follower { credential, run, agent, wait, shown: Shown::Logs, format }.follow()).await?;
-        Ok(Outcome::Done)
-    })
+    let (run, agent) = with_client(credential, async |client| find(client, args).await)?;
+    let wait = if args.follow { FollowWait::UntilEnd } else { FollowWait::No };
+    let follower = Follower { credential, run, agent, wait, shown: Shown::Logs, format };
+    block_on(Box::pin(follower.follow()))?;
+    Ok(Outcome::Done)
 }
 
 async fn find(client: &Client, args: &LogsArgs) -> Result<(RunId, Option<AgentId>), Failure> {
