@@ -174,7 +174,7 @@ mod tests {
     fn defaults_are_filled_in() {
         let described = load("name = 'web'\nversion = '1'", &["site.sloth", "lib.lua"]).expect("valid");
         assert_eq!((described.name.as_str(), described.workflow.as_str()), ("web", "site.sloth"));
-        assert!(described.audience.is_everything() && described.capabilities.is_empty());
+        assert!(described.audience == Selector::everything() && described.capabilities.is_empty());
         assert_eq!(described.expires, "90d".parse().expect("a span"));
 
         let text = "name = 'web'\nversion = '1'\nworkflow = 'b.sloth'\naudience = 'role=web'\n\

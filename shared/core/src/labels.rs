@@ -120,12 +120,6 @@ impl Selector {
         Self { text: "*".to_owned(), conditions: Vec::new() }
     }
 
-    /// Whether it selects everything.
-    #[must_use]
-    pub fn is_everything(&self) -> bool {
-        self.conditions.is_empty()
-    }
-
     /// Whether all conditions hold for `subject`.
     #[must_use]
     pub fn matches(&self, subject: Subject<'_>) -> bool {

@@ -81,15 +81,6 @@ impl ChunkStore {
         Ok(evicted)
     }
 
-    /// How many bytes the blobs have on disk.
-    ///
-    /// # Errors
-    ///
-    /// When the system refuses.
-    pub fn used_bytes(&self) -> Result<u64, StoreError> {
-        Ok(self.entries()?.iter().map(|entry| entry.bytes).sum())
-    }
-
     fn entries(&self) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::new();
         for dir in read_dir(&self.blobs)? {
