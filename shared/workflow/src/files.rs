@@ -40,6 +40,9 @@ pub(crate) fn keep(dir: &Path, patterns: &[String], store: &Path) -> Result<(), 
         if found.is_empty() {
             return Err(ArtifactError::None { pattern: pattern.clone(), dir: dir.to_owned() });
         }
+        if FILES_MAX < found.len() {
+            return Err(ArtifactError::TooLarge);
+        }
         for file in found {
             bytes = bytes.saturating_add(fs::metadata(&file).map_or(0, |data| data.len()));
             if ARTIFACT_BYTES_MAX < bytes {
@@ -104,6 +107,8 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
+/// The files below `dir` that the parts of a pattern match: one more than is taken at most, which tells that there are
+/// too many.
 fn find(dir: &Path, parts: &[&str], depth: usize, found: &mut Vec<PathBuf>) {
     let Some((part, rest)) = parts.split_first() else { return };
     if depth == 0 {
@@ -122,7 +127,7 @@ fn find(dir: &Path, parts: &[&str], depth: usize, found: &mut Vec<PathBuf>) {
         if *part == "**" && kind.is_dir() {
             find(&path, parts, depth - 1, found);
         } else if matches(part, &name) {
-            if rest.is_empty() && kind.is_file() && found.len() < FILES_MAX {
+            if rest.is_empty() && kind.is_file() && found.len() <= FILES_MAX {
                 found.push(path);
             } else if kind.is_dir() {
                 find(&path, rest, depth - 1, found);
@@ -155,6 +160,22 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn a_pattern_that_finds_too_many_files_keeps_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (work, store) = (dir.path().join("work"), dir.path().join("store"));
+        fs::create_dir(&work).expect("a directory");
+        for number in 0..FILES_MAX {
+            fs::File::create(work.join(format!("{number}.txt"))).expect("made");
+        }
+        keep(&work, &["*.txt".into()], &store).expect("kept");
+        assert_eq!(fs::read_dir(&store).expect("a directory").count(), FILES_MAX);
+        fs::File::create(work.join("one-more.txt")).expect("made");
+        let other = dir.path().join("other");
+        assert!(matches!(keep(&work, &["*.txt".into()], &other), Err(ArtifactError::TooLarge)));
+        assert!(!other.exists());
     }
 
     #[test]
