@@ -28,7 +28,7 @@ pub struct BundleMetadata {
     pub capabilities: Vec<String>,
     /// What may start it.
     pub triggers: Vec<Trigger>,
-    /// A JSON schema that a run's values must satisfy.
+    /// A place for a JSON schema of a run's values. Nobody compares them with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<serde_json::Value>,
     /// When it stops being good for new work.

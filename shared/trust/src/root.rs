@@ -33,13 +33,13 @@ pub struct Root {
 pub struct Roles {
     /// Who signs roots.
     pub root: RoleKeys,
-    /// Who signs agent releases.
+    /// A place for who signs releases of the agent. No such signature is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub releases: Option<RoleKeys>,
     /// Who signs the bundles whose names match; of two patterns that match, the closer one counts.
     #[serde(default)]
     pub bundles: BTreeMap<NamePattern, RoleKeys>,
-    /// Who signs the coordinator's head.
+    /// A place for who signs the coordinator's head. No such signature is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<RoleKeys>,
     /// Who signs assignments. Without it the coordinator's own certificate vouches for them.

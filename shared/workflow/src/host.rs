@@ -179,7 +179,7 @@ pub struct TaskEnd {
     pub ended: Millis,
 }
 
-/// The host cannot go on: the journal is gone, the lease is lost.
+/// The host cannot go on: its journal takes no more, or it has gone away.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Stop {
