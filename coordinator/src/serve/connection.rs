@@ -23,7 +23,14 @@ use sloth_transport::{
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::Instrument as _;
 
-use super::{agent_lane, core_handle::CoreHandle, enroll_lane, follow::Followers, operator_lane};
+use super::{
+    agent_lane,
+    core_handle::CoreHandle,
+    enroll_lane,
+    follow::Followers,
+    operator_lane,
+    shares::{Share, Shares},
+};
 use crate::{events, store::StoreHandle};
 
 /// Agents that are connected at a time.
@@ -33,6 +40,10 @@ pub const AGENT_CONNECTIONS_MAX: usize = 100_000;
 pub const OPERATOR_CONNECTIONS_MAX: usize = 256;
 /// Hosts that enrol at a time.
 pub const ENROLLING_CONNECTIONS_MAX: usize = 1024;
+/// Those of one address, which may be a whole branch behind NAT.
+const ENROLLING_PER_ADDRESS_MAX: usize = 256;
+/// Which part of all handshakes may be one address's.
+const HANDSHAKES_PER_ADDRESS_PART: usize = 2;
 /// Requests of agents that are being read at a time; each may have come to one frame.
 const AGENT_READS_MAX: usize = 4096;
 /// Blobs that are being sent at a time.
@@ -63,6 +74,7 @@ pub(super) struct Permits {
     pub(super) agents: Arc<Semaphore>,
     pub(super) operators: Arc<Semaphore>,
     pub(super) enrolling: Arc<Semaphore>,
+    pub(super) enrolling_from: Arc<Shares>,
     pub(super) agent_reads: Arc<Semaphore>,
     pub(super) blobs: Arc<Semaphore>,
     pub(super) uploads: Arc<Semaphore>,
@@ -94,6 +106,7 @@ impl Context {
             agents: permits(AGENT_CONNECTIONS_MAX),
             operators: permits(OPERATOR_CONNECTIONS_MAX),
             enrolling: permits(ENROLLING_CONNECTIONS_MAX),
+            enrolling_from: Shares::new(ENROLLING_PER_ADDRESS_MAX),
             agent_reads: permits(AGENT_READS_MAX),
             blobs: permits(BLOB_STREAMS_MAX),
             uploads: permits(UPLOADS_MAX),
@@ -110,9 +123,15 @@ impl Context {
 /// Takes in connections until the endpoint is closed.
 pub(super) async fn accept(context: Arc<Context>, endpoint: Endpoint, limits: Limits) {
     let handshaking = Arc::new(AtomicUsize::new(0));
+    // Forged senders cannot fill another's share: addresses are validated long before that many are under way.
+    let shares = Shares::new(limits.handshakes_max / HANDSHAKES_PER_ADDRESS_PART);
     while let Some(incoming) = endpoint.accept().await {
+        let Some(share) = shares.take(incoming.remote_address().ip()) else {
+            incoming.refuse();
+            continue;
+        };
         let Some(incoming) = admit(incoming, handshaking.load(Ordering::Relaxed), limits) else { continue };
-        let handshake = Handshake::begin(&handshaking);
+        let handshake = Handshake::begin(&handshaking, share);
         tokio::spawn(serve(Arc::clone(&context), incoming, handshake));
     }
 }
@@ -151,18 +170,21 @@ async fn serve(context: Arc<Context>, incoming: Incoming, handshake: Handshake) 
 }
 
 /// Counts a handshake for as long as it lasts.
-struct Handshake(Arc<AtomicUsize>);
+struct Handshake {
+    count: Arc<AtomicUsize>,
+    _share: Share,
+}
 
 impl Handshake {
-    fn begin(count: &Arc<AtomicUsize>) -> Self {
+    fn begin(count: &Arc<AtomicUsize>, share: Share) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
+        Self { count: Arc::clone(count), _share: share }
     }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -30,6 +30,9 @@ pub(super) async fn serve(context: Arc<Context>, connection: Connection) {
     let Ok(_permit) = Arc::clone(&context.permits.enrolling).try_acquire_owned() else {
         return CloseCode::Shutdown.close(&connection);
     };
+    let Some(_share) = context.permits.enrolling_from.take(connection.remote_address().ip()) else {
+        return CloseCode::Shutdown.close(&connection);
+    };
     match timeout(CONNECTION_TIMEOUT, requests(&context, &connection)).await {
         Ok(Ok(()) | Err(Ended::Gone)) => CloseCode::Normal.close(&connection),
         Ok(Err(Ended::Misbehaved(error))) => misbehaved(&connection, "nobody", &error),

@@ -12,6 +12,7 @@ mod follow;
 mod http;
 mod operator_lane;
 mod publish;
+mod shares;
 #[cfg(test)]
 mod tests;
 
