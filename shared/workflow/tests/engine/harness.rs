@@ -111,7 +111,7 @@ impl Case {
         let limits = Limits {
             retry_wait: Duration::from_millis(2),
             task_timeout: Duration::from_secs(20),
-            plan_time: Duration::from_millis(300),
+            plan_time: Duration::from_secs(2),
             memory_bytes: 64 * 1024 * 1024,
             parallel_tasks: 4,
             ..Limits::default()

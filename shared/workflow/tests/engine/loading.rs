@@ -142,7 +142,7 @@ fn what_cannot_be_planned_or_evaluated_is_told() {
         ("local t = nil\nt.x = 1", "main.sloth:2: attempt to index nil with 'x'"),
         ("require('none')", "main.sloth:1: there is no module or file `none`: tried"),
         ("import('../x.lua')", "main.sloth:1: cannot read `../x.lua`"),
-        ("while true do end", "`main.sloth` was not evaluated within 0.3 s: move work into tasks"),
+        ("while true do end", "`main.sloth` was not evaluated within 2 s: move work into tasks"),
         (
             "local t = {} while true do t[#t + 1] = ('x'):rep(1e5) .. #t end",
             "`main.sloth` takes more than the 67108864 bytes of memory",
