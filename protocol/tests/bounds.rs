@@ -2,23 +2,24 @@
 
 #![allow(clippy::expect_used, reason = "helpers of tests may fail the test")]
 
+mod common;
+
 use std::collections::BTreeSet;
 
-use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Selector};
+use sloth_core::{AgentId, Digest, Millis, RepositoryId, RunId, Selector};
 use sloth_protocol::{
     coordinator::{
-        AgentRecord, Answer, Ask, Command, Coordinator, Durable, Event, JOB_RESULT_BYTES_MAX, Job, Release, Reply, Run,
-        Write,
+        Answer, Ask, Command, Coordinator, Durable, Event, JOB_RESULT_BYTES_MAX, Job, Release, Reply, Write,
     },
     wire::{
-        AgentResponse, Dropped, Hello, JobState, Lane, LogStream, OUTPUT_BYTES_MAX, PROTO_MAX, PROTO_MIN, Platform,
-        Poll, Record, RecordBody, RefusalCode, Report, RunEnd, RunOutcome, StartRun, TaskEnd, TaskName, TaskStatus,
-        VALUES_BYTES_MAX, encode,
+        AgentResponse, Dropped, JobState, Lane, LogStream, OUTPUT_BYTES_MAX, Poll, Record, RecordBody, RefusalCode,
+        Report, RunEnd, RunOutcome, StartRun, TaskEnd, TaskName, TaskStatus, VALUES_BYTES_MAX, encode,
     },
 };
 use sloth_trust::{BundleMetadata, Envelope, ManifestRef, PayloadKind, SPEC, Trigger};
 
-const NOW: Millis = Millis::from_secs(1_700_000_000);
+use common::{NOW, agent_record, run, welcomed};
+
 /// More than any part of a record takes.
 const LONG_BYTES: usize = 100 * 1024;
 
@@ -50,56 +51,17 @@ fn release() -> Release {
     Release { envelope, metadata, size: 3, workflows: BTreeSet::new(), signers: Vec::new() }
 }
 
-fn run() -> Run {
-    Run {
-        bundle: "web".parse().expect("a name"),
-        version: "1".to_owned(),
-        counter: 1,
-        workflow: None,
-        selector: "*".to_owned(),
-        values: "{}".to_owned(),
-        operator: "admin".to_owned(),
-        created: NOW,
-        deadline: NOW + Millis::from_secs(3600),
-        cancelled: false,
-        ended: None,
-    }
-}
-
 /// A coordinator with one agent that said hello and has begun a run.
 fn coordinator() -> Coordinator {
-    let record = AgentRecord {
-        name: "web-1".to_owned(),
-        host_labels: Labels::new(),
-        enrolled_labels: Labels::new(),
-        version: String::new(),
-        platform: Platform::default(),
-        key: Digest::of(b"key"),
-        enrolled: NOW,
-        last_seen: NOW,
-        revoked: false,
-        next_generation: 2,
-    };
     let release = release();
     let state = Durable {
-        agents: [(agent(), record)].into(),
+        agents: [(agent(), agent_record())].into(),
         bundles: [(release.metadata.name.clone(), [(1, release)].into())].into(),
         runs: [(run_id(), run())].into(),
         jobs: [(run_id(), [(agent(), Job { state: JobState::Running, generation: 1 })].into())].into(),
         ..Durable::default()
     };
-    let mut machine = Coordinator::restore(state, NOW, 1).expect("restored");
-    let _ = machine.handle(NOW, Event::Connected { conn: 1, agent: agent() });
-    let hello = Hello {
-        proto_min: PROTO_MIN,
-        proto_max: PROTO_MAX,
-        features: 0,
-        version: String::new(),
-        platform: Platform::default(),
-        labels: Labels::new(),
-    };
-    let _ = machine.handle(NOW, Event::Asked { conn: 1, ticket: 0, ask: Ask::Hello(hello) });
-    machine
+    welcomed(state, agent())
 }
 
 fn report(machine: &mut Coordinator, seq: u64, body: RecordBody) -> Vec<Write> {
