@@ -13,6 +13,7 @@ use super::{
 use crate::{
     capability::Capability,
     process::{Command, Completed, Ending, Program, User},
+    vm::Builtin,
 };
 
 /// Where commands are looked for. The daemon's own environment may hold secrets, so none of it is handed on.
@@ -24,7 +25,8 @@ const QUIET_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 const OPTIONS: [&str; 6] = ["workdir", "env", "timeout", "stdin", "shell", "quiet"];
 
 /// Makes a result speak as its standard output where a script takes it for a text.
-const RESULT: &str = r#"
+static RESULT: Builtin = Builtin::new(
+    r#"
 local methods, number = string, tonumber
 local result = {}
 local function text(value)
@@ -40,10 +42,14 @@ function result.__concat(left, right) return tostring(text(left)) .. tostring(te
 function result.__tostring(self) return rawget(self, "stdout") end
 function result.__len(self) return #rawget(self, "stdout") end
 return result, function(value, ...) return number(text(value), ...) end
-"#;
+"#,
+);
+
+/// `exec(…)` is `exec.run(…)`: drops the table that a call of a table puts before its arguments.
+static CALL_RUN: Builtin = Builtin::new("local run = ... return function(_, ...) return run(...) end");
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
-    let (metatable, tonumber): (Table, mlua::Function) = lua.load(RESULT).set_name("=[sloth]").call(())?;
+    let (metatable, tonumber): (Table, mlua::Function) = RESULT.function(lua)?.call(())?;
     metatable.set_readonly(true);
     lua.globals().set("tonumber", tonumber)?;
     let gate = Gate::Needs(Capability::Exec);
@@ -55,7 +61,8 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
         .alias("command", "run")?
         .unfinished();
     let callable = lua.create_table()?;
-    callable.raw_set("__call", call_run(lua, &table)?)?;
+    let run: mlua::Function = CALL_RUN.function(lua)?.call(table.raw_get::<mlua::Function>("run")?)?;
+    callable.raw_set("__call", run)?;
     callable.set_readonly(true);
     table.set_metatable(Some(callable))?;
     table.set_readonly(true);
@@ -254,12 +261,6 @@ fn to_result(lua: &Lua, outcome: Result<Completed, String>, metatable: Table) ->
     table.raw_set("truncated", outcome.is_ok_and(|completed| completed.truncated))?;
     table.set_metatable(Some(metatable))?;
     Ok(table)
-}
-
-/// `exec(…)` is `exec.run(…)`: drops the table that a call of a table puts before its arguments.
-fn call_run(lua: &Lua, table: &Table) -> mlua::Result<mlua::Function> {
-    let run: mlua::Function = table.raw_get("run")?;
-    lua.load("local run = ... return function(_, ...) return run(...) end").set_name("=[sloth]").call(run)
 }
 
 /// What a program of the system prints, for modules of their own. Nothing is logged.

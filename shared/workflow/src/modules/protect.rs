@@ -2,10 +2,11 @@
 
 use mlua::{Function, Lua, Table, Value};
 
-use crate::vm::Fault;
+use crate::vm::{Builtin, Fault};
 
 /// The machine's own errors are objects; scripts expect to join a text with what `pcall` caught.
-const PROTECT: &str = r#"
+static PROTECT: Builtin = Builtin::new(
+    r#"
 local plain = ...
 local pcall, xpcall, resume, type = pcall, xpcall, coroutine.resume, type
 local function spoken(reason)
@@ -22,7 +23,8 @@ local function handled(f, handler, ...)
 end
 local function resumed(co, ...) return settle(resume(co, ...)) end
 return protected, handled, resumed
-"#;
+"#,
+);
 
 /// Replaces `pcall`, `xpcall` and `coroutine.resume`.
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
@@ -30,8 +32,7 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
         Some(error) => lua.create_string(Fault::from(error).message).map(Value::String),
         None => Ok(reason),
     })?;
-    let (protected, handled, resumed): (Function, Function, Function) =
-        lua.load(PROTECT).set_name("=[sloth]").call(plain)?;
+    let (protected, handled, resumed): (Function, Function, Function) = PROTECT.function(lua)?.call(plain)?;
     lua.globals().set("pcall", protected)?;
     lua.globals().set("xpcall", handled)?;
     lua.globals().get::<Table>("coroutine")?.set("resume", resumed)

@@ -46,6 +46,8 @@ impl Machine {
     ) -> mlua::Result<Self> {
         let options = LuaOptions::new().catch_rust_panics(true).thread_pool_size(COROUTINES_KEPT);
         let lua = Lua::new_with(StdLib::ALL_SAFE, options)?;
+        // Until the script comes there is no garbage worth looking for.
+        lua.gc_stop();
         let interrupt = interrupt::install(&lua, Rc::clone(&context.current), cancel);
         let loader = Rc::new(Loader { sources, names: RefCell::default() });
         modules::install(&lua, context)?;
@@ -56,6 +58,7 @@ impl Machine {
         let globals = lua.globals();
         globals.raw_set("_G", &globals)?;
         lua.set_memory_limit(context.limits.memory_bytes)?;
+        lua.gc_restart();
         Ok(Self { lua })
     }
 
