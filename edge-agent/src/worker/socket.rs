@@ -25,6 +25,8 @@ use crate::leftovers::{self, Whose};
 
 /// Most bytes of output that wait for the daemon. What comes on top is left out, and counted.
 pub(super) const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What every line counts on top of its text: even empty ones must not wait without bound.
+const LINE_END_BYTES: usize = 1;
 /// How the worker ends when its daemon is gone.
 const EXIT_ORPHANED: i32 = 3;
 
@@ -61,12 +63,12 @@ impl Outbox {
     /// Whether there is room for a line of `bytes`.
     #[must_use]
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.waiting.load(Ordering::Relaxed).saturating_add(bytes) <= QUEUE_BYTES_MAX
+        self.waiting.load(Ordering::Relaxed).saturating_add(bytes).saturating_add(LINE_END_BYTES) <= QUEUE_BYTES_MAX
     }
 
     /// Sends a line together with others, soon.
     pub(super) fn line(&self, lines: Lines) {
-        self.waiting.fetch_add(lines.text.len(), Ordering::Relaxed);
+        self.waiting.fetch_add(lines.text.len() + LINE_END_BYTES, Ordering::Relaxed);
         // Without the thread there is no daemon either, and the worker is about to end.
         let _ = self.queue.send(Item::Lines(lines));
     }
@@ -132,7 +134,8 @@ fn write(items: &mpsc::Receiver<Item>, mut socket: UnixStream, waiting: &AtomicU
             Err(RecvTimeoutError::Disconnected) => (None, true),
         };
         let lines = batches.take().into_iter().map(|lines| {
-            waiting.fetch_sub(lines.text.len().min(waiting.load(Ordering::Relaxed)), Ordering::Relaxed);
+            let sent = lines.text.len() + LINE_END_BYTES;
+            waiting.fetch_sub(sent.min(waiting.load(Ordering::Relaxed)), Ordering::Relaxed);
             FromWorker::Log { task: lines.task, stream: lines.stream, text: lines.text }
         });
         for message in lines.chain(message) {
@@ -146,5 +149,44 @@ fn write(items: &mpsc::Receiver<Item>, mut socket: UnixStream, waiting: &AtomicU
         if last {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sloth_protocol::wire::LogStream;
+
+    use super::*;
+
+    #[test]
+    fn empty_lines_take_room_until_they_are_sent() {
+        let (queue, items) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let outbox = Outbox { queue, waiting: Arc::clone(&waiting), thread: RefCell::default() };
+        for (text, stream, expected) in [
+            ("", LogStream::Info, 1),
+            ("", LogStream::Info, 2),
+            ("ab", LogStream::Info, 5),
+            ("", LogStream::Stdout, 6),
+            ("a\nb", LogStream::Stdout, 10),
+        ] {
+            outbox.line(Lines { task: None, stream, text: text.to_owned() });
+            assert_eq!(waiting.load(Ordering::Relaxed), expected, "{text:?}");
+        }
+        for (used, bytes, expected) in [
+            (0, QUEUE_BYTES_MAX - 1, true),
+            (0, QUEUE_BYTES_MAX, false),
+            (0, usize::MAX, false),
+            (QUEUE_BYTES_MAX - 1, 0, true),
+            (QUEUE_BYTES_MAX, 0, false),
+        ] {
+            waiting.store(used, Ordering::Relaxed);
+            assert_eq!(outbox.has_room(bytes), expected, "{used} {bytes}");
+        }
+        waiting.store(10, Ordering::Relaxed);
+        drop(outbox);
+        let (socket, _theirs) = UnixStream::pair().expect("a pair");
+        write(&items, socket, &waiting);
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
     }
 }
