@@ -314,6 +314,31 @@ fn a_download_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_worker_may_ask_more_questions_than_are_answered_at_a_time() {
+    let mut agent = Agent::enrolled();
+    agent.start();
+    agent.coordinator.wait_for_agent();
+    let count = "local tasks = {}
+        for t = 1, 20 do
+            tasks[t] = task('t' .. t):command(function()
+                for _ = 1, 5 do state.increment('n', 1) end
+                return true
+            end):build()
+        end
+        local last = {}
+        for t = 1, 20 do last[t] = 't' .. t end
+        tasks[21] = task('told'):depends_on(last):command(function()
+            log.info('n=' .. state.get('n'))
+            return true
+        end):build()
+        workflow.define('main'):tasks(tasks):build()";
+    let run = agent.run(count);
+    let end = agent.coordinator.wait_for_end(run);
+    assert_eq!(end.outcome, RunOutcome::Succeeded, "{}", end.message);
+    agent.coordinator.wait("the count", |state| state.story(run).contains(&"| n=100".to_owned()).then_some(()));
+}
+
+#[test]
 fn a_bundle_that_is_not_what_was_signed_is_refused() {
     let mut agent = Agent::enrolled();
     agent.coordinator.state().corrupt = true;

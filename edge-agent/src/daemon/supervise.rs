@@ -16,12 +16,12 @@ use sloth_protocol::{
 };
 use sloth_workflow::StateOperation;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWriteExt},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
 
@@ -52,6 +52,8 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most messages that wait to be written to a worker.
 const MESSAGES_MAX: usize = 32 * 1024;
+/// Most questions about state of one worker that are being answered. Nothing more is read of it meanwhile.
+const STATE_QUESTIONS_MAX: usize = 16;
 /// Longest wait for a change of mind, when nothing is planned.
 const FAR: Duration = Duration::from_secs(24 * 3600);
 
@@ -110,6 +112,8 @@ struct Supervisor {
     /// Says how the worker has ended, before anybody waited for it: until then its number means it.
     exited: oneshot::Receiver<io::Result<ExitStatus>>,
     reader: FrameReader<OwnedReadHalf>,
+    /// Who reads a frame has a permit, for the question that it may be.
+    questions: Arc<Semaphore>,
     messages: mpsc::Sender<ToWorker>,
     ending: Ending,
     /// When the next step of the ending is due.
@@ -149,6 +153,7 @@ impl Supervisor {
             child,
             exited,
             reader: FrameReader::new(reading),
+            questions: Arc::new(Semaphore::new(STATE_QUESTIONS_MAX)),
             messages,
             ending: Ending::No,
             deadline: Instant::now() + FAR,
@@ -161,7 +166,7 @@ impl Supervisor {
         let mut speaks = true;
         let exited = loop {
             tokio::select! {
-                frame = self.reader.next::<FromWorker>(), if speaks => speaks = self.hear(frame).await,
+                frame = next_frame(&mut self.reader, &self.questions), if speaks => speaks = self.hear(frame).await,
                 exited = &mut self.exited => break exited,
                 Some(what) = told.recv() => self.told(what).await,
                 () = sleep_until(self.deadline) => self.next_step().await,
@@ -177,7 +182,7 @@ impl Supervisor {
 
     async fn last_words(&mut self) {
         loop {
-            let frame = self.reader.next().await;
+            let frame = next_frame(&mut self.reader, &self.questions).await;
             if !self.hear(frame).await {
                 return;
             }
@@ -185,10 +190,10 @@ impl Supervisor {
     }
 
     /// Takes in what the worker says. False when it says nothing more.
-    async fn hear(&mut self, frame: Result<Option<FromWorker>, FrameError>) -> bool {
+    async fn hear(&mut self, frame: Result<Option<Frame>, FrameError>) -> bool {
         match frame {
-            Ok(Some(message)) => {
-                self.take(message).await;
+            Ok(Some((message, permit))) => {
+                self.take(message, permit).await;
                 true
             }
             Ok(None) => false,
@@ -200,7 +205,7 @@ impl Supervisor {
         }
     }
 
-    async fn take(&mut self, message: FromWorker) {
+    async fn take(&mut self, message: FromWorker, permit: OwnedSemaphorePermit) {
         let run = self.run;
         let event = match message {
             FromWorker::Starting { task, attempt, on_interrupt } => {
@@ -213,29 +218,28 @@ impl Supervisor {
                 self.deadline = Instant::now() + EXIT_PATIENCE;
                 return;
             }
-            FromWorker::State { id, operation } => return self.state(id, &operation),
+            FromWorker::State { id, operation } => return self.state(id, &operation, permit),
         };
+        drop(permit);
         // Without the loop there is nobody to tell, and this worker is about to be ended.
         let _ = self.events.send(event).await;
     }
 
     /// Has the store do what a script asked.
-    fn state(&self, id: u64, operation: &str) {
+    fn state(&self, id: u64, operation: &str, permit: OwnedSemaphorePermit) {
         let operation: Result<StateOperation, _> = serde_json::from_str(operation);
         let (shared, namespace) = (Arc::clone(&self.shared), self.namespace.clone());
-        let messages = self.messages.clone();
-        tokio::spawn(async move {
-            let reply = match operation {
+        let answer = async move {
+            match operation {
                 Ok(operation) => {
                     let reply = shared.store.state(&namespace, operation, shared.clock.now()).await;
                     let reply = reply.map_err(|error| error.to_string());
                     reply.and_then(|reply| serde_json::to_string(&reply).map_err(|error| error.to_string()))
                 }
                 Err(error) => Err(format!("the worker's question cannot be read: {error}")),
-            };
-            // A worker that is gone waits for no answer.
-            let _ = messages.send(ToWorker::StateReply { id, reply }).await;
-        });
+            }
+        };
+        tokio::spawn(reply(self.messages.clone(), id, answer, permit));
     }
 
     async fn told(&mut self, what: Told) {
@@ -322,6 +326,32 @@ impl Supervisor {
             None => Event::WorkerDied { run: self.run, how: self.fault.unwrap_or(how) },
         }
     }
+}
+
+/// What a worker said, and the permit to answer it.
+type Frame = (FromWorker, OwnedSemaphorePermit);
+
+/// The next frame, once there is a permit for it; none when the worker says nothing more. Waiting can be given up at
+/// any time without losing the place.
+async fn next_frame<R: AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+    questions: &Arc<Semaphore>,
+) -> Result<Option<Frame>, FrameError> {
+    let permit = Arc::clone(questions).acquire_owned().await.map_err(io::Error::other)?;
+    Ok(reader.next().await?.map(|message| (message, permit)))
+}
+
+/// Sends the answer to a question, and gives the permit back when it is on its way.
+async fn reply(
+    messages: mpsc::Sender<ToWorker>,
+    id: u64,
+    answer: impl Future<Output = Result<String, String>>,
+    permit: OwnedSemaphorePermit,
+) {
+    let reply = answer.await;
+    // A worker that is gone waits for no answer.
+    let _ = messages.send(ToWorker::StateReply { id, reply }).await;
+    drop(permit);
 }
 
 async fn wait_for(ending: &mut watch::Receiver<bool>) {
@@ -437,5 +467,63 @@ async fn write_one(socket: &mut OwnedWriteHalf, message: ToWorker) -> bool {
             tracing::error!(error = %Chain(&error), "cannot tell the worker");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// What a worker writes that asks so many questions, numbered from zero.
+    fn questions(count: usize) -> Vec<u8> {
+        let ids = 0..u64::try_from(count).expect("fits");
+        ids.flat_map(|id| frames::encode(&FromWorker::State { id, operation: "{}".into() }).expect("encoded")).collect()
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_is_answered() {
+        let bytes = questions(STATE_QUESTIONS_MAX + 1);
+        let (mut reader, limit) = (FrameReader::new(bytes.as_slice()), Arc::new(Semaphore::new(STATE_QUESTIONS_MAX)));
+        let mut permits = Vec::new();
+        for _ in 0..STATE_QUESTIONS_MAX {
+            permits.push(next_frame(&mut reader, &limit).await.expect("read").expect("a frame").1);
+        }
+        // Giving up the wait, as whoever has another thing to do does, loses nothing.
+        for _ in 0..2 {
+            assert!(poll(pin!(next_frame(&mut reader, &limit))).is_pending());
+        }
+        permits.pop();
+        let (message, permit) = next_frame(&mut reader, &limit).await.expect("read").expect("a frame");
+        assert!(matches!(message, FromWorker::State { id: 16, .. }), "{message:?}");
+        drop(permit);
+        assert!(next_frame(&mut reader, &limit).await.expect("read").is_none());
+        assert_eq!(limit.available_permits(), 1);
+    }
+
+    #[test]
+    fn a_question_counts_until_its_answer_is_on_its_way() {
+        let limit = Arc::new(Semaphore::new(1));
+        let permit = || Arc::clone(&limit).try_acquire_owned().expect("a permit");
+        let (messages, mut queue) = mpsc::channel(1);
+        messages.try_send(ToWorker::Run).expect("room");
+        let mut replying = pin!(reply(messages.clone(), 7, async { Ok("1".to_owned()) }, permit()));
+        assert!(poll(replying.as_mut()).is_pending());
+        assert_eq!(limit.available_permits(), 0);
+        assert_eq!(queue.try_recv(), Ok(ToWorker::Run));
+        assert!(poll(replying.as_mut()).is_ready());
+        assert_eq!(limit.available_permits(), 1);
+        assert_eq!(queue.try_recv(), Ok(ToWorker::StateReply { id: 7, reply: Ok("1".to_owned()) }));
+        drop(queue);
+        assert!(poll(pin!(reply(messages, 8, async { Ok("2".to_owned()) }, permit()))).is_ready());
+        assert_eq!(limit.available_permits(), 1);
     }
 }
