@@ -314,6 +314,23 @@ fn a_download_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_download_of_a_cancelled_run_keeps_no_other_waiting() {
+    let mut agent = Agent::enrolled();
+    agent.coordinator.state().stalls = 1;
+    agent.start();
+    agent.coordinator.wait_for_agent();
+    let cancelled = agent.run("task('a'):command('true'):build()");
+    agent.coordinator.wait("a download", |state| (!state.offsets.is_empty()).then_some(()));
+    let begun = Instant::now();
+    agent.coordinator.cancel(cancelled);
+    assert_eq!(agent.coordinator.wait_for_end(cancelled).outcome, RunOutcome::Cancelled);
+    let next = agent.run("task('b'):command('true'):build()");
+    assert_eq!(agent.coordinator.wait_for_end(next).outcome, RunOutcome::Succeeded);
+    // A download that stands still is given up after 30 s.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_worker_may_ask_more_questions_than_are_answered_at_a_time() {
     let mut agent = Agent::enrolled();
     agent.start();

@@ -15,8 +15,8 @@ use sloth_protocol::{
 };
 use sloth_transport::{Priority, request};
 use tokio::{
-    sync::mpsc,
-    task::{JoinSet, spawn_blocking},
+    sync::{OwnedMutexGuard, mpsc},
+    task::{AbortHandle, JoinSet, spawn_blocking},
     time::timeout,
 };
 
@@ -40,6 +40,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub(super) struct Fetcher {
     work: Arc<Work>,
     tasks: JoinSet<()>,
+    /// Who fetches for a run, until the run is forgotten.
+    fetches: BTreeMap<RunId, AbortHandle>,
 }
 
 #[derive(Debug)]
@@ -50,13 +52,13 @@ struct Work {
     /// Which bundles are needed, and by which runs.
     pins: Mutex<BTreeMap<RunId, Digest>>,
     /// Held by the one that downloads: what the next one needs may have come with it.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Fetcher {
     pub(super) fn new(shared: Arc<Shared>, link: Link, events: mpsc::Sender<Event>) -> Self {
-        let work = Work { shared, link, events, pins: Mutex::default(), turn: tokio::sync::Mutex::default() };
-        Self { work: Arc::new(work), tasks: JoinSet::new() }
+        let work = Work { shared, link, events, pins: Mutex::default(), turn: Arc::default() };
+        Self { work: Arc::new(work), tasks: JoinSet::new(), fetches: BTreeMap::new() }
     }
 
     /// Sees that the bundle is unpacked, and tells.
@@ -69,12 +71,16 @@ impl Fetcher {
             // Without the loop there is nobody to tell.
             let _ = work.events.send(Event::Fetched { run, result }).await;
         };
-        self.tasks.spawn(task.in_current_span());
+        let fetch = self.tasks.spawn(task.in_current_span());
+        self.fetches.insert(run, fetch);
     }
 
-    /// The run needs its bundle no more.
-    pub(super) fn forget(&self, run: RunId) {
+    /// The run needs its bundle no more: whoever waits to download another need not wait for this one.
+    pub(super) fn forget(&mut self, run: RunId) {
         self.work.pins().remove(&run);
+        if let Some(fetch) = self.fetches.remove(&run) {
+            fetch.abort();
+        }
     }
 
     /// Stops what is under way; downloads go on where they stopped when they are asked for again.
@@ -94,10 +100,10 @@ impl Work {
                 "its manifest has {length} bytes, this agent takes {MANIFEST_BYTES_MAX}"
             )));
         }
-        let _turn = match self.turn.try_lock() {
+        let turn = match Arc::clone(&self.turn).try_lock_owned() {
             Ok(turn) => turn,
             Err(_) => {
-                let turn = self.turn.lock().await;
+                let turn = Arc::clone(&self.turn).lock_owned().await;
                 let shared = Arc::clone(&self.shared);
                 if blocking(move || Ok(bundles::has(&shared, digest))).await? {
                     return Ok(());
@@ -115,14 +121,16 @@ impl Work {
         let (shared, chunks) = (Arc::clone(&self.shared), manifest.chunks());
         let missing = blocking(move || Ok(shared.chunks.missing(&chunks))).await?;
         self.download_all(missing).await?;
-        self.install(manifest, bytes).await
+        self.install(manifest, bytes, turn).await
     }
 
-    async fn install(&self, manifest: Manifest, bytes: Vec<u8>) -> Result<(), FetchError> {
+    async fn install(&self, manifest: Manifest, bytes: Vec<u8>, turn: OwnedMutexGuard<()>) -> Result<(), FetchError> {
         let shared = Arc::clone(&self.shared);
         let pinned: BTreeSet<Digest> = self.pins().values().copied().collect();
         let budget = shared.settings.bundle_cache_bytes;
         blocking(move || {
+            // It goes on when the fetch is given up, and nobody else may install meanwhile.
+            let _turn = turn;
             bundles::install(&shared.paths, &shared.chunks, &manifest, &bytes).map_err(|error| unpacked(&error))?;
             let now = shared.clock.now();
             let used = manifest.chunks().into_iter().map(|chunk| chunk.digest);

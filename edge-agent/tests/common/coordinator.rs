@@ -65,6 +65,8 @@ pub struct State {
     pub other_root: Option<Vec<u8>>,
     /// Downloads end after so many bytes, once for each number.
     pub cuts: Vec<usize>,
+    /// So many downloads stand still, from now on.
+    pub stalls: u32,
     /// Offsets that were asked for.
     pub offsets: Vec<u64>,
     /// Downloads have other bytes than they should.
@@ -365,11 +367,13 @@ async fn blob(shared: &Arc<Shared>, digest: sloth_core::Digest, offset: u64, mut
         let _ = send(&mut sending, &AgentResponse::Refused(refusal)).await;
         return;
     };
-    let (mut cut, mut corrupt) = (None, false);
+    let (mut cut, mut corrupt, mut stalls) = (None, false, false);
     shared.change(|state| {
         state.offsets.push(offset);
         cut = state.cuts.pop();
         corrupt = state.corrupt;
+        stalls = 0 < state.stalls;
+        state.stalls = state.stalls.saturating_sub(1);
     });
     if corrupt && let Some(last) = frame.last_mut() {
         *last ^= 1;
@@ -377,9 +381,12 @@ async fn blob(shared: &Arc<Shared>, digest: sloth_core::Digest, offset: u64, mut
     let length = u64::try_from(frame.len()).expect("fits");
     let _ = send(&mut sending, &AgentResponse::Blob(BlobHead { length })).await;
     let rest = &frame[usize::try_from(offset).expect("fits").min(frame.len())..];
+    let cut = if stalls { Some(0) } else { cut };
     let rest = &rest[..cut.unwrap_or(rest.len()).min(rest.len())];
     let _ = sending.write_all(rest).await;
-    let _ = sending.finish();
+    if !stalls {
+        let _ = sending.finish();
+    }
     // A stream that is dropped before its end was acknowledged is reset.
     let _ = sending.stopped().await;
 }
