@@ -26,6 +26,7 @@ use super::{
     Shared,
     bundles::{self, BundleError},
     link::Link,
+    notes,
 };
 
 /// Chunks that are downloaded at a time.
@@ -236,7 +237,7 @@ async fn receive(
         AgentResponse::Refused(refusal) if refusal.code == RefusalCode::Invalid && 0 < offset => {
             return Err(Received::Useless);
         }
-        AgentResponse::Refused(refusal) => return Err(later(&refusal).into()),
+        AgentResponse::Refused(refusal) => return Err(FetchError::Later(notes::brief(&refusal.reason)).into()),
         AgentResponse::Welcome(_) | AgentResponse::Work(_) | AgentResponse::Acked(_) | AgentResponse::Renewed(_) => {
             return Err(FetchError::Later("the coordinator gave an answer to another question".to_owned()).into());
         }
