@@ -29,6 +29,8 @@ const PORT: u16 = 7461;
 const HTTP_PORT: u16 = 7462;
 /// How many lines of each log a failed test tells.
 const LOG_TAIL_LINES: usize = 40;
+/// How long what a run has started may outlive it.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the last processes of a fleet may take to be gone.
 const SWEEP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -305,6 +307,19 @@ impl Fleet {
         for worker in workers {
             processes::kill(worker);
         }
+    }
+
+    /// Kills an agent's workers at once, and leaves its daemon.
+    pub fn kill_workers(&mut self, name: &str) {
+        let daemon = self.daemon(name).pid();
+        processes::children(daemon).into_iter().for_each(processes::kill);
+    }
+
+    /// Waits until nothing runs on a host but its daemon.
+    pub fn wait_idle(&mut self, name: &str) {
+        let daemon = self.daemon(name).pid();
+        let host = self.agent(name);
+        until_true("a host on which nothing is left", IDLE_LIMIT, || host.processes() == [daemon]);
     }
 
     /// A command of `sloth-agent` on a host.

@@ -1,4 +1,4 @@
-//! `kill -9` at random moments: of the coordinator, of the agent, of both.
+//! `kill -9` at random moments: of the coordinator, of the agent, of both, of a worker.
 //!
 //! `SLOTH_KILLS` says how many of each, `SLOTH_SEED` when.
 
@@ -10,8 +10,8 @@ use sloth_e2e::{AgentHost, Fleet, Process, RUN_LIMIT, Random, RunView, Witness, 
 use crate::scripts::marking_bundle;
 
 /// Two chains beside each other, and in each a task that must not be repeated.
-const PLAN: &str = "a1\n a2 after a1\n a3 after a2 once\n a4 after a3\n a5 after a4\n\
-                    b1 once\n b2 after b1\n b3 after b2\n b4 after b3 once\n b5 after b4\n";
+const PLAN: &str = "a1\n a2 after a1 retries\n a3 after a2 once\n a4 after a3\n a5 after a4\n\
+                    b1 once\n b2 after b1 retries\n b3 after b2\n b4 after b3 once\n b5 after b4\n";
 const CHAINS: [[&str; 5]; 2] = [["a1", "a2", "a3", "a4", "a5"], ["b1", "b2", "b3", "b4", "b5"]];
 const ONCE: [&str; 3] = ["a3", "b1", "b4"];
 const PAUSE_SECONDS: &str = "0.08";
@@ -30,6 +30,7 @@ enum Victim {
     Coordinator,
     Agent,
     Both,
+    Worker,
 }
 
 #[test]
@@ -55,6 +56,11 @@ fn both_killed_at_once_go_on_where_they_were() {
     kill_at_random(Victim::Both, |_, _, _, _| {});
 }
 
+#[test]
+fn a_killed_worker_is_replaced() {
+    kill_at_random(Victim::Worker, |_, _, _, _| {});
+}
+
 fn kill_at_random(victim: Victim, check: impl Fn(&Fleet, &str, &RunView, &Witness)) {
     let rounds = std::env::var("SLOTH_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS_DEFAULT);
     let mut random = Random::from_environment(victim as u64);
@@ -77,12 +83,17 @@ fn kill_at_random(victim: Victim, check: impl Fn(&Fleet, &str, &RunView, &Witnes
             check_followed(&told, &view, following);
         }
         check(&fleet, &run, &view, &witness);
+        fleet.wait_idle("web-1");
         fleet.wait_connected(&["web-1"]);
     }
 }
 
 /// Kills, waits a while or not, and starts again what was killed.
 fn accident(fleet: &mut Fleet, victim: Victim, random: &mut Random) -> String {
+    if victim == Victim::Worker {
+        fleet.kill_workers("web-1");
+        return "the worker killed".to_owned();
+    }
     let with_workers = random.below(2) == 1;
     let dead = if random.below(2) == 1 { random.span(DEAD_SPAN) } else { Duration::ZERO };
     if victim != Victim::Agent {
