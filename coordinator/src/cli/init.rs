@@ -52,7 +52,7 @@ pub(super) fn run(args: &InitArgs, format: Format) -> Result<Outcome, Failure> {
     let paths = args.dir.paths();
     if paths.config().exists() {
         let sentence = format!(
-            "there is a coordinator in `{}` already: start it with `sloth-coord serve`, or give another `--dir`",
+            "there is a coordinator in `{0}` already: start it with `sloth-coord serve --dir {0}`, or give another `--dir`",
             paths.dir().display()
         );
         return Err(Failure::new(Outcome::Refused, sentence));

@@ -18,8 +18,8 @@ const CHECKSUM_OFFSET: usize = 126;
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
-    /// The secret key's file is not one, or the password is wrong.
-    #[error("cannot open the secret key: it is not a minisign key, or its password is wrong")]
+    /// The secret key's file is not one, or the passphrase is wrong.
+    #[error("cannot open the secret key: it is not a minisign key, or its passphrase is wrong")]
     Open {
         /// What minisign said.
         source: minisign::PError,
