@@ -20,7 +20,7 @@ pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It could not be read.
-    #[error("cannot read the configuration")]
+    #[error(transparent)]
     Read {
         /// What stood in the way; it names the file.
         source: ReadError,
