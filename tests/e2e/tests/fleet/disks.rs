@@ -108,7 +108,7 @@ fn directories_that_cannot_be_written_are_named() {
     fleet.enrol("web-1", &[]);
     let token = fleet.token(&[]);
     let _ = fleet.host("web-2");
-    room.run(&format!("mount -o remount,ro {DISK}"));
+    room.run(&format!("mount -o remount,bind,ro {DISK}"));
     for (name, arguments) in [
         ("web-1", vec!["daemon", "--dir", "/mnt/web-1"]),
         ("web-2", vec!["enroll", &token, "--name", "web-2", "--dir", "/mnt/web-2"]),
