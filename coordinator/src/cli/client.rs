@@ -10,7 +10,8 @@ use sloth_protocol::wire::{
 };
 use sloth_transport::{
     CloseCode, ConnectError, Connector, Credential, CredentialError, Link, Lost, Priority, RecvError, RequestError,
-    recv, request, send, settings::REQUEST_TIMEOUT,
+    recv, request, send,
+    settings::{GOODBYE_TIMEOUT, REQUEST_TIMEOUT},
 };
 use tokio::{runtime::Builder, time::timeout};
 
@@ -106,7 +107,8 @@ impl Client {
     /// Says goodbye, so that the coordinator need not wait for silence.
     pub(super) async fn close(self) {
         CloseCode::Normal.close(&self.link.connection);
-        self.link.endpoint.wait_idle().await;
+        // It is on its way by then, and its echo is of no use.
+        let _ = timeout(GOODBYE_TIMEOUT, self.link.endpoint.wait_idle()).await;
     }
 }
 

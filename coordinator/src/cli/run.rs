@@ -4,12 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Map, Value};
-use sloth_cli::{
-    Failure, Format, Outcome, print_json, print_line,
-    values::{self, VALUES_FILE_BYTES_MAX},
-};
-use sloth_core::{Clock, RunId, Selector, config::Span, fs};
+use serde_json::Value;
+use sloth_cli::{Failure, Format, Outcome, print_json, print_line, values};
+use sloth_core::{Clock, RunId, Selector, config::Span};
 use sloth_protocol::wire::{FollowWait, OperatorRequest, OperatorResponse, StartRun, Started, VALUES_BYTES_MAX};
 
 use super::{
@@ -118,19 +115,7 @@ async fn ask(client: &Client, start: &StartRun) -> Result<Started, AskError> {
 }
 
 fn read_values(args: &RunArgs) -> Result<String, Failure> {
-    let mut all = Map::new();
-    for path in &args.values {
-        let bytes_max = u64::try_from(VALUES_FILE_BYTES_MAX).unwrap_or(u64::MAX);
-        let bytes = fs::read_capped(path, bytes_max).map_err(Outcome::Usage.because())?;
-        let file = path.display().to_string();
-        let text = String::from_utf8(bytes).map_err(|_| {
-            Failure::new(Outcome::Usage, format!("the values file `{file}` is not UTF-8 text: write it as YAML"))
-        })?;
-        values::merge(&mut all, values::parse_file(&file, &text).map_err(Outcome::Usage.because())?);
-    }
-    for text in &args.set {
-        values::set(&mut all, text).map_err(Outcome::Usage.because())?;
-    }
+    let all = values::read(&args.values, &args.set).map_err(Outcome::Usage.because())?;
     let text = Value::Object(all).to_string();
     if VALUES_BYTES_MAX < text.len() {
         let sentence = format!("a run's values take {VALUES_BYTES_MAX} bytes at most, these take {}", text.len());

@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
 };
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sloth_cli::{Failure, Outcome, OutputArgs, values};
 use sloth_core::{
     Chain, Clock, Labels, RunId,
@@ -51,7 +51,7 @@ pub(super) struct Arguments {
 pub(super) fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
     let clock = Clock::new();
     let run = RunId::new(clock.now(), random());
-    let values = read_values(&arguments)?;
+    let values = values::read(&arguments.values, &arguments.set).map_err(Outcome::Usage.because())?;
     let (bundle_dir, file) = split(&arguments.file)?;
     let scratch = Scratch::new(run)?;
     let input = RunInput {
@@ -133,21 +133,6 @@ async fn run_until_cancelled(
         // Without a terminal nobody misses it.
         let _ = writeln!(std::io::stderr(), "cancelling the run; once more kills it");
     }
-}
-
-fn read_values(arguments: &Arguments) -> Result<Map<String, Value>, Failure> {
-    let mut merged = Map::new();
-    for file in &arguments.values {
-        let bytes_max = u64::try_from(values::VALUES_FILE_BYTES_MAX).unwrap_or(u64::MAX);
-        let bytes = fs::read_capped(file, bytes_max).map_err(Outcome::Usage.because())?;
-        let text = String::from_utf8(bytes).map_err(Outcome::Usage.because())?;
-        let own = values::parse_file(&file.display().to_string(), &text).map_err(Outcome::Usage.because())?;
-        values::merge(&mut merged, own);
-    }
-    for text in &arguments.set {
-        values::set(&mut merged, text).map_err(Outcome::Usage.because())?;
-    }
-    Ok(merged)
 }
 
 /// The directory that holds the file, and the file's name in it.

@@ -1,13 +1,25 @@
 //! A run's values: YAML files, later ones over earlier ones, and single values over them all.
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value};
+use sloth_core::fs::{self, ReadError};
 
 /// Most bytes of a values file.
-pub const VALUES_FILE_BYTES_MAX: usize = 1024 * 1024;
+pub const VALUES_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Values that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ValuesError {
+    /// A file that cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A file that is no text.
+    #[error("the values file `{file}` is not UTF-8 text: write it as YAML")]
+    Text {
+        /// Which file.
+        file: String,
+    },
     /// Not YAML.
     #[error("the values file `{file}` is not YAML")]
     Yaml {
@@ -30,6 +42,25 @@ pub enum ValuesError {
         /// What was given.
         text: String,
     },
+}
+
+/// The values of a command line: its files in their order, and its single values over them all.
+///
+/// # Errors
+///
+/// When a file cannot be read or is not a YAML mapping, or a single value sets nothing.
+pub fn read(files: &[PathBuf], single: &[String]) -> Result<Map<String, Value>, ValuesError> {
+    let mut all = Map::new();
+    for path in files {
+        let file = path.display().to_string();
+        let bytes = fs::read_capped(path, VALUES_FILE_BYTES_MAX)?;
+        let text = String::from_utf8(bytes).map_err(|_| ValuesError::Text { file: file.clone() })?;
+        merge(&mut all, parse_file(&file, &text)?);
+    }
+    for text in single {
+        set(&mut all, text)?;
+    }
+    Ok(all)
 }
 
 /// Reads a values file's text; an empty one is an empty mapping.

@@ -101,6 +101,12 @@ pub enum Refusal {
         /// For whom it is.
         audience: String,
     },
+    /// It restricts values in a way that this program does not check.
+    #[error("bundle `{name}` restricts its values by a schema, which this program cannot check: upgrade it")]
+    Parameters {
+        /// The bundle.
+        name: BundleName,
+    },
     /// Older than what was accepted before.
     #[error("{what} has number {got}, but {seen} was accepted before: the source is stale or turned back")]
     Rollback {
@@ -234,6 +240,10 @@ impl Trusted {
         signed_by(role, envelope, &domain)?;
         let metadata: BundleMetadata = parse(&envelope.payload, "the bundle's metadata")?;
         agrees(&domain, &metadata.domain())?;
+        // A restriction that nobody enforces would be a promise that nobody keeps.
+        if metadata.parameters.is_some() {
+            return Err(Refusal::Parameters { name: metadata.name });
+        }
         Ok(metadata)
     }
 

@@ -62,7 +62,7 @@ fn metadata(root: &Root) -> BundleMetadata {
         audience: "role=web".parse().expect("a selector"),
         capabilities: vec!["exec".to_owned()],
         triggers: vec![Trigger::Manual, Trigger::Schedule],
-        parameters: Some(serde_json::json!({ "type": "object" })),
+        parameters: None,
         expires: NOW + Millis::from_secs(60),
         published: NOW,
     }
@@ -180,6 +180,7 @@ fn well_signed_bundles_that_do_not_fit_are_refused() {
     f.refuses(&f.signed(|m| m.expires = NOW), "bundle `web-shop` expired at 2023-11-14T22:13:20Z");
     f.refuses(&f.signed(|m| m.audience = "role=db".parse().expect("a selector")), "hosts that match `role=db`");
     f.refuses(&f.signed(|m| m.spec = 2), "specification 2");
+    f.refuses(&f.signed(|m| m.parameters = Some(serde_json::json!({}))), "restricts its values by a schema");
 
     let keys = [&f.web_keys[0], &f.web_keys[1]];
     let mut value = serde_json::to_value(metadata(&f.root)).expect("JSON");

@@ -69,7 +69,7 @@ pub(super) fn metadata(root: &Root, name: &str) -> BundleMetadata {
         audience: "role in (web, db),!old".parse().expect("a selector"),
         capabilities: vec!["exec".to_owned()],
         triggers: vec![Trigger::Manual],
-        parameters: Some(serde_json::json!({ "type": "object" })),
+        parameters: None,
         expires: LATER,
         published: NOW,
     }
