@@ -95,7 +95,7 @@ async fn enroll(paths: &Paths, token: &JoinToken, name: String, host_labels: Lab
     enrolment.store(paths, &identity)?;
     enrolment::forget_pending_key(paths);
     // The coordinator forgets a connection by itself as well.
-    let _ = timeout(settings::REQUEST_TIMEOUT, link.endpoint.wait_idle()).await;
+    let _ = timeout(settings::GOODBYE_TIMEOUT, link.endpoint.wait_idle()).await;
     Ok(enrolment)
 }
 

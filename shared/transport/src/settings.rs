@@ -13,6 +13,10 @@ pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest that a client waits for an answer, but for requests that are held open.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a client that leaves lets its goodbye go out. Waiting longer helps nobody: nothing answers a goodbye, and
+/// without it the coordinator lets go after [`IDLE_TIMEOUT_MS`].
+pub const GOODBYE_TIMEOUT: Duration = Duration::from_millis(10);
+
 /// How often a client says that it is there: under the 30 s after which common NATs forget a UDP flow. Only the client
 /// does, which halves the packets; the coordinator's answers keep its own side alive.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
