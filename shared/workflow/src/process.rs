@@ -12,7 +12,10 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitStatus, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -156,7 +159,12 @@ pub struct Processes {
 struct Group {
     owner: Option<ScopeId>,
     stop: Arc<Notify>,
+    asked: Asked,
 }
+
+/// Whether a group was asked to end, which is done once, whoever does it.
+#[derive(Debug, Clone, Default)]
+struct Asked(Arc<AtomicBool>);
 
 impl Processes {
     /// Nothing runs. A group has [`KILL_GRACE_MS`] to end.
@@ -226,20 +234,18 @@ impl Processes {
     }
 
     async fn end(&self, of: impl Fn(&Group) -> bool) {
-        let mut groups = self.groups.subscribe();
-        for group in groups.borrow().values().filter(|group| of(group)) {
+        let ids =
+            || -> Vec<i32> { self.groups.borrow().iter().filter(|(_, group)| of(group)).map(|(id, _)| *id).collect() };
+        for (id, group) in self.groups.borrow().iter().filter(|(_, group)| of(group)) {
+            group.asked.ask(*id);
             group.stop.notify_one();
         }
-        // Twice the grace: whoever waits for a group needs one to end it. The channel lives as long as `self`.
-        let gone = groups.wait_for(|groups| !groups.values().any(&of));
-        if timeout(self.grace.saturating_mul(2), gone).await.is_ok() {
-            return;
+        // Not left to those who wait for the groups: a task that is being ended is not polled any more.
+        if timeout(self.grace, group::gone(ids)).await.is_err() {
+            ids().into_iter().for_each(|id| group::signal(id, Signal::KILL));
+            let _ = timeout(self.grace, group::gone(ids)).await;
         }
-        for (id, group) in self.groups.borrow().iter() {
-            if of(group) {
-                group::signal(*id, Signal::KILL);
-            }
-        }
+        self.groups.send_modify(|groups| groups.retain(|_, group| !of(group)));
     }
 
     fn start(&self, owner: Option<ScopeId>, command: &Command) -> Result<(Running, Pipes), RunError> {
@@ -249,11 +255,11 @@ impl Processes {
             source,
         })?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
-        let group = Group { owner, stop: Arc::new(Notify::new()) };
-        let stop = Arc::clone(&group.stop);
+        let group = Group { owner, stop: Arc::new(Notify::new()), asked: Asked::default() };
+        let (stop, asked) = (Arc::clone(&group.stop), group.asked.clone());
         self.groups.send_modify(|groups| drop(groups.insert(id, group)));
         let pipes = Pipes { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() };
-        let known = Known { id, groups: Arc::clone(&self.groups), grace: self.grace };
+        let known = Known { id, groups: Arc::clone(&self.groups), asked, grace: self.grace };
         Ok((Running { stop, unfinished: Some((child, known)) }, pipes))
     }
 }
@@ -275,6 +281,7 @@ struct Running {
 struct Known {
     id: i32,
     groups: Arc<watch::Sender<BTreeMap<i32, Group>>>,
+    asked: Asked,
     grace: Duration,
 }
 
@@ -340,10 +347,10 @@ impl Running {
         let ending = tokio::select! {
             biased;
             // First, so that a stop also reaches what a command that has just ended left behind.
-            () = self.stop.notified() => group::end(child, known.id, known.grace).await?,
+            () = self.stop.notified() => group::end(child, known).await?,
             status = child.wait() => Ending::of(status?),
             () = over => {
-                group::end(child, known.id, known.grace).await?;
+                group::end(child, known).await?;
                 Ending::TimedOut
             }
         };
@@ -358,10 +365,18 @@ impl Drop for Running {
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move {
                 // Nobody is left to hear of an error.
-                let _ = group::end(&mut child, known.id, known.grace).await;
+                let _ = group::end(&mut child, &known).await;
                 drop(known);
             })),
             Err(_) => group::signal(known.id, Signal::KILL),
+        }
+    }
+}
+
+impl Asked {
+    fn ask(&self, group: i32) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            group::signal(group, Signal::TERM);
         }
     }
 }

@@ -8,32 +8,37 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::Ending;
+use super::{Ending, Known};
 
 /// How soon a group that was asked to end is looked for again; each time is twice as long, up to the greatest.
 const GROUP_POLL_MS: u64 = 5;
 const GROUP_POLL_MS_MAX: u64 = 200;
 
 /// Asks the group to end, makes it end when the grace is over, and takes the leader's status.
-pub(super) async fn end(leader: &mut Child, group: i32, grace: Duration) -> io::Result<Ending> {
-    signal(group, Signal::TERM);
-    let gone = async {
+pub(super) async fn end(leader: &mut Child, known: &Known) -> io::Result<Ending> {
+    known.asked.ask(known.id);
+    let ended = async {
         let status = leader.wait().await;
-        let mut pause = GROUP_POLL_MS;
-        while is_alive(group) {
-            sleep(Duration::from_millis(pause)).await;
-            pause = (2 * pause).min(GROUP_POLL_MS_MAX);
-        }
+        gone(|| vec![known.id]).await;
         status
     };
-    let status = match timeout(grace, gone).await {
+    let status = match timeout(known.grace, ended).await {
         Ok(status) => status,
         Err(_) => {
-            signal(group, Signal::KILL);
+            signal(known.id, Signal::KILL);
             leader.wait().await
         }
     };
     status.map(Ending::of)
+}
+
+/// Resolves when nothing of the groups runs any more.
+pub(super) async fn gone(groups: impl Fn() -> Vec<i32>) {
+    let mut pause = GROUP_POLL_MS;
+    while groups().into_iter().any(is_alive) {
+        sleep(Duration::from_millis(pause)).await;
+        pause = (2 * pause).min(GROUP_POLL_MS_MAX);
+    }
 }
 
 pub(super) fn signal(group: i32, signal: Signal) {

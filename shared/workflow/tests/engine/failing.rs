@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sloth_workflow::{Host, Outcome, TaskStatus, cancel_pair, run};
+use sloth_workflow::{Host, Outcome, RunEnd, TaskStatus, cancel_pair, process::KILL_GRACE_MS, run};
 
 use crate::harness::{Case, Memory, check};
 
@@ -114,17 +114,33 @@ fn a_workflow_has_a_time_of_its_own() {
 }
 
 #[test]
-fn cancelling_ends_everything() {
-    let (canceller, signal) = cancel_pair();
-    let mut case = Case::new(
+fn cancelling_ends_everything_at_once() {
+    for text in [
         r#"task("a"):command(function() print("up") exec.run("sleep 60") return true end)
            task("b"):depends_on("a"):command("true")"#,
-    );
+        r#"task("a"):command("echo up; sleep 60")
+           task("b"):depends_on("a"):command("true")"#,
+        r#"task("a"):command("echo up; sleep 60")
+           task("b"):command("sleep 60")"#,
+    ] {
+        let began = Instant::now();
+        let end = cancelled(text);
+        assert_eq!(end.outcome, Outcome::Cancelled, "{text}");
+        assert!(end.tasks.iter().all(|task| task.status == TaskStatus::Cancelled), "{:?}", end.tasks);
+        // A command that obeys is not waited for: the grace is for those that do not.
+        assert!(began.elapsed() < Duration::from_millis(KILL_GRACE_MS), "{text} took {:?}", began.elapsed());
+    }
+}
+
+/// The end of a run that is cancelled when it first prints something.
+fn cancelled(text: &str) -> RunEnd {
+    let (canceller, signal) = cancel_pair();
+    let mut case = Case::new(text);
     case.cancel = signal;
     let host = Rc::clone(&case.host);
     case.load().expect("a plan");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let end = runtime.block_on(async {
+    runtime.block_on(async {
         let hosted = Rc::clone(&host) as Rc<dyn Host>;
         let running = run(case.input, hosted, case.cancel);
         let cancelling = async {
@@ -132,9 +148,7 @@ fn cancelling_ends_everything() {
             canceller.cancel();
         };
         tokio::join!(running, cancelling).0.expect("a run")
-    });
-    assert_eq!(end.outcome, Outcome::Cancelled);
-    assert!(end.tasks.iter().all(|task| task.status == TaskStatus::Cancelled), "{:?}", end.tasks);
+    })
 }
 
 #[test]
