@@ -68,6 +68,7 @@ pub(super) fn run(args: &RunArgs, format: Format) -> Result<Outcome, Failure> {
         let run = started.run;
         printed(match format {
             Format::Json => print_json(&ShownStart { run: run.to_string(), agents: started.agents }),
+            Format::Text if started.agents == 1 => print_line(&format!("run {run} on 1 agent")),
             Format::Text => print_line(&format!("run {run} on {} agents", started.agents)),
         })?;
         if !args.follow || started.agents == 0 {

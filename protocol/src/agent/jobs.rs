@@ -172,15 +172,29 @@ impl Agent {
         }
         match self.verify(order) {
             Ok(accepted) => self.accept(order.run, accepted),
-            Err(reason) => {
+            Err((outcome, reason)) => {
                 self.note(Note::Refused { run: order.run, reason: reason.clone() });
-                self.record(order.run, RecordBody::RunEnded(ended(RunOutcome::Refused, reason)));
+                self.record(order.run, RecordBody::RunEnded(ended(outcome, reason)));
             }
         }
     }
 
-    /// Checks the publisher's signatures and the assignment; the reason when either is against it.
-    fn verify(&self, order: &RunOrder) -> Result<Accepted, String> {
+    /// Checks the publisher's signatures and the assignment; how the run ends, and why, when either is against it.
+    fn verify(&self, order: &RunOrder) -> Result<Accepted, (RunOutcome, String)> {
+        self.verify_order(order).map_err(|reason| match self.deadline(order) {
+            Some(deadline) if deadline <= self.now => {
+                (RunOutcome::Expired, format!("the agent was told of it after its deadline, {deadline}"))
+            }
+            Some(_) | None => (RunOutcome::Refused, reason),
+        })
+    }
+
+    fn deadline(&self, order: &RunOrder) -> Option<Millis> {
+        let assignment = Envelope::decode(&order.assignment).ok()?;
+        Some(self.trusted.verify_assignment(&assignment).ok()?.deadline)
+    }
+
+    fn verify_order(&self, order: &RunOrder) -> Result<Accepted, String> {
         if JOBS_MAX <= self.state.jobs.len() {
             return Err(format!("this agent holds {JOBS_MAX} runs already"));
         }

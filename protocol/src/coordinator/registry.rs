@@ -83,7 +83,8 @@ impl Coordinator {
         let id = self.find_agent(key)?;
         let Some(record) = self.state.agents.get(&id) else { return Err(no_agent(key)) };
         if !record.revoked {
-            let record = AgentRecord { revoked: true, ..record.clone() };
+            let last_seen = if self.present.contains_key(&id) { self.now } else { record.last_seen };
+            let record = AgentRecord { revoked: true, last_seen, ..record.clone() };
             self.names.remove(&record.name);
             self.write(Write::PutAgent(id, record));
             self.drop_all_work(id);
