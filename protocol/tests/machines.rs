@@ -158,6 +158,7 @@ fn agent_event(last: (u64, u64), random: &mut Random) -> agent::Event {
     match random.below(16) {
         0 => Event::Wake,
         1 | 2 => Event::Connected { link },
+        3 if random.below(4) == 0 => Event::Revoked { link: link + random.below(2) },
         3 => Event::Disconnected { link: link + random.below(2), reason: "reset".to_owned() },
         4..=10 => Event::Answered { ticket, response: response(random) },
         11 => Event::Renewed { ticket, from: millis(random), until: millis(random) },

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sloth_cli::{Failure, Outcome, OutputArgs, values};
 use sloth_core::{
     Chain, Clock, Labels, RunId,
-    fs::{self, Action, FsError},
+    fs::{Action, FsError},
 };
 use sloth_workflow::{
     AgentInfo, CancelSignal, Canceller, Capabilities, Host, LoadError, Outcome as RunOutcome, RunEnd, RunInput,

@@ -181,6 +181,11 @@ impl Life {
                 tracing::info!(link, %reason, "not connected");
                 self.disconnected.clone_from(reason);
             }
+            Event::Revoked { link } => {
+                tracing::debug!(link, "the identity was withdrawn");
+                "the agent's identity was withdrawn: enrol it again with a new join token"
+                    .clone_into(&mut self.disconnected);
+            }
             Event::Connected { link } => tracing::info!(link, "connected"),
             Event::WorkerDied { run, how } => {
                 tracing::warn!(%run, %how, "the worker is gone before its run ended");

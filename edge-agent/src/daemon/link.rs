@@ -21,6 +21,8 @@ use tracing::Instrument as _;
 use super::Shared;
 use crate::{enrolment, store::StoreError};
 
+/// How long a connection on which a request failed may take to say why it was closed.
+const REASON_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a close may take to reach the coordinator.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -98,6 +100,8 @@ impl Link {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(error = %Chain(&error), "a request has no answer: closing the connection");
+                    // A peer that closed says why, and that may still be on its way.
+                    let _ = timeout(REASON_TIMEOUT, connection.closed()).await;
                     // Its end is told by whoever watches it.
                     CloseCode::Misbehaved.close(&connection);
                 }
@@ -126,8 +130,12 @@ impl Link {
         self.tell(Event::Connected { link }).await;
         let lost = Lost::from(made.connection.closed().await);
         self.closed(link);
-        let reason = Chain(&lost).to_string();
-        self.tell(Event::Disconnected { link, reason }).await;
+        self.tell(if matches!(lost, Lost::Closed { code: CloseCode::Revoked }) {
+            Event::Revoked { link }
+        } else {
+            Event::Disconnected { link, reason: Chain(&lost).to_string() }
+        })
+        .await;
         let _ = timeout(CLOSE_TIMEOUT, made.endpoint.wait_idle()).await;
     }
 

@@ -98,6 +98,7 @@ impl Agent {
             Event::Wake => {}
             Event::Connected { link } => self.connected(link),
             Event::Disconnected { link, .. } => self.disconnected(link),
+            Event::Revoked { link } => self.revoked(link),
             Event::Answered { ticket, response } => self.answered(ticket, response),
             Event::Renewed { ticket, from, until } => self.renewed(ticket, from, until),
             Event::Fetched { run, result } => self.fetched(run, result),

@@ -109,6 +109,11 @@ pub enum Event {
         /// For people.
         reason: String,
     },
+    /// The coordinator closed the connection, or would not have it, since this agent's identity was withdrawn.
+    Revoked {
+        /// Which one; an older one than the last is of no account.
+        link: u64,
+    },
     /// A request was answered.
     Answered {
         /// Which request.

@@ -121,6 +121,16 @@ impl Agent {
         }
     }
 
+    /// The coordinator may have been set back or mend its list: now and then it is asked again.
+    pub(super) fn revoked(&mut self, link: u64) {
+        if link == self.session.links && !matches!(self.session.link, Link::Down { .. }) {
+            let reason = "the agent's identity was withdrawn: enrol it again with a new join token".to_owned();
+            self.note(Note::Denied { reason });
+            let wait = self.around(DENIED_RETRY);
+            self.stay_away(wait);
+        }
+    }
+
     fn come_back_later(&mut self) {
         let span = self.session.reconnect_within.max(RECONNECT_BASE);
         let cap = span.max(RECONNECT_CAP);
