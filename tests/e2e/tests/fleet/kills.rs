@@ -20,6 +20,8 @@ const RUN_SPAN: Duration = Duration::from_millis(750);
 /// Longest that something is left dead.
 const DEAD_SPAN: Duration = Duration::from_millis(300);
 const ROUNDS_DEFAULT: u32 = 3;
+/// From this many rounds on, some must have hit a task.
+const ROUNDS_TELLING: u32 = 20;
 /// Every how many rounds somebody follows the run. Who follows sends nothing, and so learns of a killed coordinator only
 /// when it next says that it is there.
 const FOLLOWED_EVERY: u32 = 5;
@@ -67,6 +69,7 @@ fn kill_at_random(victim: Victim, check: impl Fn(&Fleet, &str, &RunView, &Witnes
     let mut fleet = Fleet::start();
     fleet.publish(&marking_bundle("chains", PLAN, PAUSE_SECONDS));
     fleet.agents(&["web-1"], &[]);
+    let (mut repeated, mut interrupted) = (0, 0);
     for round in 0..rounds {
         let following = (round % FOLLOWED_EVERY == 0)
             .then(|| fleet.spawn(&["run", "chains", "--on", "*", "--follow", "-o", "json"]));
@@ -79,12 +82,18 @@ fn kill_at_random(victim: Victim, check: impl Fn(&Fleet, &str, &RunView, &Witnes
         let told = format!("round {round}, {how} after {moment:?}, run {run}");
         let witness = Witness::of(&home(&fleet).home, &run);
         check_run(&told, &view, &witness);
+        repeated += view.only().tasks.iter().filter(|task| 1 < task.attempts).count();
+        interrupted += view.only().tasks.iter().filter(|task| task.status == "interrupted").count();
         if let Some(following) = following {
             check_followed(&told, &view, following);
         }
         check(&fleet, &run, &view, &witness);
         fleet.wait_idle("web-1");
         fleet.wait_connected(&["web-1"]);
+    }
+    println!("{victim:?}: {rounds} kills cut off {repeated} tasks that ran again and {interrupted} that must not");
+    if ROUNDS_TELLING <= rounds && victim != Victim::Coordinator {
+        assert!(0 < repeated && 0 < interrupted, "{rounds} kills hit no task: their moments are wrong");
     }
 }
 
