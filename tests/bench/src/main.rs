@@ -46,6 +46,9 @@ struct Measure {
     /// Where `sloth-coord` and `sloth-agent` are; beside this program by default.
     #[arg(long)]
     programs: Option<PathBuf>,
+    /// Where the programs are as packages ship them, for the row `idle`; the same ones by default.
+    #[arg(long)]
+    shipped: Option<PathBuf>,
     /// Where to write; its file system is the one that is measured. The system's temporary directory by default.
     #[arg(long)]
     scratch: Option<PathBuf>,
@@ -65,6 +68,8 @@ pub(crate) enum Depth {
 pub(crate) struct Bench {
     /// The directory of `sloth-coord` and `sloth-agent`.
     pub(crate) programs: PathBuf,
+    /// The same as packages ship them.
+    pub(crate) shipped: PathBuf,
     /// Where rows write.
     pub(crate) scratch: PathBuf,
     /// How thoroughly to measure.
@@ -111,8 +116,10 @@ fn act() -> Result<()> {
 
 async fn measure_rows(measure: Measure) -> Result<()> {
     let beside = std::env::current_exe()?.parent().map(PathBuf::from).unwrap_or_default();
+    let programs = measure.programs.unwrap_or(beside);
     let bench = Bench {
-        programs: measure.programs.unwrap_or(beside),
+        shipped: measure.shipped.unwrap_or_else(|| programs.clone()),
+        programs,
         scratch: measure.scratch.unwrap_or_else(std::env::temp_dir),
         depth: if measure.quick { Depth::Quick } else { Depth::Full },
     };

@@ -1,4 +1,4 @@
-//! An agent that is connected and has nothing to do, in the pacing `hold`.
+//! An agent as packages ship it that is connected and has nothing to do, in the pacing `hold`.
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ const SPAN: Duration = Duration::from_secs(60);
 const SPAN_QUICK: Duration = Duration::from_secs(1);
 
 pub(super) async fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+    let bench = &Bench { programs: bench.shipped.clone(), ..bench.clone() };
     let mut figures = Vec::new();
     for (program, bar) in [("sloth-agent", Some(Bar::AtMost(10.0))), ("sloth-coord", None)] {
         let bytes = std::fs::metadata(bench.programs.join(program))?.len();
