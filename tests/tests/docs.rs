@@ -57,7 +57,15 @@ fn the_metrics_are_those_of_the_code() {
 #[test]
 fn links_between_pages_lead_somewhere() {
     let mut links = 0;
-    for page in ["docs/guide.md", "docs/language.md", OPERATIONS, "docs/security.md", "docs/protocol.md"] {
+    for page in [
+        "README.md",
+        "docs/guide.md",
+        "docs/language.md",
+        OPERATIONS,
+        "docs/performance.md",
+        "docs/security.md",
+        "docs/protocol.md",
+    ] {
         let text = read(page);
         let dir = Path::new(page).parent().expect("a directory");
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
