@@ -36,19 +36,21 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
         Ok::<_, anyhow::Error>(number(tasks) / process::time(command)?.as_secs_f64())
     };
     let (mut lists, mut lines) = (Vec::new(), Vec::new());
-    let (mut spawns, mut shells, mut ninjas) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut spawns, mut captures, mut shells, mut ninjas) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // In turns, so that what else the machine does falls on all alike.
     for _ in 0..repeats {
         lists.push(run("list.sloth")?);
-        spawns.push(spawn_rate(tasks, cores, &["/bin/true"])?);
+        spawns.push(spawn_rate(tasks, cores, Output::Thrown, &["/bin/true"])?);
+        captures.push(spawn_rate(tasks, cores, Output::Captured, &["/bin/true"])?);
         lines.push(run("line.sloth")?);
-        shells.push(spawn_rate(tasks, cores, &[SHELL, "-c", "true"])?);
+        shells.push(spawn_rate(tasks, cores, Output::Thrown, &[SHELL, "-c", "true"])?);
         ninjas.push(ninja(bench, tasks, cores)?);
     }
     let at_once = format!("{tasks} tasks, {cores} at once");
     let mut figures = Vec::new();
     let kinds = [
         ("`exec.run({ \"true\" })`", &lists, "bare `/bin/true`", spawns, Some(Bar::RatioAtLeast(0.9))),
+        ("`exec.run({ \"true\" })`", &lists, "`/bin/true`, output captured", captures, None),
         ("`exec.run(\"true\")`", &lines, "bare `bash -c true`", shells, Some(Bar::RatioAtLeast(0.9))),
         ("`exec.run({ \"true\" })`", &lists, "ninja (`sh -c true`)", ninjas, None),
     ];
@@ -70,15 +72,28 @@ fn workflow(tasks: usize, parallel: usize, call: &str) -> String {
     )
 }
 
+/// What becomes of what a bare process prints.
+#[derive(Clone, Copy)]
+enum Output {
+    /// It goes to `/dev/null`.
+    Thrown,
+    /// It is read from two pipes, as tasks' output is.
+    Captured,
+}
+
 /// How many processes a second `threads` threads start and wait for, each one after the other.
-fn spawn_rate(count: usize, threads: usize, words: &[&str]) -> Result<f64> {
+fn spawn_rate(count: usize, threads: usize, output: Output, words: &[&str]) -> Result<f64> {
     let began = Instant::now();
     std::thread::scope(|scope| {
         let start_all = || -> Result<()> {
             for _ in 0..count / threads {
                 let (program, arguments) = words.split_first().context("no program")?;
                 let mut command = Command::new(program);
-                command.args(arguments).stdin(Stdio::null()).status()?;
+                command.args(arguments).stdin(Stdio::null());
+                match output {
+                    Output::Thrown => drop(command.stdout(Stdio::null()).stderr(Stdio::null()).status()?),
+                    Output::Captured => drop(command.output()?),
+                }
             }
             Ok(())
         };
