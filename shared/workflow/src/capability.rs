@@ -17,11 +17,35 @@ pub enum Capability {
     State,
     /// Ask what the host is.
     Facts,
+    /// Speak to other hosts.
+    Net,
+    /// Install and remove packages.
+    Pkg,
+    /// Start, stop and define services.
+    Service,
+    /// Make, change and remove users and groups.
+    User,
+    /// Change the jobs that cron runs.
+    Cron,
+    /// Change settings of the kernel.
+    Sysctl,
 }
 
 impl Capability {
     /// Every capability, in the order they are listed in messages.
-    pub const ALL: [Self; 5] = [Self::Exec, Self::FsRead, Self::FsWrite, Self::State, Self::Facts];
+    pub const ALL: [Self; 11] = [
+        Self::Exec,
+        Self::FsRead,
+        Self::FsWrite,
+        Self::State,
+        Self::Facts,
+        Self::Net,
+        Self::Pkg,
+        Self::Service,
+        Self::User,
+        Self::Cron,
+        Self::Sysctl,
+    ];
 
     /// The name in a bundle's manifest.
     #[must_use]
@@ -32,6 +56,12 @@ impl Capability {
             Self::FsWrite => "fs:write",
             Self::State => "state",
             Self::Facts => "facts",
+            Self::Net => "net",
+            Self::Pkg => "pkg",
+            Self::Service => "service",
+            Self::User => "user",
+            Self::Cron => "cron",
+            Self::Sysctl => "sysctl",
         }
     }
 }
@@ -142,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_lists_the_known() {
-        let error = Capabilities::parse(["exec", "net"]).expect_err("unknown").to_string();
-        assert_eq!(error, "there is no capability `net`: known are `exec`, `fs:read`, `fs:write`, `state`, `facts`");
+        let error = Capabilities::parse(["exec", "nets"]).expect_err("unknown").to_string();
+        assert!(error.starts_with("there is no capability `nets`: known are `exec`, `fs:read`, "), "{error}");
     }
 }

@@ -20,7 +20,7 @@ pub mod vm;
 
 pub use cancel::{CancelSignal, Canceller, cancel_pair};
 pub use capability::{Capabilities, Capability};
-pub use engine::{Outcome, Resume, RunEnd, RunInput, run};
+pub use engine::{Outcome, Resume, RunEnd, RunInput, SEARCH_PATH, run};
 pub use host::{
     Attempt, Host, Level, LocalFuture, LogLine, OnInterrupt, StateError, StateOperation, StateReply, Stop, Stream,
     TaskEnd, TaskName, TaskStatus,

@@ -144,6 +144,7 @@ pub fn load(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits) -> 
         agent: AgentInfo::default(),
         processes: Rc::default(),
         phase: Phase::Plan,
+        search_path: String::new(),
     });
     let prepared = Prepared::new(&context, file, CancelSignal::never())?;
     let scope = Rc::new(Scope::new(ScopeId(0), None, PathBuf::new(), Instant::now() + limits.plan_time));

@@ -29,6 +29,8 @@ use tokio::{
 use self::capture::{Capture, drain, feed};
 use crate::{host::Stream, modules::ScopeId};
 
+pub(crate) use program::find as find_program;
+
 /// How long a group may take to end after SIGTERM before SIGKILL ends it.
 pub const KILL_GRACE_MS: u64 = 5_000;
 /// How long the pipes are read after the command itself has ended: a process that it left behind may hold them
@@ -308,7 +310,7 @@ impl Program {
 impl Command {
     fn to_process(&self) -> tokio::process::Command {
         let name = self.program.file();
-        let mut process = match program::find(name, self.env.get("PATH").map(String::as_str), &self.workdir) {
+        let mut process = match find_program(name, self.env.get("PATH").map(String::as_str), &self.workdir) {
             Some(path) => {
                 let mut process = tokio::process::Command::new(path);
                 process.arg0(name);

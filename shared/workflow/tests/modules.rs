@@ -89,6 +89,14 @@ fn planning() {
 }
 
 #[test]
+fn checking() {
+    let bench = Bench::new(Capabilities::all(), Phase::Check);
+    bench.run(include_str!("../lua/modules/check.luau")).expect("every check holds");
+    let lines: Vec<_> = bench.host.lines.take().into_iter().map(|line| line.text).collect();
+    assert_eq!(lines, ["would run: echo made > made; echo out", "seen", "would run: touch made"]);
+}
+
+#[test]
 fn lines_arrive_in_the_name_of_their_task_and_stream() {
     let bench = Bench::new(Capabilities::all(), Phase::Run);
     bench.run("exec.run('echo out; echo err >&2'); log.info('told', {a = 1}); log.print('raw')").expect("a run");
@@ -250,6 +258,7 @@ impl Bench {
             agent: AgentInfo { name: "web-1".to_owned(), labels: [("role".to_owned(), "web".to_owned())].into() },
             processes: Rc::new(Processes::with_grace(KILL_GRACE)),
             phase,
+            search_path: sloth_workflow::SEARCH_PATH.to_owned(),
         });
         let task = TaskName { workflow: "test".to_owned(), task: "script".to_owned() };
         let mut scope = Scope::new(ScopeId(1), Some(task), workdir, Instant::now() + SCRIPT_TIMEOUT);

@@ -50,7 +50,14 @@ pub struct RunInput {
     pub workdir: PathBuf,
     /// The host that runs it.
     pub agent: AgentInfo,
+    /// Only says what would be changed: modules look, and change nothing.
+    pub check: bool,
+    /// Where programs are looked for, as `PATH` holds it; `None` = [`SEARCH_PATH`].
+    pub search_path: Option<String>,
 }
+
+/// Where programs are looked for. The environment of this process may hold secrets, so none of it is handed on.
+pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What an earlier life of a run has done.
 #[derive(Debug, Clone, Default)]
@@ -111,7 +118,8 @@ async fn run_local(input: RunInput, host: Rc<dyn Host>, cancel: CancelSignal) ->
         current: Rc::default(),
         agent: input.agent,
         processes: Rc::new(Processes::default()),
-        phase: Phase::Run,
+        phase: if input.check { Phase::Check } else { Phase::Run },
+        search_path: input.search_path.unwrap_or_else(|| SEARCH_PATH.to_owned()),
     });
     let prepared = Prepared::new(&context, &input.file, cancel.clone())?;
     let engine = Engine::new(prepared, Rc::clone(&context), cancel);

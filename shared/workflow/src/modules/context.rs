@@ -43,8 +43,10 @@ pub struct Context {
     pub agent: AgentInfo,
     /// The processes that tasks started.
     pub processes: Rc<Processes>,
-    /// Whether the file is only read or run.
+    /// What the file is evaluated for.
     pub phase: Phase,
+    /// Where programs are looked for, as `PATH` holds it.
+    pub search_path: String,
 }
 
 /// The host that runs a workflow.
@@ -61,6 +63,8 @@ pub struct AgentInfo {
 pub enum Phase {
     /// To learn its plan: nothing but computing is allowed.
     Plan,
+    /// To say what its tasks would change: everything runs, and what would change the host only says so.
+    Check,
     /// To run its tasks.
     Run,
 }
@@ -74,7 +78,7 @@ impl Context {
     /// When the file is only read for its plan.
     pub fn acting(&self, function: &str) -> mlua::Result<()> {
         match self.phase {
-            Phase::Run => Ok(()),
+            Phase::Check | Phase::Run => Ok(()),
             Phase::Plan => Err(mlua::Error::runtime(format!(
                 "`{function}` cannot be called while the file is only read for its plan: call it inside a task"
             ))),

@@ -9,54 +9,26 @@ use super::{
     Context, account,
     call::{Builder, Call, Gate},
     options::Options,
+    spoken::{Voice, speak},
 };
 use crate::{
+    Level, Stream,
     capability::Capability,
     process::{Command, Completed, Ending, Program, User},
     vm::Builtin,
 };
 
-/// Where commands are looked for. The daemon's own environment may hold secrets, so none of it is handed on.
-pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Exit code that stands for a command that could not be started, as shells give it.
 const EXIT_NOT_STARTED: i32 = 127;
-/// How long a program of the system may take to tell a fact.
-const QUIET_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
-const OPTIONS: [&str; 6] = ["workdir", "env", "timeout", "stdin", "shell", "quiet"];
-
-/// Makes a result speak as its standard output where a script takes it for a text.
-static RESULT: Builtin = Builtin::new(
-    r#"
-local methods, number = string, tonumber
-local result = {}
-local function text(value)
-    if type(value) == "table" and getmetatable(value) == result then return rawget(value, "stdout") end
-    return value
-end
-function result.__index(_, name)
-    local method = methods[name]
-    if method == nil then return nil end
-    return function(first, ...) return method(text(first), ...) end
-end
-function result.__concat(left, right) return tostring(text(left)) .. tostring(text(right)) end
-function result.__tostring(self) return rawget(self, "stdout") end
-function result.__len(self) return #rawget(self, "stdout") end
-return result, function(value, ...) return number(text(value), ...) end
-"#,
-);
+const OPTIONS: [&str; 7] = ["workdir", "env", "timeout", "stdin", "shell", "quiet", "check"];
 
 /// `exec(…)` is `exec.run(…)`: drops the table that a call of a table puts before its arguments.
 static CALL_RUN: Builtin = Builtin::new("local run = ... return function(_, ...) return run(...) end");
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
-    let (metatable, tonumber): (Table, mlua::Function) = RESULT.function(lua)?.call(())?;
-    metatable.set_readonly(true);
-    lua.globals().set("tonumber", tonumber)?;
     let gate = Gate::Needs(Capability::Exec);
     let table = Builder::new(lua, context, "exec")?
-        .asynchronous("run", gate, move |call, (command, options): (Value, Value)| {
-            run(call, command, options, metatable.clone())
-        })?
+        .asynchronous("run", gate, run)?
         .asynchronous("sh", gate, sh)?
         .alias("command", "run")?
         .unfinished();
@@ -77,7 +49,7 @@ pub(super) async fn shell(call: &Call, line: String, stdin: Option<Vec<u8>>) -> 
 
 /// The environment that commands of the running task get.
 pub(super) fn environment(call: &Call) -> BTreeMap<String, String> {
-    let mut env = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
+    let mut env = BTreeMap::from([("PATH".to_owned(), call.context.search_path.clone())]);
     env.insert("HOME".to_owned(), std::env::var("HOME").unwrap_or_else(|_| "/".to_owned()));
     if let Some(scope) = call.context.current.get() {
         if let Some(task) = &scope.task {
@@ -136,15 +108,15 @@ impl Settings {
 }
 
 /// `result, error, failed`: the error is set only when the command could not be brought to its own end.
-async fn run(
-    call: Call,
-    command: Value,
-    options: Value,
-    metatable: Table,
-) -> mlua::Result<(Table, Option<String>, bool)> {
+async fn run(call: Call, (command, options): (Value, Value)) -> mlua::Result<(Table, Option<String>, bool)> {
     let options = Options::new(&call, &options, &OPTIONS)?;
     let program = program(&call, &command, options.flag("shell")?)?;
     let settings = Settings::read(&call, &options)?;
+    if let Some(completed) = passed_over(&call, &program, &options)? {
+        let result = to_result(&call.lua, Ok(completed))?;
+        result.raw_set("skipped", true)?;
+        return Ok((result, None, false));
+    }
     let limit = settings.timeout;
     let outcome = perform(&call, program, settings).await;
     let error = match &outcome {
@@ -155,7 +127,7 @@ async fn run(
         Ok(_) => None,
         Err(error) => Some(error.clone()),
     };
-    let result = to_result(&call.lua, outcome, metatable)?;
+    let result = to_result(&call.lua, outcome)?;
     let failed = !result.raw_get::<bool>("success")?;
     Ok((result, error, failed))
 }
@@ -164,6 +136,9 @@ async fn sh(call: Call, (command, options): (Value, Value)) -> mlua::Result<Mult
     let options = Options::new(&call, &options, &OPTIONS)?;
     let program = program(&call, &command, options.flag("shell")?)?;
     let settings = Settings::read(&call, &options)?;
+    if passed_over(&call, &program, &options)?.is_some() {
+        return (true, "").into_lua_multi(&call.lua);
+    }
     match perform(&call, program, settings).await {
         Ok(completed) => {
             let success = completed.ending == Ending::Exited(0);
@@ -172,6 +147,23 @@ async fn sh(call: Call, (command, options): (Value, Value)) -> mlua::Result<Mult
         }
         Err(error) => (false, error).into_lua_multi(&call.lua),
     }
+}
+
+/// What stands for a command in a run that only checks: nobody knows what it would change, so it is not run unless the
+/// script says that it changes nothing.
+fn passed_over(call: &Call, program: &Program, options: &Options<'_>) -> mlua::Result<Option<Completed>> {
+    if !call.checking() || options.flag("check")?.unwrap_or(false) {
+        return Ok(None);
+    }
+    let line = match program {
+        Program::Shell(line) => line.clone(),
+        Program::Direct { program, arguments } => {
+            let words = std::iter::once(program).chain(arguments).map(|word| word.to_string_lossy());
+            words.collect::<Vec<_>>().join(" ")
+        }
+    };
+    call.context.log(Stream::Log(Level::Info), &format!("would run: {line}"));
+    Ok(Some(Completed { ending: Ending::Exited(0), stdout: Vec::new(), stderr: Vec::new(), truncated: false }))
 }
 
 async fn perform(call: &Call, program: Program, settings: Settings) -> Result<Completed, String> {
@@ -228,7 +220,7 @@ fn program(call: &Call, command: &Value, shell: Option<bool>) -> mlua::Result<Pr
 }
 
 /// Who is to run it, when that is not the user of this process; the environment is made to agree.
-fn user(call: &Call, env: &mut BTreeMap<String, String>) -> mlua::Result<Option<User>> {
+pub(super) fn user(call: &Call, env: &mut BTreeMap<String, String>) -> mlua::Result<Option<User>> {
     let Some(name) = call.context.current.get().and_then(|scope| scope.user.clone()) else { return Ok(None) };
     let Some(account) = account::find(|account| account.name == name) else {
         return Err(call.error(format_args!("there is no user `{name}` in /etc/passwd")));
@@ -246,7 +238,7 @@ fn user(call: &Call, env: &mut BTreeMap<String, String>) -> mlua::Result<Option<
     Ok(Some(User { uid: account.uid, gid: account.gid }))
 }
 
-fn to_result(lua: &Lua, outcome: Result<Completed, String>, metatable: Table) -> mlua::Result<Table> {
+fn to_result(lua: &Lua, outcome: Result<Completed, String>) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     let (stdout, stderr, exit_code) = match &outcome {
         Ok(completed) => (&completed.stdout[..], &completed.stderr[..], completed.ending.exit_code()),
@@ -259,22 +251,6 @@ fn to_result(lua: &Lua, outcome: Result<Completed, String>, metatable: Table) ->
     table.raw_set("success", exit_code == 0)?;
     table.raw_set("timed_out", matches!(&outcome, Ok(completed) if completed.ending == Ending::TimedOut))?;
     table.raw_set("truncated", outcome.is_ok_and(|completed| completed.truncated))?;
-    table.set_metatable(Some(metatable))?;
+    speak(lua, &table, Voice::Stdout)?;
     Ok(table)
-}
-
-/// What a program of the system prints, for modules of their own. Nothing is logged.
-pub(super) async fn quiet(call: &Call, words: &[&str]) -> Result<String, String> {
-    let name = words.first().copied().unwrap_or_default();
-    let settings = Settings::new(call).map_err(|error| error.to_string())?;
-    let settings = Settings { timeout: Some(QUIET_TIMEOUT), log: Log::Nothing, ..settings };
-    let mut words = words.iter().map(OsString::from);
-    let program = Program::Direct { program: words.next().unwrap_or_default(), arguments: words.collect() };
-    let completed = perform(call, program, settings).await?;
-    if completed.ending == Ending::Exited(0) {
-        return Ok(String::from_utf8_lossy(&completed.stdout).into_owned());
-    }
-    let stderr = String::from_utf8_lossy(&completed.stderr);
-    let reason = stderr.lines().next().unwrap_or_default();
-    Err(format!("`{name}` ended with exit code {}: {reason}", completed.ending.exit_code()))
 }

@@ -10,6 +10,7 @@ mod context;
 mod crypto;
 mod csv;
 mod data;
+mod diff;
 mod exec;
 mod facts;
 mod files;
@@ -20,12 +21,15 @@ mod log;
 mod options;
 mod os;
 mod protect;
+mod report;
+mod spoken;
 mod state;
 mod template;
+mod tool;
 
 use std::rc::Rc;
 
-use mlua::{Lua, Table};
+use mlua::{Lua, LuaString, Table};
 
 pub use context::*;
 
@@ -51,22 +55,32 @@ const MODULES: [(&str, Make); 13] = [
     ("yaml", data::yaml_module),
 ];
 
-/// Sets the globals of every module and the table that `require` consults.
+/// Makes every module a global and known to `require`. A module is made when a script first names it: most files use a
+/// few of them.
 ///
 /// # Errors
 ///
 /// When the machine has no memory left.
 pub fn install(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
     let known = lua.create_table()?;
-    for (name, make) in MODULES {
-        let module = make(lua, context)?;
-        lua.globals().set(name, &module)?;
-        known.raw_set(name, module)?;
-    }
     os::extend(lua, context)?;
     known.raw_set("os", lua.globals().get::<Table>("os")?)?;
+    let making = Rc::clone(context);
+    let make = lua.create_function(move |lua, (known, name): (Table, LuaString)| {
+        let Some(make) = name.to_str().ok().and_then(|name| maker(&name)) else { return Ok(None) };
+        let module = make(lua, &making)?;
+        known.raw_set(name, &module)?;
+        Ok(Some(module))
+    })?;
+    known.set_metatable(Some(lua.create_table_from([("__index", make)])?))?;
+    lua.globals().set_metatable(Some(lua.create_table_from([("__index", &known)])?))?;
     protect::install(lua)?;
+    spoken::install(lua)?;
     lua.set_named_registry_value(REGISTRY, known)
+}
+
+fn maker(name: &str) -> Option<Make> {
+    MODULES.iter().find(|(known, _)| *known == name).map(|(_, make)| *make)
 }
 
 /// The module that `require` and the globals know as `name`, if there is one.
@@ -75,5 +89,5 @@ pub fn install(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
 ///
 /// When the machine has no memory left.
 pub fn find(lua: &Lua, name: &str) -> mlua::Result<Option<Table>> {
-    lua.named_registry_value::<Table>(REGISTRY)?.raw_get(name)
+    lua.named_registry_value::<Table>(REGISTRY)?.get(name)
 }

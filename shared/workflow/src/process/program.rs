@@ -12,7 +12,7 @@ use rustix::fs::{Access, access};
 
 /// The path of `program`, as a shell in `workdir` with this `search` (what `PATH` holds) would find it. A name with a
 /// slash is a path already; none when nothing that can be run has the name.
-pub(super) fn find(program: &OsStr, search: Option<&str>, workdir: &Path) -> Option<PathBuf> {
+pub(crate) fn find(program: &OsStr, search: Option<&str>, workdir: &Path) -> Option<PathBuf> {
     if program.is_empty() || program.as_encoded_bytes().contains(&b'/') {
         return None;
     }

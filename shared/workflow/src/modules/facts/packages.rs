@@ -2,7 +2,10 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::modules::{call::Call, exec};
+use crate::modules::{
+    call::Call,
+    tool::{Output, Tool},
+};
 
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";
 /// Most bytes of a package manager's own list.
@@ -45,8 +48,11 @@ fn parse_dpkg(status: &str) -> Vec<Json> {
 
 async fn rpm(call: &Call) -> Result<Vec<Json>, String> {
     const FORMAT: &str = "%{NAME}\\t%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{SUMMARY}\\n";
-    let output = exec::quiet(call, &["rpm", "-qa", "--qf", FORMAT])
+    let output = Tool::new(call, "rpm")
+        .args(["-qa", "--qf", FORMAT])
+        .run()
         .await
+        .and_then(Output::ok)
         .map_err(|error| format!("neither dpkg nor rpm tells the packages of this host: {error}"))?;
     let package = |line: &str| {
         let mut fields = line.splitn(4, '\t');

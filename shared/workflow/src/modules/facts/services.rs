@@ -2,14 +2,14 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::modules::{call::Call, exec};
+use crate::modules::{call::Call, tool::Tool};
 
 /// `{name, status, state, description}` of each: `status` as systemd's ACTIVE (`active`, `failed`, …) and `state`
 /// as its SUB (`running`, `exited`, …).
 pub(super) async fn all(call: &Call) -> Result<Json, String> {
-    let arguments =
-        ["systemctl", "list-units", "--type=service", "--all", "--plain", "--no-legend", "--no-pager", "--full"];
-    exec::quiet(call, &arguments).await.map(|output| output.lines().filter_map(parse).collect())
+    let arguments = ["list-units", "--type=service", "--all", "--plain", "--no-legend", "--no-pager", "--full"];
+    let output = Tool::new(call, "systemctl").args(arguments).run().await?.ok()?;
+    Ok(output.lines().filter_map(parse).collect())
 }
 
 fn parse(line: &str) -> Option<Json> {

@@ -1,0 +1,88 @@
+//! Results that are tables and speak as one of their texts: old files join them, match them and print them.
+#![allow(dead_code, reason = "modules that change the host come to use all of it")]
+
+use mlua::{Function, Lua, Table, Value};
+
+use crate::vm::Builtin;
+
+/// Makes the metatable of results that speak as the text called `field`.
+static SPOKEN: Builtin = Builtin::new(
+    r#"
+local field = ...
+local methods, type, getmetatable, rawget, tostring = string, type, getmetatable, rawget, tostring
+local metatable = {}
+local function text(value)
+    if type(value) == "table" and getmetatable(value) == metatable then return rawget(value, field) end
+    return value
+end
+function metatable.__index(_, name)
+    local method = methods[name]
+    if method == nil then return nil end
+    return function(first, ...) return method(text(first), ...) end
+end
+function metatable.__concat(left, right) return tostring(text(left)) .. tostring(text(right)) end
+function metatable.__tostring(self) return rawget(self, field) end
+function metatable.__len(self) return #rawget(self, field) end
+return metatable
+"#,
+);
+
+/// A result is a number where the text that it speaks as is one.
+static TONUMBER: Builtin = Builtin::new(
+    r#"
+local tonumber, tostring, type, getmetatable = tonumber, tostring, type, getmetatable
+return function(value, ...)
+    if type(value) == "table" then
+        local metatable = getmetatable(value)
+        if type(metatable) == "table" and metatable.__tostring then value = tostring(value) end
+    end
+    return tonumber(value, ...)
+end
+"#,
+);
+
+/// Replaces `tonumber`.
+pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
+    let tonumber: Function = TONUMBER.function(lua)?.call(())?;
+    lua.globals().set("tonumber", tonumber)
+}
+
+/// The text that a result speaks as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Voice {
+    /// What a command printed.
+    Stdout,
+    /// What was done.
+    Message,
+}
+
+impl Voice {
+    const fn field(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Message => "message",
+        }
+    }
+
+    const fn registry(self) -> &'static str {
+        match self {
+            Self::Stdout => "sloth.spoken.stdout",
+            Self::Message => "sloth.spoken.message",
+        }
+    }
+}
+
+/// Gives `result` its voice.
+pub(super) fn speak(lua: &Lua, result: &Table, voice: Voice) -> mlua::Result<()> {
+    result.set_metatable(Some(metatable(lua, voice)?))
+}
+
+fn metatable(lua: &Lua, voice: Voice) -> mlua::Result<Table> {
+    if let Ok(Value::Table(known)) = lua.named_registry_value(voice.registry()) {
+        return Ok(known);
+    }
+    let metatable: Table = SPOKEN.function(lua)?.call(voice.field())?;
+    metatable.set_readonly(true);
+    lua.set_named_registry_value(voice.registry(), &metatable)?;
+    Ok(metatable)
+}
