@@ -41,10 +41,12 @@ pub(super) async fn serve(context: Arc<Context>, connection: Connection) {
 }
 
 async fn requests(context: &Context, connection: &Connection) -> Result<(), Ended> {
-    for _ in 0..REQUESTS_MAX {
+    for request in 0..REQUESTS_MAX {
         let (mut sending, mut receiving) = match timeout(FRAME_TIMEOUT, connection.accept_bi()).await {
             Ok(Ok(streams)) => streams,
             Ok(Err(_)) => return Err(Ended::Gone),
+            // It was refused, and has nothing else to try.
+            Err(_elapsed) if 0 < request => return Err(Ended::Gone),
             Err(_elapsed) => return Err(Ended::Misbehaved("it connected and asked nothing".to_owned())),
         };
         Priority::Control.apply(&sending);

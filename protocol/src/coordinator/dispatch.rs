@@ -46,9 +46,7 @@ impl Coordinator {
         self.set_timer(run.deadline + EXPIRY_GRACE, Timer::Deadline(start.run));
         self.write(Write::PutRun(start.run, Box::new(run)));
         for agent in &chosen {
-            let generation = self.queue(*agent, Item::Run(start.run));
-            let job = Job { state: JobState::Pending, generation };
-            self.write(Write::PutJob(start.run, *agent, JobUpdate { job, end: JobEnd::default() }));
+            self.queue_job(start.run, *agent);
         }
         for agent in &chosen {
             self.offer(*agent);
@@ -208,8 +206,35 @@ impl Coordinator {
             self.end_job(run, agent, JobState::Cancelled, "cancelled before the agent was told of it");
             return;
         }
+        let put_off = self.take_untold(agent, told);
         self.queue(agent, Item::Cancel(run));
+        for run in put_off {
+            let open =
+                self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).is_some_and(|job| !job.state.is_final());
+            if open {
+                self.queue_job(run, agent);
+            }
+        }
         self.offer(agent);
+    }
+
+    /// Takes back the runs that an agent was not told of. One that holds as many runs as it may is told of no other,
+    /// and whatever is queued behind that would wait with it.
+    fn take_untold(&mut self, agent: AgentId, told: u64) -> Vec<RunId> {
+        let waiting = self.state.work.get(&agent).into_iter().flat_map(|work| work.range(told + 1..));
+        let waiting: Vec<(u64, RunId)> =
+            waiting.filter_map(|(generation, item)| Some((*generation, item.run()?))).collect();
+        if !waiting.is_empty() {
+            self.write(Write::DropWork(agent, waiting.iter().map(|(generation, _)| *generation).collect()));
+        }
+        waiting.into_iter().map(|(_, run)| run).collect()
+    }
+
+    /// Queues the order to do a run, and notes with the job which one it is.
+    fn queue_job(&mut self, run: RunId, agent: AgentId) {
+        let generation = self.queue(agent, Item::Run(run));
+        let job = Job { state: JobState::Pending, generation };
+        self.write(Write::PutJob(run, agent, JobUpdate { job, end: JobEnd::default() }));
     }
 
     /// Notices that an agent was given generations that this disk knows nothing of, as after a restored backup. New
