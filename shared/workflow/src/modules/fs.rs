@@ -1,11 +1,6 @@
 //! `fs`: files of the host, and `bundle`: files of the bundle.
 
-use std::{
-    io::Write,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    rc::Rc,
-};
+use std::{io::Write, os::unix::fs::MetadataExt, path::Path, rc::Rc};
 
 use mlua::{Lua, LuaString, Table, Value};
 use sloth_core::{error::Chain, fs::Access};
@@ -14,6 +9,7 @@ use super::{
     Context,
     call::{Builder, Call, Done, Gate},
     files,
+    paths::{self, readable, text, writable},
 };
 use crate::capability::Capability;
 
@@ -22,8 +18,8 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let table = Builder::new(lua, context, "fs")?
         .function("read", Gate::Open, read)?
         .function("exists", Gate::Open, exists)?
-        .function("is_dir", Gate::Open, |call, path: &Value| Ok(readable(call, path)?.is_dir()))?
-        .function("is_file", Gate::Open, |call, path: &Value| Ok(readable(call, path)?.is_file()))?
+        .function("is_dir", Gate::Open, |call, path: &Value| Ok(readable(call, "path", path)?.is_dir()))?
+        .function("is_file", Gate::Open, |call, path: &Value| Ok(readable(call, "path", path)?.is_file()))?
         .function("ls", Gate::Open, list)?
         .function("size", Gate::Open, size)?
         .function("stat", Gate::Open, stat)?
@@ -56,37 +52,21 @@ pub(super) fn bundle_module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Ta
     let table = Builder::new(lua, context, "bundle")?
         .function("path", Gate::Open, in_bundle)?
         .function("read", Gate::Open, |call, path: &Value| {
-            let path = bundle_file(call, path)?;
+            let path = paths::in_bundle(call, path)?;
             Ok(path.and_then(|path| files::read(&path)).map(|bytes| call.lua.create_string(bytes)))
                 .and_then(|read| read.map_or_else(|error| Ok(Err(error)), |text| text.map(Ok)))
         })?
-        .function("exists", Gate::Open, |call, path: &Value| Ok(bundle_file(call, path)?.is_ok()))?
+        .function("exists", Gate::Open, |call, path: &Value| Ok(paths::in_bundle(call, path)?.is_ok()))?
         .finish();
     Ok(table)
 }
 
-/// The path of what a script reads. Outside the bundle it takes the capability.
-pub(super) fn readable(call: &Call, path: &Value) -> mlua::Result<PathBuf> {
-    let path = call.path("path", path)?;
-    if let Some(path) = files::found_beneath(&path, &call.context.bundle_dir) {
-        return Ok(path);
-    }
-    call.pass(Gate::Needs(Capability::FsRead))?;
-    Ok(path)
-}
-
-/// The path of a file of the bundle, or why there is none.
-pub(super) fn bundle_file(call: &Call, path: &Value) -> mlua::Result<Result<PathBuf, String>> {
-    let text = call.optional_text("path", path)?.unwrap_or_default();
-    Ok(files::beneath(&call.context.bundle_dir, Path::new(&text)))
-}
-
 fn in_bundle(call: &Call, path: &Value) -> mlua::Result<Result<String, String>> {
-    Ok(bundle_file(call, path)?.map(|path| text(&path)))
+    Ok(paths::in_bundle(call, path)?.map(|path| text(&path)))
 }
 
 fn read(call: &Call, path: &Value) -> mlua::Result<Result<LuaString, String>> {
-    match files::read(&readable(call, path)?) {
+    match files::read(&readable(call, "path", path)?) {
         Ok(bytes) => Ok(Ok(call.lua.create_string(bytes)?)),
         Err(error) => Ok(Err(error)),
     }
@@ -94,12 +74,12 @@ fn read(call: &Call, path: &Value) -> mlua::Result<Result<LuaString, String>> {
 
 /// A link that leads nowhere is not there, as a shell's `test -e` sees it.
 fn exists(call: &Call, path: &Value) -> mlua::Result<bool> {
-    Ok(readable(call, path)?.exists())
+    Ok(readable(call, "path", path)?.exists())
 }
 
 fn list(call: &Call, path: &Value) -> mlua::Result<Result<Vec<String>, String>> {
     if !path.is_nil() {
-        return Ok(files::list(&readable(call, path)?));
+        return Ok(files::list(&readable(call, "path", path)?));
     }
     let path = call.workdir();
     // A task may choose any directory for its own; only the run's is the run's to look at.
@@ -110,12 +90,12 @@ fn list(call: &Call, path: &Value) -> mlua::Result<Result<Vec<String>, String>> 
 }
 
 fn size(call: &Call, path: &Value) -> mlua::Result<Result<u64, String>> {
-    let path = readable(call, path)?;
+    let path = readable(call, "path", path)?;
     Ok(path.metadata().map(|found| found.len()).map_err(files::said("read the size of", &path)))
 }
 
 fn stat(call: &Call, path: &Value) -> mlua::Result<Table> {
-    let path = readable(call, path)?;
+    let path = readable(call, "path", path)?;
     let table = call.lua.create_table()?;
     let found = path.metadata();
     table.raw_set("exists", found.is_ok())?;
@@ -143,13 +123,13 @@ fn append(call: &Call, path: &Value, text: &Value) -> mlua::Result<Done> {
 }
 
 fn copy(call: &Call, (from, to): &(Value, Value)) -> mlua::Result<Done> {
-    let from = readable(call, from)?;
-    let to = call.path("to", to)?;
+    let from = readable(call, "from", from)?;
+    let to = writable(call, "to", to)?;
     Ok(Done(files::copy(&from, &to)))
 }
 
 fn rename(call: &Call, (from, to): &(Value, Value)) -> mlua::Result<Done> {
-    let (from, to) = (call.path("from", from)?, call.path("to", to)?);
+    let (from, to) = (writable(call, "from", from)?, writable(call, "to", to)?);
     Ok(Done(std::fs::rename(&from, &to).map_err(files::said("move", &from))))
 }
 
@@ -163,7 +143,7 @@ fn temporary_name(call: &Call, prefix: &Value) -> mlua::Result<String> {
 }
 
 fn act(call: &Call, path: &Value, action: impl FnOnce(&Path) -> Result<(), String>) -> mlua::Result<Done> {
-    Ok(Done(action(&call.path("path", path)?)))
+    Ok(Done(action(&writable(call, "path", path)?)))
 }
 
 /// Directory and name of a path, by its text alone, as `dirname` and `basename` give them.
@@ -181,8 +161,4 @@ fn part(call: &Call, path: &Value) -> mlua::Result<(String, String)> {
             (if dir.is_empty() { "/" } else { dir }.to_owned(), name.to_owned())
         }
     })
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

@@ -7,7 +7,8 @@ use mlua::{IntoLuaMulti, Lua, MultiValue, Table, UserData, UserDataMethods, Valu
 use super::{
     Context,
     call::{Builder, Call, Gate, Site},
-    exec, files, fs,
+    exec, files,
+    paths::{readable, writable},
 };
 use crate::{capability::Capability, host::Stream};
 
@@ -151,13 +152,12 @@ impl Handle {
 fn open(call: &Call, held: &Rc<Cell<usize>>, path: &Value, mode: &Value) -> mlua::Result<Result<Handle, String>> {
     let mode = call.optional_text("mode", mode)?.unwrap_or_else(|| "r".to_owned());
     let state = match mode.trim_end_matches('b') {
-        "r" => match files::read(&fs::readable(call, path)?) {
+        "r" => match files::read(&readable(call, "path", path)?) {
             Ok(bytes) => Ok(reading(call, Held::nothing(held), bytes, None)?),
             Err(error) => Err(error),
         },
         "w" | "a" => {
-            call.pass(Gate::Needs(Capability::FsWrite))?;
-            let path = call.path("path", path)?;
+            let path = writable(call, "path", path)?;
             let opened = if mode.starts_with('a') { files::open_to_append(&path) } else { files::open_anew(&path) };
             opened.map(|file| State::Writing { path, file })
         }
@@ -182,7 +182,7 @@ async fn popen(call: Call, held: Held, line: Value, mode: Value) -> mlua::Result
 
 /// An iterator over the lines of a file; unlike [`open`] it raises when there is none, as Lua's does.
 fn lines(call: &Call, held: &Rc<Cell<usize>>, path: &Value) -> mlua::Result<mlua::Function> {
-    let bytes = files::read(&fs::readable(call, path)?).map_err(|error| call.error(error))?;
+    let bytes = files::read(&readable(call, "path", path)?).map_err(|error| call.error(error))?;
     let mut handle = Handle { site: call.site(), state: reading(call, Held::nothing(held), bytes, None)? };
     call.lua.create_function_mut(move |lua, ()| handle.read(lua, &[]))
 }

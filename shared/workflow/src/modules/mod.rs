@@ -20,6 +20,7 @@ mod io;
 mod log;
 mod options;
 mod os;
+mod paths;
 mod protect;
 mod report;
 mod spoken;

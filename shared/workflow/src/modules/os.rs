@@ -8,6 +8,7 @@ use super::{
     Context,
     call::{Builder, Call, Gate},
     exec, files,
+    paths::writable,
 };
 use crate::capability::Capability;
 
@@ -30,11 +31,11 @@ pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
             Ok(call.workdir().join(name).to_string_lossy().into_owned())
         })?
         .function("remove", write_gate, |call, path: &Value| {
-            let path = call.path("path", path)?;
+            let path = writable(call, "path", path)?;
             Ok(files::remove(&path, files::Depth::One).map(|()| true))
         })?
         .function("rename", write_gate, |call, (from, to): &(Value, Value)| {
-            let (from, to) = (call.path("from", from)?, call.path("to", to)?);
+            let (from, to) = (writable(call, "from", from)?, writable(call, "to", to)?);
             Ok(std::fs::rename(&from, &to).map(|()| true).map_err(files::said("move", &from)))
         })?
         .function("exit", Gate::Open, |call, _: &MultiValue| -> mlua::Result<()> {

@@ -9,7 +9,7 @@ use serde_json::Map;
 use super::{
     Context,
     call::{Builder, Call, Gate},
-    files, fs,
+    files, paths,
 };
 use crate::vm::convert::{Foreign, to_object};
 
@@ -27,7 +27,7 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
         })?
         .function("render_file", Gate::Open, |call, (path, variables): &(Value, Value)| {
             let name = call.text("path", path)?;
-            let file = fs::bundle_file(call, path)?.and_then(|path| files::read(&path));
+            let file = paths::in_bundle(call, path)?.and_then(|path| files::read(&path));
             let text =
                 file.and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("`{name}` is not valid UTF-8")));
             render(call, &name, &text.map_err(|error| call.error(error))?, variables)
