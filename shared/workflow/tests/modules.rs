@@ -34,7 +34,10 @@ macro_rules! scripts {
     };
 }
 
-scripts!(crypto, data, exec, facts, fs, goroutine, io, json, log, options, os, require, state, template, yaml);
+scripts!(
+    crypto, csv, data, exec, facts, fs, goroutine, io, json, log, options, os, require, state, template, toml, xml,
+    yaml
+);
 
 #[test]
 fn denied() {

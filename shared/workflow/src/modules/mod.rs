@@ -8,7 +8,6 @@ mod account;
 mod call;
 mod context;
 mod crypto;
-mod csv;
 mod data;
 mod diff;
 mod exec;
@@ -40,9 +39,10 @@ const REGISTRY: &str = "sloth.modules";
 /// Makes the table of a module.
 type Make = fn(&Lua, &Rc<Context>) -> mlua::Result<Table>;
 
-const MODULES: [(&str, Make); 13] = [
+const MODULES: [(&str, Make); 16] = [
     ("bundle", fs::bundle_module),
     ("crypto", crypto::module),
+    ("csv", data::csv_module),
     ("data", data::module),
     ("exec", exec::module),
     ("facts", facts::module),
@@ -53,6 +53,8 @@ const MODULES: [(&str, Make); 13] = [
     ("log", log::module),
     ("state", state::module),
     ("template", template::module),
+    ("toml", data::toml_module),
+    ("xml", data::xml_module),
     ("yaml", data::yaml_module),
 ];
 

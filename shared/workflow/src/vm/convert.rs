@@ -1,7 +1,7 @@
 //! Between Lua's values and JSON's.
 //!
 //! An array is a table whose keys are 1 to n; an empty table is an object, unless it came from a JSON array.
-//! JSON's null becomes nil, so a key that holds it is missing in Lua.
+//! JSON's null becomes nil, so a key that holds it is missing in Lua, unless a caller wants it kept as a value of its own.
 
 use mlua::{Lua, LuaSerdeExt, Table, Value};
 use serde_json::{Map, Number, Value as Json};
@@ -20,6 +20,15 @@ pub enum Foreign {
     Drop,
     /// Refuse the whole value.
     Refuse,
+}
+
+/// What JSON's null becomes in Lua.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Null {
+    /// Nil, so that a key that holds it is missing.
+    Missing,
+    /// The value `json.null`, which is written as null again.
+    Kept,
 }
 
 /// Why a Lua value cannot be written as JSON.
@@ -91,7 +100,16 @@ pub fn to_object(lua: &Lua, table: &Table, foreign: Foreign) -> Result<Map<Strin
 ///
 /// When the machine is out of memory, or the value is nested too deep.
 pub fn to_lua(lua: &Lua, value: &Json) -> mlua::Result<Value> {
-    nested(lua, value, 0)
+    nested(lua, value, Null::Missing, 0)
+}
+
+/// As [`to_lua`], with a choice of what null becomes.
+///
+/// # Errors
+///
+/// As [`to_lua`].
+pub fn to_lua_with(lua: &Lua, value: &Json, null: Null) -> mlua::Result<Value> {
+    nested(lua, value, null, 0)
 }
 
 /// A JSON object as a table.
@@ -100,36 +118,39 @@ pub fn to_lua(lua: &Lua, value: &Json) -> mlua::Result<Value> {
 ///
 /// As [`to_lua`].
 pub fn object_to_lua(lua: &Lua, object: &Map<String, Json>) -> mlua::Result<Table> {
-    table(lua, object, 0)
+    table(lua, object, Null::Missing, 0)
 }
 
-fn nested(lua: &Lua, value: &Json, depth: usize) -> mlua::Result<Value> {
+fn nested(lua: &Lua, value: &Json, null: Null, depth: usize) -> mlua::Result<Value> {
     if VALUE_DEPTH_MAX < depth {
         return Err(mlua::Error::external(ConvertError::TooDeep { at: String::new() }));
     }
     Ok(match value {
-        Json::Null => Value::Nil,
+        Json::Null => match null {
+            Null::Missing => Value::Nil,
+            Null::Kept => Value::NULL,
+        },
         Json::Bool(value) => Value::Boolean(*value),
         Json::Number(number) => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
         Json::String(text) => Value::String(lua.create_string(text)?),
         Json::Array(items) => {
             let list = lua.create_table_with_capacity(items.len(), 0)?;
             for (at, item) in items.iter().enumerate() {
-                list.raw_set(at + 1, nested(lua, item, depth + 1)?)?;
+                list.raw_set(at + 1, nested(lua, item, null, depth + 1)?)?;
             }
             if items.is_empty() {
                 list.set_metatable(Some(lua.array_metatable()))?;
             }
             Value::Table(list)
         }
-        Json::Object(object) => Value::Table(table(lua, object, depth)?),
+        Json::Object(object) => Value::Table(table(lua, object, null, depth)?),
     })
 }
 
-fn table(lua: &Lua, object: &Map<String, Json>, depth: usize) -> mlua::Result<Table> {
+fn table(lua: &Lua, object: &Map<String, Json>, null: Null, depth: usize) -> mlua::Result<Table> {
     let table = lua.create_table_with_capacity(0, object.len())?;
     for (key, value) in object {
-        table.raw_set(key.as_str(), nested(lua, value, depth + 1)?)?;
+        table.raw_set(key.as_str(), nested(lua, value, null, depth + 1)?)?;
     }
     Ok(table)
 }
@@ -139,6 +160,7 @@ fn json(lua: &Lua, value: &Value, foreign: Foreign, walk: &mut Walk) -> Result<O
     walk.spend(VALUE_COST_BYTES)?;
     match value {
         Value::Nil => Ok(Some(Json::Null)),
+        Value::LightUserData(pointer) if pointer.0.is_null() => Ok(Some(Json::Null)),
         Value::Boolean(value) => Ok(Some(Json::Bool(*value))),
         Value::Integer(number) => Ok(Some(Json::from(*number))),
         Value::Number(value) => match number(*value) {

@@ -1,11 +1,15 @@
 //! Comma separated values as RFC 4180 has them.
 
-/// The rows of `text`. A cell in quotes may hold separators, line ends and doubled quotes.
+/// The rows of `text`. A cell in quotes may hold separators, line ends and doubled quotes. A line with nothing in it is
+/// no row.
 pub(super) fn parse(text: &str, separator: char) -> Result<Vec<Vec<String>>, String> {
     let mut rows = Vec::new();
     let mut row = Vec::new();
     let mut chars = text.chars().peekable();
     while chars.peek().is_some() {
+        if row.is_empty() && skip_empty_line(&mut chars) {
+            continue;
+        }
         let mut cell = String::new();
         if chars.next_if_eq(&'"').is_some() {
             loop {
@@ -37,6 +41,10 @@ pub(super) fn parse(text: &str, separator: char) -> Result<Vec<Vec<String>>, Str
 
 /// Adds one row to `text`.
 pub(super) fn write(text: &mut String, cells: &[String], separator: char) {
+    // An empty line would be no row.
+    if cells.iter().all(String::is_empty) && cells.len() == 1 {
+        text.push_str("\"\"");
+    }
     for (index, cell) in cells.iter().enumerate() {
         if 0 < index {
             text.push(separator);
@@ -48,6 +56,16 @@ pub(super) fn write(text: &mut String, cells: &[String], separator: char) {
         }
     }
     text.push('\n');
+}
+
+fn skip_empty_line(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> bool {
+    let mut ahead = chars.clone();
+    let _ = ahead.next_if_eq(&'\r');
+    let is_empty = ahead.next_if_eq(&'\n').is_some();
+    if is_empty {
+        *chars = ahead;
+    }
+    is_empty
 }
 
 #[cfg(test)]
@@ -64,7 +82,7 @@ mod tests {
             ("a,", &[&["a", ""]]),
             ("\"a,b\",\"c\"\"d\"\n", &[&["a,b", "c\"d"]]),
             ("\"a\nb\",c", &[&["a\nb", "c"]]),
-            ("a\n\nb", &[&["a"], &[""], &["b"]]),
+            ("a\n\nb\r\n\r\n", &[&["a"], &["b"]]),
         ];
         for (text, expected) in cases {
             assert_eq!(parse(text, ',').expect(text), expected, "{text:?}");
@@ -77,6 +95,7 @@ mod tests {
         let row = ["plain", "with;separator", "with \"quotes\"", "two\nlines", ""].map(str::to_owned);
         let mut text = String::new();
         write(&mut text, &row, ';');
-        assert_eq!(parse(&text, ';').expect("rows"), [row]);
+        write(&mut text, &[String::new()], ';');
+        assert_eq!(parse(&text, ';').expect("rows"), [&row[..], &[String::new()]]);
     }
 }
