@@ -5,6 +5,7 @@
 
 pub mod cancel;
 pub mod capability;
+pub mod describe;
 mod dsl;
 mod engine;
 mod files;

@@ -82,6 +82,11 @@ pub fn install(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
     lua.set_named_registry_value(REGISTRY, known)
 }
 
+/// The names of the modules, in order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    MODULES.iter().map(|(name, _)| *name).chain(["os"])
+}
+
 fn maker(name: &str) -> Option<Make> {
     MODULES.iter().find(|(known, _)| *known == name).map(|(_, make)| *make)
 }

@@ -41,10 +41,11 @@ pub fn adapt(mut text: String) -> Result<String, DialectError> {
     if text.contains("goto") { rewrite_goto(text) } else { Ok(text) }
 }
 
+/// A piece of a file's text that is no comment and no string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Token<'a> {
-    text: &'a str,
-    start: usize,
+pub(crate) struct Token<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) start: usize,
 }
 
 /// A block that is not closed yet.
@@ -152,12 +153,12 @@ impl Block {
     }
 }
 
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
 }
 
 /// Names, `::` and single other characters; strings and comments are left out.
-fn tokens(text: &str) -> Vec<Token<'_>> {
+pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
     let bytes = text.as_bytes();
     let mut tokens = Vec::new();
     let mut at = 0;

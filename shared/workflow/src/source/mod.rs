@@ -9,6 +9,7 @@ use std::{
 };
 
 pub use dialect::{DialectError, adapt};
+pub(crate) use dialect::{Token, is_name, tokens};
 
 /// Endings that `require` tries, in this order.
 const ENDINGS: [&str; 5] = [".lua", ".luau", ".sloth", "/init.lua", "/init.luau"];
