@@ -20,21 +20,7 @@ pub use parse::{DefinitionError, parse};
 
 use crate::Capability;
 
-macro_rules! definitions {
-    ($($name:literal),* $(,)?) => {
-        /// Every definition file: its name without the ending, and its text.
-        pub const FILES: &[(&str, &str)] =
-            &[$(($name, include_str!(concat!("../modules/definitions/", $name, ".d.luau")))),*];
-    };
-}
-
-// One name a line, in the order of the alphabet.
-definitions! {
-    "bundle",
-    "exec",
-    "language",
-    "types",
-}
+include!(concat!(env!("OUT_DIR"), "/definitions.rs"));
 
 /// The files that describe no module.
 const NO_MODULES: [&str; 2] = ["language", "types"];
