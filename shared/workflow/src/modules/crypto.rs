@@ -1,63 +1,214 @@
-//! `crypto`: digests, encodings and random names.
+//! `crypto`: digests, encodings, random names, and texts that only whoever has the key can read.
+
+mod cipher;
+mod random;
 
 use std::rc::Rc;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine, alphabet,
+    engine::{
+        DecodePaddingMode,
+        general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD},
+    },
+};
 use mlua::{Lua, LuaString, Table, Value};
+use ring::hmac;
 use sha2::Digest;
+use tokio::io::AsyncReadExt;
 
 use super::{
     Context,
     call::{Builder, Call, Gate},
+    files::said,
+    paths::readable,
 };
 
-/// Most characters of a random text.
-const RANDOM_CHARS_MAX: u64 = 64 * 1024;
-const ALPHANUMERIC: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+/// For addresses and names of files: written without padding, read with it or without.
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_encode_padding(false).with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+/// Bytes of a file that are read at once.
+const READ_BYTES: usize = 256 * 1024;
 
-/// A digest as lower case hexadecimal.
-type Hash = fn(&[u8]) -> String;
+/// A digest that is fed piece by piece.
+trait Hasher {
+    fn feed(&mut self, bytes: &[u8]);
+    /// The digest as lower case hexadecimal.
+    fn end(self: Box<Self>) -> String;
+}
 
-const HASHES: [(&str, Hash); 5] = [
-    ("md5", |bytes| hex(&md5::Md5::digest(bytes))),
-    ("sha1", |bytes| hex(&sha1::Sha1::digest(bytes))),
-    ("sha256", |bytes| hex(&sha2::Sha256::digest(bytes))),
-    ("sha512", |bytes| hex(&sha2::Sha512::digest(bytes))),
-    ("blake3", |bytes| blake3::hash(bytes).to_hex().to_string()),
+impl<D: Digest> Hasher for D {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+
+    fn end(self: Box<Self>) -> String {
+        hex(&self.finalize())
+    }
+}
+
+/// BLAKE3's own crate speaks no common trait.
+struct Blake3(blake3::Hasher);
+
+impl Hasher for Blake3 {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn end(self: Box<Self>) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+}
+
+/// A digest of what is fed to it.
+pub(super) struct Hash(Box<dyn Hasher + Send>);
+
+/// An algorithm: its name, and how a digest by it begins.
+type Algorithm = (&'static str, fn() -> Hash);
+
+const ALGORITHMS: [Algorithm; 6] = [
+    ("md5", || Hash(Box::new(md5::Md5::new()))),
+    ("sha1", || Hash(Box::new(sha1::Sha1::new()))),
+    ("sha256", || Hash(Box::new(sha2::Sha256::new()))),
+    ("sha384", || Hash(Box::new(sha2::Sha384::new()))),
+    ("sha512", || Hash(Box::new(sha2::Sha512::new()))),
+    ("blake3", || Hash(Box::new(Blake3(blake3::Hasher::new())))),
+];
+
+/// The algorithms of keyed digests.
+const KEYED: [(&str, &hmac::Algorithm); 4] = [
+    ("sha1", &hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
+    ("sha256", &hmac::HMAC_SHA256),
+    ("sha384", &hmac::HMAC_SHA384),
+    ("sha512", &hmac::HMAC_SHA512),
 ];
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let mut builder = Builder::new(lua, context, "crypto")?;
-    for (name, hash) in HASHES {
-        builder = builder.function(name, Gate::Open, move |call, text: &Value| Ok(hash(&call.bytes("text", text)?)))?;
+    for (name, begin) in ALGORITHMS {
+        builder = builder
+            .function(name, Gate::Open, move |call, text: &Value| Ok(begin().of(&call.bytes("text", text)?)))?
+            .asynchronous(&format!("file_{name}"), Gate::Open, move |call, path: Value| file(call, path, begin()))?;
     }
-    let table = builder
+    let builder = builder
         .function("hash", Gate::Open, hash)?
+        .asynchronous("file_hash", Gate::Open, |call, (algorithm, path): (Value, Value)| async move {
+            let hash = algorithm_of(&call, &algorithm)?;
+            file(call, path, hash).await
+        })?
+        .function("hmac", Gate::Open, keyed)?
+        .function("equal", Gate::Open, equal)?
         .function("base64_encode", Gate::Open, |call, text: &Value| Ok(STANDARD.encode(call.bytes("text", text)?)))?
         .function("base64_decode", Gate::Open, |call, text: &Value| {
             let text = call.bytes("text", text)?;
-            decoded(call, STANDARD.decode(text.trim_ascii()).map_err(|error| error.to_string()))
+            decoded(call, STANDARD.decode(without_lines(&text)).map_err(|error| error.to_string()))
+        })?
+        .function("base64url_encode", Gate::Open, |call, text: &Value| Ok(URL_SAFE.encode(call.bytes("text", text)?)))?
+        .function("base64url_decode", Gate::Open, |call, text: &Value| {
+            let text = call.bytes("text", text)?;
+            decoded(call, URL_SAFE.decode(without_lines(&text)).map_err(|error| error.to_string()))
         })?
         .function("hex_encode", Gate::Open, |call, text: &Value| Ok(hex(&call.bytes("text", text)?)))?
         .function("hex_decode", Gate::Open, |call, text: &Value| {
             let text = call.bytes("text", text)?;
             decoded(call, unhex(text.trim_ascii()).ok_or_else(|| "it is not hexadecimal".to_owned()))
-        })?
-        .function("uuid", Gate::Acting, |call, (): &()| Ok(uuid(call.context.host.random())))?
+        })?;
+    let table = builder
+        .function("uuid", Gate::Acting, random::uuid)?
         .alias("uuid_v4", "uuid")?
-        .function("random_string", Gate::Acting, random_string)?
+        .function("random_string", Gate::Acting, random::string)?
+        .function("random_bytes", Gate::Acting, random::bytes)?
+        .function("generate_password", Gate::Acting, random::password)?
+        .function("generate_key", Gate::Acting, cipher::generate_key)?
+        .asynchronous("derive_key", Gate::Acting, cipher::derive_key)?
+        .function("encrypt", Gate::Acting, cipher::encrypt)?
+        .function("decrypt", Gate::Open, cipher::decrypt)?
+        .function("aes_encrypt", Gate::Acting, cipher::aes_encrypt)?
+        .function("aes_decrypt", Gate::Open, cipher::aes_decrypt)?
+        .asynchronous("bcrypt_hash", Gate::Acting, cipher::bcrypt_hash)?
+        .asynchronous("bcrypt_verify", Gate::Acting, cipher::bcrypt_verify)?
         .finish();
     Ok(table)
 }
 
+impl Hash {
+    /// The digest that `algorithm` names, in any case; none when it names none.
+    pub(super) fn by_name(algorithm: &str) -> Option<Self> {
+        let (_, begin) = ALGORITHMS.iter().find(|(name, _)| algorithm.eq_ignore_ascii_case(name))?;
+        Some(begin())
+    }
+
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        self.0.feed(bytes);
+    }
+
+    /// The digest as lower case hexadecimal.
+    pub(super) fn end(self) -> String {
+        self.0.end()
+    }
+
+    fn of(mut self, bytes: &[u8]) -> String {
+        self.feed(bytes);
+        self.end()
+    }
+
+    /// The digest of a file, read piece by piece.
+    pub(super) async fn of_file(mut self, path: &std::path::Path) -> Result<String, String> {
+        super::files::openable(path)?;
+        let mut file = tokio::fs::File::open(path).await.map_err(said("read", path))?;
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            match file.read(&mut buffer).await {
+                Ok(0) => return Ok(self.end()),
+                Ok(count) => self.feed(&buffer[..count]),
+                Err(error) => return Err(said("read", path)(error)),
+            }
+        }
+    }
+}
+
+/// Lower case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |four: u8| char::from(DIGITS[usize::from(four)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 fn hash(call: &Call, (algorithm, text): &(Value, Value)) -> mlua::Result<String> {
+    let hash = algorithm_of(call, algorithm)?;
+    Ok(hash.of(&call.bytes("text", text)?))
+}
+
+fn algorithm_of(call: &Call, algorithm: &Value) -> mlua::Result<Hash> {
     let algorithm = call.text("algorithm", algorithm)?;
-    let bytes = call.bytes("text", text)?;
-    let Some((_, hash)) = HASHES.iter().find(|(name, _)| algorithm.eq_ignore_ascii_case(name)) else {
-        let known = HASHES.map(|(name, _)| format!("`{name}`")).join(", ");
-        return Err(call.error(format_args!("there is no algorithm `{algorithm}`: known are {known}")));
+    Hash::by_name(&algorithm).ok_or_else(|| unknown(call, &algorithm, &ALGORITHMS.map(|(name, _)| name)))
+}
+
+fn unknown(call: &Call, algorithm: &str, known: &[&str]) -> mlua::Error {
+    let known = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    call.error(format_args!("there is no algorithm `{algorithm}`: known are {known}"))
+}
+
+async fn file(call: Call, path: Value, hash: Hash) -> mlua::Result<Result<String, String>> {
+    let path = readable(&call, "path", &path)?;
+    Ok(hash.of_file(&path).await.map_err(|error| format!("{}: {error}", call.name)))
+}
+
+/// A digest that only whoever has the key can make.
+fn keyed(call: &Call, (algorithm, key, text): &(Value, Value, Value)) -> mlua::Result<String> {
+    let algorithm = call.text("algorithm", algorithm)?;
+    let Some((_, keyed)) = KEYED.iter().find(|(name, _)| algorithm.eq_ignore_ascii_case(name)) else {
+        return Err(unknown(call, &algorithm, &KEYED.map(|(name, _)| name)));
     };
-    Ok(hash(&bytes))
+    let key = hmac::Key::new(**keyed, &call.bytes("key", key)?);
+    Ok(hex(hmac::sign(&key, &call.bytes("text", text)?).as_ref()))
+}
+
+/// Whether two texts are the same, in a time that does not tell where they differ.
+fn equal(call: &Call, (a, b): &(Value, Value)) -> mlua::Result<bool> {
+    Ok(constant_time_eq::constant_time_eq(&call.bytes("a", a)?, &call.bytes("b", b)?))
 }
 
 fn decoded(call: &Call, bytes: Result<Vec<u8>, String>) -> mlua::Result<Result<LuaString, String>> {
@@ -67,34 +218,9 @@ fn decoded(call: &Call, bytes: Result<Vec<u8>, String>) -> mlua::Result<Result<L
     }
 }
 
-fn random_string(call: &Call, (length, charset): &(Value, Value)) -> mlua::Result<String> {
-    let length = call.integer("length", length, 0, RANDOM_CHARS_MAX)?;
-    let charset = call.optional_text("charset", charset)?.unwrap_or_else(|| ALPHANUMERIC.to_owned());
-    let charset: Vec<char> = charset.chars().collect();
-    // One byte chooses one character, so that no more than that many can be chosen from.
-    let Some(count) = u8::try_from(charset.len()).ok().filter(|count| 0 < *count) else {
-        return Err(call.error("`charset` takes 1 to 255 characters"));
-    };
-    // Bytes above the last whole multiple are passed over: they would favour the first characters.
-    let fair = u8::MAX - (u8::MAX % count);
-    let random = std::iter::repeat_with(|| call.context.host.random().to_le_bytes()).flatten();
-    let chosen = random.filter(|byte| *byte < fair).map(|byte| charset[usize::from(byte % count)]);
-    Ok(chosen.take(usize::try_from(length).unwrap_or(0)).collect())
-}
-
-/// A version 4 UUID.
-fn uuid(random: u128) -> String {
-    const VERSION: u128 = 4 << 76;
-    const VARIANT: u128 = 2 << 62;
-    let bits = random & !(0xf << 76) & !(3 << 62) | VERSION | VARIANT;
-    let text = format!("{bits:032x}");
-    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |four: u8| char::from(DIGITS[usize::from(four)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+/// Tools write base64 in lines.
+fn without_lines(text: &[u8]) -> Vec<u8> {
+    text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect()
 }
 
 fn unhex(text: &[u8]) -> Option<Vec<u8>> {
@@ -109,12 +235,6 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_uuid_says_its_version_and_variant() {
-        assert_eq!(uuid(0), "00000000-0000-4000-8000-000000000000");
-        assert_eq!(uuid(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
-    }
 
     #[test]
     fn hexadecimal_round_trips() {

@@ -174,7 +174,7 @@ fn place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<
 }
 
 /// Refuses what opening would wait for: another process at the other end of a pipe.
-fn openable(path: &Path) -> Result<(), String> {
+pub(super) fn openable(path: &Path) -> Result<(), String> {
     match path.metadata() {
         Ok(found) if found.file_type().is_fifo() || found.file_type().is_socket() => {
             Err(format!("cannot open `{}`: it is a pipe or a socket, not a file", path.display()))
