@@ -100,6 +100,27 @@ fn checking() {
 }
 
 #[test]
+fn checking_files() {
+    let bench = Bench::new(Capabilities::all(), Phase::Check);
+    bench.run(include_str!("../lua/modules/check_files.luau")).expect("every check holds");
+    let told: Vec<_> = bench.host.lines.take().into_iter().map(|line| line.text).collect();
+    let dir = bench.context.workdir.display();
+    for expected in [
+        &format!("would write `{dir}/a`") as &str,
+        "-two",
+        "+three",
+        &format!("would append to `{dir}/a`"),
+        "+four",
+        &format!("would remove `{dir}/d`"),
+        "would change mode 640 → 600",
+        "→ no-one-yet of",
+    ] {
+        assert!(told.iter().any(|line| line.contains(expected)), "`{expected}` is not told: {told:#?}");
+    }
+    assert!(!told.iter().any(|line| line.contains("remove") && line.contains("gone")), "{told:#?}");
+}
+
+#[test]
 fn lines_arrive_in_the_name_of_their_task_and_stream() {
     let bench = Bench::new(Capabilities::all(), Phase::Run);
     bench.run("exec.run('echo out; echo err >&2'); log.info('told', {a = 1}); log.print('raw')").expect("a run");

@@ -111,6 +111,28 @@ pub(super) fn remove(path: &Path, depth: Depth) -> Result<(), String> {
     removed.map_err(said("remove", path))
 }
 
+/// Gives what is at `path` another name, at once; between file systems a plain file is copied.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), String> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices && from.is_file() && !from.is_symlink() => {
+            copy(from, to)?;
+            remove(from, Depth::One)
+        }
+        renamed => renamed.map_err(said("move", from)),
+    }
+}
+
+/// Sets the times of what is at `path` to the host's clock; an empty file is made where nothing is.
+pub(super) fn touch(path: &Path) -> Result<(), String> {
+    if path.metadata().is_err() {
+        return open_to_append(path).map(drop);
+    }
+    let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+    let set = rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty());
+    set.map_err(|error| said("touch", path)(error.into()))
+}
+
 /// The names in a directory, in order.
 pub(super) fn list(path: &Path) -> Result<Vec<String>, String> {
     let entries = std::fs::read_dir(path).map_err(said("list", path))?;

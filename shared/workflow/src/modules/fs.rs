@@ -1,50 +1,41 @@
 //! `fs`: files of the host, and `bundle`: files of the bundle.
 
-use std::{io::Write, os::unix::fs::MetadataExt, path::Path, rc::Rc};
+mod change;
+mod find;
 
+use std::{fs::Metadata, os::unix::fs::MetadataExt, path::Path, rc::Rc};
+
+pub(super) use change::{Told, act};
 use mlua::{Lua, LuaString, Table, Value};
-use sloth_core::{error::Chain, fs::Access};
 
 use super::{
-    Context,
-    call::{Builder, Call, Done, Gate},
+    Context, attributes,
+    call::{Builder, Call, Gate},
     files,
-    paths::{self, readable, text, writable},
+    paths::{self, readable, text},
 };
 use crate::capability::Capability;
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
-    let write_gate = Gate::Needs(Capability::FsWrite);
-    let table = Builder::new(lua, context, "fs")?
+    let reading = Builder::new(lua, context, "fs")?
         .function("read", Gate::Open, read)?
         .function("exists", Gate::Open, exists)?
         .function("is_dir", Gate::Open, |call, path: &Value| Ok(readable(call, "path", path)?.is_dir()))?
         .function("is_file", Gate::Open, |call, path: &Value| Ok(readable(call, "path", path)?.is_file()))?
+        .function("is_link", Gate::Open, |call, path: &Value| Ok(readable(call, "path", path)?.is_symlink()))?
         .function("ls", Gate::Open, list)?
         .function("size", Gate::Open, size)?
-        .function("stat", Gate::Open, stat)?
-        .function("write", write_gate, |call, (path, text): &(Value, Value)| write(call, path, text))?
-        .function("append", write_gate, |call, (path, text): &(Value, Value)| append(call, path, text))?
-        .function("mkdir", write_gate, |call, path: &Value| {
-            act(call, path, |path| {
-                sloth_core::fs::create_dir(path, Access::Everyone).map_err(|e| Chain(&e).to_string())
-            })
-        })?
-        .function("rm", write_gate, |call, path: &Value| {
-            act(call, path, |path| files::remove(path, files::Depth::One))
-        })?
-        .function("rmr", write_gate, |call, path: &Value| {
-            act(call, path, |path| files::remove(path, files::Depth::All))
-        })?
-        .alias("rm_r", "rmr")?
-        .function("copy", write_gate, copy)?
-        .function("move", write_gate, rename)?
+        .function("stat", Gate::Open, |call, path: &Value| stat(call, path, Link::Followed))?
+        .function("lstat", Gate::Open, |call, path: &Value| stat(call, path, Link::Itself))?
+        .function("readlink", Gate::Open, read_link)?
+        .function("realpath", Gate::Open, real_path)?
         .function("tmpname", Gate::Acting, temporary_name)?
         .function("basename", Gate::Open, |call, path: &Value| Ok(part(call, path)?.1))?
         .function("dirname", Gate::Open, |call, path: &Value| Ok(part(call, path)?.0))?
-        .function("bundle", Gate::Open, in_bundle)?
-        .finish();
-    Ok(table)
+        .function("extname", Gate::Open, extension)?
+        .function("join", Gate::Open, join)?
+        .function("bundle", Gate::Open, in_bundle)?;
+    Ok(change::extend(find::extend(reading)?)?.finish())
 }
 
 /// The `bundle` global: the bundle's own files, which need no capability.
@@ -57,8 +48,62 @@ pub(super) fn bundle_module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Ta
                 .and_then(|read| read.map_or_else(|error| Ok(Err(error)), |text| text.map(Ok)))
         })?
         .function("exists", Gate::Open, |call, path: &Value| Ok(paths::in_bundle(call, path)?.is_ok()))?
+        .function("ls", Gate::Open, |call, path: &Value| {
+            Ok(paths::in_bundle(call, path)?.and_then(|path| files::list(&path)))
+        })?
         .finish();
     Ok(table)
+}
+
+/// What is looked at where a path leads to a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Link {
+    Followed,
+    Itself,
+}
+
+/// What is at a path, as a table; `exists = false` when nothing is.
+pub(super) fn stat(call: &Call, path: &Value, link: Link) -> mlua::Result<Table> {
+    let path = readable(call, "path", path)?;
+    let found = match link {
+        Link::Followed => path.metadata(),
+        Link::Itself => path.symlink_metadata(),
+    };
+    let table = call.lua.create_table()?;
+    table.raw_set("exists", found.is_ok())?;
+    if let Ok(found) = found {
+        describe(&table, &path, &found)?;
+    }
+    Ok(table)
+}
+
+fn describe(table: &Table, path: &Path, found: &Metadata) -> mlua::Result<()> {
+    table.raw_set("path", text(path))?;
+    table.raw_set("type", kind(found))?;
+    table.raw_set("size", found.len())?;
+    table.raw_set("mode", format!("{:o}", found.mode() & attributes::MODE_BITS))?;
+    table.raw_set("is_dir", found.is_dir())?;
+    table.raw_set("is_file", found.is_file())?;
+    table.raw_set("is_link", found.is_symlink() || path.is_symlink())?;
+    table.raw_set("mtime", found.mtime())?;
+    table.raw_set("uid", found.uid())?;
+    table.raw_set("gid", found.gid())?;
+    table.raw_set("owner", attributes::user_name(found.uid()))?;
+    table.raw_set("group", attributes::group_name(found.gid()))?;
+    if let Ok(target) = path.read_link() {
+        table.raw_set("target", text(&target))?;
+    }
+    Ok(())
+}
+
+/// `file`, `directory`, `link`, or `other`, such as a device or a pipe.
+pub(super) fn kind(found: &Metadata) -> &'static str {
+    match (found.is_file(), found.is_dir(), found.is_symlink()) {
+        (true, _, _) => "file",
+        (_, true, _) => "directory",
+        (_, _, true) => "link",
+        (false, false, false) => "other",
+    }
 }
 
 fn in_bundle(call: &Call, path: &Value) -> mlua::Result<Result<String, String>> {
@@ -94,43 +139,14 @@ fn size(call: &Call, path: &Value) -> mlua::Result<Result<u64, String>> {
     Ok(path.metadata().map(|found| found.len()).map_err(files::said("read the size of", &path)))
 }
 
-fn stat(call: &Call, path: &Value) -> mlua::Result<Table> {
+fn read_link(call: &Call, path: &Value) -> mlua::Result<Result<String, String>> {
     let path = readable(call, "path", path)?;
-    let table = call.lua.create_table()?;
-    let found = path.metadata();
-    table.raw_set("exists", found.is_ok())?;
-    if let Ok(found) = found {
-        table.raw_set("path", text(&path))?;
-        table.raw_set("size", found.len())?;
-        table.raw_set("mode", format!("{:o}", found.mode() & 0o7777))?;
-        table.raw_set("is_dir", found.is_dir())?;
-        table.raw_set("is_file", found.is_file())?;
-        table.raw_set("mtime", found.mtime())?;
-        table.raw_set("uid", found.uid())?;
-        table.raw_set("gid", found.gid())?;
-    }
-    Ok(table)
+    Ok(path.read_link().map(|target| text(&target)).map_err(files::said("read the link", &path)))
 }
 
-fn write(call: &Call, path: &Value, text: &Value) -> mlua::Result<Done> {
-    let text = call.bytes("text", text)?;
-    act(call, path, |path| files::replace(path, &text))
-}
-
-fn append(call: &Call, path: &Value, text: &Value) -> mlua::Result<Done> {
-    let text = call.bytes("text", text)?;
-    act(call, path, |path| files::open_to_append(path)?.write_all(&text).map_err(files::said("append to", path)))
-}
-
-fn copy(call: &Call, (from, to): &(Value, Value)) -> mlua::Result<Done> {
-    let from = readable(call, "from", from)?;
-    let to = writable(call, "to", to)?;
-    Ok(Done(files::copy(&from, &to)))
-}
-
-fn rename(call: &Call, (from, to): &(Value, Value)) -> mlua::Result<Done> {
-    let (from, to) = (writable(call, "from", from)?, writable(call, "to", to)?);
-    Ok(Done(std::fs::rename(&from, &to).map_err(files::said("move", &from))))
+fn real_path(call: &Call, path: &Value) -> mlua::Result<Result<String, String>> {
+    let path = readable(call, "path", path)?;
+    Ok(path.canonicalize().map(|found| text(&found)).map_err(files::said("follow", &path)))
 }
 
 /// A name in the task's directory that nothing has. Nothing is made.
@@ -140,10 +156,6 @@ fn temporary_name(call: &Call, prefix: &Value) -> mlua::Result<String> {
         return Err(call.error("`prefix` cannot hold `/`"));
     }
     Ok(text(&call.workdir().join(format!("{prefix}{:032x}", call.context.host.random()))))
-}
-
-fn act(call: &Call, path: &Value, action: impl FnOnce(&Path) -> Result<(), String>) -> mlua::Result<Done> {
-    Ok(Done(action(&writable(call, "path", path)?)))
 }
 
 /// Directory and name of a path, by its text alone, as `dirname` and `basename` give them.
@@ -161,4 +173,19 @@ fn part(call: &Call, path: &Value) -> mlua::Result<(String, String)> {
             (if dir.is_empty() { "/" } else { dir }.to_owned(), name.to_owned())
         }
     })
+}
+
+/// The ending of a name with its dot; nothing for a name that only begins with one.
+fn extension(call: &Call, path: &Value) -> mlua::Result<String> {
+    let name = part(call, path)?.1;
+    Ok(name.rfind('.').filter(|at| 0 < *at).map(|at| name[at..].to_owned()).unwrap_or_default())
+}
+
+/// The parts with one `/` between them; an absolute one begins anew.
+fn join(call: &Call, parts: &mlua::Variadic<Value>) -> mlua::Result<String> {
+    let mut joined = std::path::PathBuf::new();
+    for part in parts.iter() {
+        joined.push(call.text("part", part)?);
+    }
+    Ok(text(&joined))
 }

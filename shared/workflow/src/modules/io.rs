@@ -7,7 +7,7 @@ use mlua::{IntoLuaMulti, Lua, MultiValue, Table, UserData, UserDataMethods, Valu
 use super::{
     Context,
     call::{Builder, Call, Gate, Site},
-    exec, files,
+    exec, files, fs,
     paths::{readable, writable},
 };
 use crate::{capability::Capability, host::Stream};
@@ -39,9 +39,23 @@ struct Handle {
 }
 
 enum State {
-    Reading { bytes: Vec<u8>, position: usize, exit_code: Option<i32>, _held: Held },
-    Writing { path: PathBuf, file: File },
-    Feeding { line: String, bytes: Vec<u8>, held: Held },
+    Reading {
+        bytes: Vec<u8>,
+        position: usize,
+        exit_code: Option<i32>,
+        _held: Held,
+    },
+    Writing {
+        path: PathBuf,
+        file: File,
+    },
+    /// As [`Self::Writing`], in a run that only checks.
+    Unwritten,
+    Feeding {
+        line: String,
+        bytes: Vec<u8>,
+        held: Held,
+    },
     Closed,
 }
 
@@ -123,6 +137,7 @@ impl Handle {
                         return Ok(Err(files::said("write", path)(error)));
                     }
                 }
+                State::Unwritten => {}
                 State::Feeding { bytes, held, .. } => {
                     held.grow(&call, text.len())?;
                     bytes.extend_from_slice(&text);
@@ -139,7 +154,9 @@ impl Handle {
         let call = self.site.call(lua);
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => Err(call.error("the file is closed already")),
-            State::Reading { exit_code: None, .. } | State::Writing { .. } => true.into_lua_multi(lua),
+            State::Reading { exit_code: None, .. } | State::Writing { .. } | State::Unwritten => {
+                true.into_lua_multi(lua)
+            }
             State::Reading { exit_code: Some(code), .. } => exit(lua, code),
             State::Feeding { line, bytes, held: _held } => match exec::shell(&call, line, Some(bytes)).await {
                 Ok(completed) => exit(lua, completed.ending.exit_code()),
@@ -158,8 +175,13 @@ fn open(call: &Call, held: &Rc<Cell<usize>>, path: &Value, mode: &Value) -> mlua
         },
         "w" | "a" => {
             let path = writable(call, "path", path)?;
-            let opened = if mode.starts_with('a') { files::open_to_append(&path) } else { files::open_anew(&path) };
-            opened.map(|file| State::Writing { path, file })
+            if call.checking() {
+                fs::act(call, || Some(fs::Told::new(format!("write `{}`", path.display()))), || Ok(()))
+                    .map(|()| State::Unwritten)
+            } else {
+                let opened = if mode.starts_with('a') { files::open_to_append(&path) } else { files::open_anew(&path) };
+                opened.map(|file| State::Writing { path, file })
+            }
         }
         _ => return Err(call.error(format_args!("`mode` takes `r`, `w` or `a`, got `{mode}`"))),
     };

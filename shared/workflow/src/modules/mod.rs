@@ -5,6 +5,7 @@
 //! as a value, in the form that the function's documentation says.
 
 mod account;
+mod attributes;
 mod call;
 mod context;
 mod crypto;
@@ -20,6 +21,7 @@ mod log;
 mod options;
 mod os;
 mod paths;
+mod pattern;
 mod protect;
 mod report;
 mod spoken;

@@ -7,8 +7,8 @@ use mlua::{Function, Lua, MultiValue, Table, Value};
 use super::{
     Context,
     call::{Builder, Call, Gate},
-    exec, files,
-    paths::writable,
+    exec, files, fs,
+    paths::{readable, text, writable},
 };
 use crate::capability::Capability;
 
@@ -32,11 +32,22 @@ pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
         })?
         .function("remove", write_gate, |call, path: &Value| {
             let path = writable(call, "path", path)?;
-            Ok(files::remove(&path, files::Depth::One).map(|()| true))
+            let told = || Some(fs::Told::new(format!("remove `{}`", path.display())));
+            Ok(fs::act(call, told, || files::remove(&path, files::Depth::One)).map(|()| true))
         })?
         .function("rename", write_gate, |call, (from, to): &(Value, Value)| {
             let (from, to) = (writable(call, "from", from)?, writable(call, "to", to)?);
-            Ok(std::fs::rename(&from, &to).map(|()| true).map_err(files::said("move", &from)))
+            let told = || Some(fs::Told::new(format!("move `{}` to `{}`", from.display(), to.display())));
+            Ok(fs::act(call, told, || files::rename(&from, &to)).map(|()| true))
+        })?
+        .function("lstat", Gate::Open, |call, path: &Value| {
+            let found = fs::stat(call, path, fs::Link::Itself)?;
+            let there = found.raw_get::<bool>("exists")?;
+            Ok(if there { Ok(found) } else { Err(format!("there is no file `{}`", call.text("path", path)?)) })
+        })?
+        .function("readlink", Gate::Open, |call, path: &Value| {
+            let path = readable(call, "path", path)?;
+            Ok(path.read_link().map(|target| text(&target)).map_err(files::said("read the link", &path)))
         })?
         .function("exit", Gate::Open, |call, _: &MultiValue| -> mlua::Result<()> {
             Err(call.error("a script cannot end the run: end a task with `return true` or `return false, \"why\"`"))
