@@ -35,8 +35,8 @@ macro_rules! scripts {
 }
 
 scripts!(
-    crypto, csv, data, exec, facts, fs, goroutine, io, json, log, options, os, require, state, template, toml, xml,
-    yaml
+    crypto, csv, data, exec, facts, fs, goroutine, io, json, log, math, options, os, require, state, strings, template,
+    time, toml, validate, xml, yaml
 );
 
 #[test]

@@ -30,11 +30,27 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     for (name, level) in levels {
         builder = builder.function(name, Gate::Open, move |call, values: &MultiValue| line(call, level, values))?;
     }
-    Ok(builder.function("print", Gate::Open, print)?.function("table", Gate::Open, table)?.finish())
+    Ok(builder
+        .function("fatal", Gate::Open, fatal)?
+        .function("print", Gate::Open, print)?
+        .function("table", Gate::Open, table)?
+        .finish())
+}
+
+/// Tells why the script cannot go on, and raises it.
+fn fatal(call: &Call, values: &MultiValue) -> mlua::Result<()> {
+    let text = told(call, values)?;
+    call.context.log(Stream::Log(Level::Error), &text);
+    Err(mlua::Error::runtime(text))
+}
+
+fn line(call: &Call, level: Level, values: &MultiValue) -> mlua::Result<()> {
+    call.context.log(Stream::Log(level), &told(call, values)?);
+    Ok(())
 }
 
 /// A message, then fields as a table; anything else that follows is shown as it is.
-fn line(call: &Call, level: Level, values: &MultiValue) -> mlua::Result<()> {
+fn told(call: &Call, values: &MultiValue) -> mlua::Result<String> {
     let mut text = shown(call, values.front().unwrap_or(&Value::Nil))?;
     for value in values.iter().skip(1) {
         if let Some(fields) = value.as_table().filter(|table| !table.has_metatable()) {
@@ -45,8 +61,7 @@ fn line(call: &Call, level: Level, values: &MultiValue) -> mlua::Result<()> {
             text.push_str(&format!(" {}", shown(call, value)?));
         }
     }
-    call.context.log(Stream::Log(level), &text);
-    Ok(())
+    Ok(text)
 }
 
 fn print(call: &Call, values: &Variadic<Value>) -> mlua::Result<()> {

@@ -18,16 +18,21 @@ mod fs;
 mod goroutine;
 mod io;
 mod log;
+mod math;
 mod options;
 mod os;
 mod paths;
 mod pattern;
 mod protect;
+mod regex;
 mod report;
 mod spoken;
 mod state;
+mod strings;
 mod template;
+mod time;
 mod tool;
+mod validate;
 
 use std::rc::Rc;
 
@@ -41,7 +46,7 @@ const REGISTRY: &str = "sloth.modules";
 /// Makes the table of a module.
 type Make = fn(&Lua, &Rc<Context>) -> mlua::Result<Table>;
 
-const MODULES: [(&str, Make); 16] = [
+const MODULES: [(&str, Make); 20] = [
     ("bundle", fs::bundle_module),
     ("crypto", crypto::module),
     ("csv", data::csv_module),
@@ -53,9 +58,13 @@ const MODULES: [(&str, Make); 16] = [
     ("io", io::module),
     ("json", data::json_module),
     ("log", log::module),
+    ("math", math::module),
     ("state", state::module),
+    ("strings", strings::module),
     ("template", template::module),
+    ("time", time::module),
     ("toml", data::toml_module),
+    ("validate", validate::module),
     ("xml", data::xml_module),
     ("yaml", data::yaml_module),
 ];
@@ -69,6 +78,7 @@ const MODULES: [(&str, Make); 16] = [
 pub fn install(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
     let known = lua.create_table()?;
     os::extend(lua, context)?;
+    math::extend(lua, context)?;
     known.raw_set("os", lua.globals().get::<Table>("os")?)?;
     let making = Rc::clone(context);
     let make = lua.create_function(move |lua, (known, name): (Table, LuaString)| {

@@ -1,0 +1,105 @@
+//! Regular expressions for scripts: linear in time, bounded in size.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use regex::{Captures, Regex, RegexBuilder};
+
+/// Most bytes of a pattern.
+const PATTERN_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes that a compiled pattern takes.
+const COMPILED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How many compiled patterns are kept: scripts match in loops.
+const KEPT_MAX: usize = 32;
+/// Most characters of a pattern that a message repeats.
+const SHOWN_CHARS_MAX: usize = 60;
+
+thread_local! {
+    static KEPT: RefCell<BTreeMap<String, Regex>> = RefCell::default();
+}
+
+/// The compiled pattern, in the syntax of the `regex` crate, which is RE2's but for what takes look-around.
+///
+/// # Errors
+///
+/// When it is none, or too large.
+pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
+    if let Some(known) = KEPT.with_borrow(|kept| kept.get(pattern).cloned()) {
+        return Ok(known);
+    }
+    let shown: String = pattern.chars().take(SHOWN_CHARS_MAX).collect();
+    if PATTERN_BYTES_MAX < pattern.len() {
+        return Err(format!("the pattern `{shown}…` is longer than {PATTERN_BYTES_MAX} bytes"));
+    }
+    let compiled = RegexBuilder::new(pattern).size_limit(COMPILED_BYTES_MAX).build();
+    let compiled = compiled.map_err(|error| format!("`{shown}` is no regular expression: {}", reason(&error)))?;
+    KEPT.with_borrow_mut(|kept| {
+        if KEPT_MAX <= kept.len() {
+            kept.clear();
+        }
+        kept.insert(pattern.to_owned(), compiled.clone());
+    });
+    Ok(compiled)
+}
+
+/// `text` with each match replaced by `replacement`, in which `$1` and `${name}` stand for groups.
+///
+/// # Errors
+///
+/// When the result would be longer than `bytes_max`.
+pub(super) fn replace_all(regex: &Regex, text: &str, replacement: &str, bytes_max: usize) -> Result<String, String> {
+    let mut result = String::new();
+    let mut done = 0;
+    for groups in regex.captures_iter(text) {
+        let whole = groups.get_match();
+        result.push_str(&text[done..whole.start()]);
+        groups.expand(replacement, &mut result);
+        done = whole.end();
+        if bytes_max < result.len() {
+            return Err(format!("the result would be longer than {bytes_max} bytes"));
+        }
+    }
+    result.push_str(&text[done..]);
+    Ok(result)
+}
+
+/// A match and its groups; one that takes no part is empty.
+pub(super) fn groups<'t>(captures: &Captures<'t>) -> Vec<&'t str> {
+    captures.iter().map(|group| group.map_or("", |group| group.as_str())).collect()
+}
+
+/// What is wrong, in one line: the crate draws the place below the pattern.
+fn reason(error: &regex::Error) -> String {
+    if let regex::Error::CompiledTooBig(limit) = error {
+        return format!("it would take more than {limit} bytes");
+    }
+    let text = error.to_string();
+    let last = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_pattern_is_told_in_one_line() {
+        for (pattern, expected) in [
+            ("a(b", "`a(b` is no regular expression: unclosed group"),
+            (r"(?=a)", "look-around, including look-ahead and look-behind, is not supported"),
+            (r"(\pL{1000}){1000}", "it would take more than 2097152 bytes"),
+        ] {
+            let error = compile(pattern).expect_err(pattern);
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        }
+        assert!(compile(&"a".repeat(PATTERN_BYTES_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn replacements_are_bounded() {
+        let regex = compile(r"(\w)(\d)?").expect("a pattern");
+        assert_eq!(replace_all(&regex, "a1 b", "${2}$1;", 100), Ok("1a; b;".to_owned()));
+        assert!(replace_all(&regex, &"a".repeat(100), &"x".repeat(100), 1000).is_err());
+        let found = regex.captures("b").map(|captures| groups(&captures));
+        assert_eq!(found, Some(vec!["b", "b", ""]));
+    }
+}
