@@ -1,6 +1,6 @@
 //! `sloth-agent run`, as its users see it.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests may fail the test")]
 
 mod common;
 
@@ -194,4 +194,84 @@ fn a_second_signal_kills_it() {
     assert!(errors.contains("error: the run was killed"), "{errors}");
     assert_eq!(code, Some(1));
     assert!(!is_alive(&pid));
+}
+
+#[test]
+fn a_check_changes_nothing_and_grants_are_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(
+        dir,
+        "touch.sloth",
+        "task('touch'):command(function() exec.run('touch made') return true end):workdir(values.dir)",
+    );
+    write(dir, "debug.sloth", "task('t'):command(function() log.debug('deep') return true end)");
+    let here = format!("dir={}", dir.display());
+    for option in ["--check", "--plan", "--dry-run"] {
+        let told = ["would run: touch made", "1 task in", ": 1 succeeded; this was a check, nothing was changed"];
+        check(dir, &["touch.sloth", option, "--var", &here], &told, 0);
+        assert!(!dir.join("made").exists());
+    }
+    let denied = ["capability `exec` is not granted", ": 1 failed"];
+    check(dir, &["touch.sloth", "--set", &here, "--deny", "exec"], &denied, 1);
+    check(dir, &["touch.sloth", "--set", &here, "--allow", "state"], &denied, 1);
+    check(dir, &["touch.sloth", "--allow", "exce"], &["!there is no capability `exce`"], 2);
+    assert!(!dir.join("made").exists());
+    check(dir, &["touch.sloth", "--set", &here, "--allow", "exec", "--allow", "fs:write"], &["1 succeeded"], 0);
+    assert!(dir.join("made").exists());
+    check(dir, &["debug.sloth", "--debug"], &["t | debug: deep"], 0);
+}
+
+#[test]
+fn the_old_spelling_is_understood_or_answered() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(dir, "good.sloth", GOOD);
+    write(dir, "a.yaml", "who: yaml\n");
+    check(dir, &["my-stack", "--file", "good.sloth", "-v", "a.yaml", "--yes"], &["hello yaml"], 0);
+    check(dir, &["my-stack", "-f", "good.sloth", "-y", "-o", "rich"], &["hello nobody"], 0);
+    for (arguments, expected) in [
+        (&["s", "-f", "good.sloth", "-d", "web-1"][..], "!`sloth-coord run BUNDLE --on 'name=web-1'`"),
+        (&["s", "-f", "good.sloth", "--sloth", "x"], "!write the path of the workflow file"),
+        (&["s", "-f", "good.sloth", "--ssh", "x"], "!make that host an agent with `sloth-agent enroll`"),
+        (&["s", "-f", "good.sloth", "--interactive"], "!`--check` says what it would change"),
+        (&["-f", "a.yaml"], "!`a.yaml` is no workflow file: values are given with `--values a.yaml`"),
+    ] {
+        check(dir, arguments, &[expected], 2);
+    }
+}
+
+/// A program on a terminal of its own, by util-linux' `script`; nothing where there is no such program.
+fn on_a_terminal(dir: &Path, setup: &str) -> Option<String> {
+    let program = env!("CARGO_BIN_EXE_sloth-agent");
+    let line = format!("stty cols 60 rows 20; {setup} {program} run live.sloth");
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).current_dir(dir);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("TERM", "xterm").env("HOME", dir).env("TMPDIR", dir);
+    match command.output() {
+        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Err(error) => {
+            println!("not tested here: cannot start `script`: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_terminal_shows_what_runs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "live.sloth", "task('slow'):command('echo out; sleep 0.3'); task('quick'):command('true')");
+    let Some(shown) = on_a_terminal(dir.path(), "") else { return };
+    for expected in
+        ["⠋ live/", "  out\r\n", " of 2 tasks in 0.", "\u{1b}[2A\r\u{1b}[J", "live/slow succeeded in", "2 tasks in"]
+    {
+        assert!(shown.contains(expected), "no {expected:?} in {shown:?}");
+    }
+    // What is above the view stays as it was printed, and the view is gone in the end.
+    let last = shown.rsplit_once("\u{1b}[J").expect("it was cleared").1;
+    assert!(last.contains("run succeeded") && !last.contains(" of 2 tasks"), "{last:?}");
+    for setup in ["NO_COLOR=1", "TERM=dumb", "stty cols 20;"] {
+        let shown = on_a_terminal(dir.path(), setup).expect("it was there before");
+        assert!(shown.contains("live/slow succeeded in") && !shown.contains('\u{1b}'), "{setup}: {shown:?}");
+    }
 }

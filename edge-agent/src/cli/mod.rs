@@ -1,10 +1,14 @@
 //! The command line: arguments, and what becomes of them.
 
+mod completions;
 mod daemon;
 mod enroll;
+mod live;
 mod local_host;
+mod modules;
 mod print;
 mod run;
+mod run_arguments;
 mod signals;
 mod status;
 
@@ -32,9 +36,13 @@ enum Command {
     /// Work for the coordinator, until stopped
     Daemon(daemon::Arguments),
     /// Run a workflow file here and now, without a coordinator
-    Run(run::Arguments),
+    Run(run_arguments::Arguments),
     /// Ask this host's daemon how it is
     Status(status::Arguments),
+    /// What workflow files can call, for people and for editors
+    Modules(modules::Arguments),
+    /// Print a script that completes this program's arguments in a shell
+    Completions(completions::Arguments),
     /// Run what the daemon says on standard input
     #[command(hide = true)]
     Worker,
@@ -67,8 +75,10 @@ fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
     match arguments.command {
         Command::Enroll(arguments) => enroll::execute(&arguments),
         Command::Daemon(arguments) => daemon::execute(&arguments),
-        Command::Run(arguments) => run::execute(arguments),
+        Command::Run(arguments) => run::execute(&arguments),
         Command::Status(arguments) => status::execute(&arguments),
+        Command::Modules(arguments) => modules::execute(&arguments),
+        Command::Completions(arguments) => completions::execute(&arguments),
         Command::Worker => worker::run().map(|()| Outcome::Done).map_err(Outcome::Internal.because()),
     }
 }

@@ -10,8 +10,9 @@ use sloth_cli::{
 };
 use sloth_core::{Millis, RunId};
 use sloth_protocol::wire::{Record, RecordBody};
-use sloth_workflow::{Attempt, LogLine, Plan, RunEnd, TaskEnd};
+use sloth_workflow::{Attempt, Level, LogLine, Plan, RunEnd, Stream, TaskEnd, TaskStatus};
 
+use super::live::Live;
 use crate::convert;
 
 /// Tells what happens in a run.
@@ -19,13 +20,30 @@ use crate::convert;
 pub(super) struct Teller {
     run: RunId,
     format: Format,
+    /// Whether people see what is logged for finding faults; programs always do.
+    debug: bool,
+    live: RefCell<Option<Live>>,
     /// Why standard output takes nothing more.
     broken: RefCell<Option<io::Error>>,
 }
 
 impl Teller {
-    pub(super) const fn new(run: RunId, format: Format) -> Self {
-        Self { run, format, broken: RefCell::new(None) }
+    pub(super) fn new(run: RunId, format: Format, debug: bool, began: Millis) -> Self {
+        let live = if format == Format::Text { Live::new(began) } else { None };
+        Self { run, format, debug, live: RefCell::new(live), broken: RefCell::new(None) }
+    }
+
+    /// Whether it has a view that moves.
+    pub(super) fn is_live(&self) -> bool {
+        self.live.borrow().is_some()
+    }
+
+    /// Moves the view on.
+    pub(super) fn tick(&self, now: Millis) {
+        let mut broken = self.broken.borrow_mut();
+        if let (Some(live), None) = (&mut *self.live.borrow_mut(), &*broken) {
+            *broken = live.tick(now).err();
+        }
     }
 
     /// Why not all was told, if so.
@@ -34,48 +52,79 @@ impl Teller {
     }
 
     pub(super) fn planned(&self, plans: &[Plan]) {
+        self.view(|live| live.planned(plans.iter().map(|plan| plan.tasks().len()).sum()));
         if self.format == Format::Json {
-            self.tell(|| print_json(&json!({ "event": "planned", "run": self.run, "workflows": plans })));
+            self.tell(Millis::ZERO, || print_json(&json!({ "event": "planned", "run": self.run, "workflows": plans })));
         }
     }
 
     pub(super) fn started(&self, at: Millis, attempt: &Attempt) {
+        self.view(|live| live.started(attempt.task.to_string(), at));
         let task = convert::name_to_wire(&attempt.task);
         self.show(at, RecordBody::TaskStarted { task, attempt: attempt.number });
     }
 
     pub(super) fn logged(&self, at: Millis, line: &LogLine) {
+        if let Some(task) = &line.task {
+            self.view(|live| live.said(&task.to_string(), &line.text));
+        }
+        if self.debug && self.format == Format::Text && line.stream == Stream::Log(Level::Debug) {
+            let task = line.task.as_ref().map_or(String::new(), |task| format!("{} | ", task.task));
+            self.tell(at, || print_line(&format!("{task}debug: {}", events::printable(&line.text))));
+            return;
+        }
         let task = line.task.as_ref().map(convert::name_to_wire);
         let stream = convert::stream_to_wire(line.stream);
         self.show(at, RecordBody::Log { task, stream, text: line.text.clone() });
     }
 
     pub(super) fn ended(&self, end: &TaskEnd) {
+        self.view(|live| live.ended(&end.task.to_string()));
         self.show(end.ended, RecordBody::TaskEnded(convert::end_to_wire(end)));
     }
 
-    pub(super) fn run_ended(&self, at: Millis, end: &RunEnd, took: Millis) {
+    pub(super) fn run_ended(&self, at: Millis, end: &RunEnd, took: Millis, check: bool) {
+        self.view_ends();
         self.show(at, RecordBody::RunEnded(convert::run_end_to_wire(end)));
         if self.format == Format::Text {
-            self.tell(|| summary(end, took));
+            self.tell(at, || summary(end, took, check));
+        }
+    }
+
+    /// Nothing moves any more.
+    pub(super) fn view_ends(&self) {
+        if let Some(mut live) = self.live.take() {
+            // Where the screen takes nothing, what is printed next says so.
+            let _ = live.clear();
         }
     }
 
     fn show(&self, at: Millis, body: RecordBody) {
         let record = Record { seq: 0, at, run: self.run, body };
-        self.tell(|| events::show(Origin::default(), &record, self.format));
+        self.tell(at, || events::show(Origin::default(), &record, self.format));
+    }
+
+    fn view(&self, change: impl FnOnce(&mut Live)) {
+        if let Some(live) = &mut *self.live.borrow_mut() {
+            change(live);
+        }
     }
 
     /// Once something was not told, nothing more is: half of it would be no story.
-    fn tell(&self, print: impl FnOnce() -> io::Result<()>) {
+    fn tell(&self, at: Millis, print: impl FnOnce() -> io::Result<()>) {
         let mut broken = self.broken.borrow_mut();
-        if broken.is_none() {
-            *broken = print().err();
+        if broken.is_some() {
+            return;
         }
+        let told = match &mut *self.live.borrow_mut() {
+            None => print(),
+            Some(live) => live.clear().and_then(|()| print()).and_then(|()| live.draw(at)),
+        };
+        *broken = told.err();
     }
 }
 
-fn summary(end: &RunEnd, took: Millis) -> io::Result<()> {
+fn summary(end: &RunEnd, took: Millis, check: bool) -> io::Result<()> {
     if !end.tasks.is_empty() {
         print_line("")?;
         let mut table = Table::new(&["TASK", "STATUS", "ATTEMPTS", "TIME", "MESSAGE"]);
@@ -87,9 +136,30 @@ fn summary(end: &RunEnd, took: Millis) -> io::Result<()> {
         table.print()?;
         print_line("")?;
     }
+    print_line(&totals(end, took, check))
+}
+
+/// The last line: how many tasks there were, and how many ended how.
+fn totals(end: &RunEnd, took: Millis, check: bool) -> String {
+    const STATUSES: [TaskStatus; 7] = [
+        TaskStatus::Succeeded,
+        TaskStatus::Unchanged,
+        TaskStatus::Failed,
+        TaskStatus::TimedOut,
+        TaskStatus::Interrupted,
+        TaskStatus::Skipped,
+        TaskStatus::Cancelled,
+    ];
     let count = end.tasks.len();
     let tasks = if count == 1 { "task" } else { "tasks" };
-    print_line(&format!("{count} {tasks} in {}", exact(took)))
+    let of = |status: TaskStatus| match end.tasks.iter().filter(|task| task.status == status).count() {
+        0 => None,
+        count => Some(format!("{count} {}", status.as_str().replace('_', " "))),
+    };
+    let counts: Vec<String> = STATUSES.into_iter().filter_map(of).collect();
+    let checked = if check { "; this was a check, nothing was changed" } else { "" };
+    let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
+    format!("{count} {tasks} in {}{counts}{checked}", exact(took))
 }
 
 /// A number of bytes as people read it.

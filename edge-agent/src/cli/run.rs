@@ -6,20 +6,19 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     rc::Rc,
+    time::Duration,
 };
 
-use serde_json::Value;
-use sloth_cli::{Failure, Outcome, OutputArgs, values};
+use sloth_cli::{Failure, Outcome};
 use sloth_core::{
     Chain, Clock, Labels, RunId,
     fs::{Action, FsError},
 };
 use sloth_workflow::{
-    AgentInfo, CancelSignal, Canceller, Capabilities, Host, LoadError, Outcome as RunOutcome, RunEnd, RunInput,
-    cancel_pair,
+    AgentInfo, CancelSignal, Canceller, Host, LoadError, Outcome as RunOutcome, RunEnd, RunInput, cancel_pair,
 };
 
-use super::{DirArgs, local_host::LocalHost, print::Teller, runtime, signals::Ends};
+use super::{live::TICK_MS, local_host::LocalHost, print::Teller, run_arguments::Arguments, runtime, signals::Ends};
 use crate::{
     leftovers::{self, Whose},
     platform,
@@ -29,55 +28,38 @@ use crate::{
 /// Nobody else reads what a run leaves on its way.
 const SCRATCH_MODE: u32 = 0o700;
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    /// The workflow file; its directory is the bundle
-    file: PathBuf,
-    /// A YAML file with values; later ones go over earlier ones
-    #[arg(long = "values", short = 'f', value_name = "FILE")]
-    values: Vec<PathBuf>,
-    /// A value, like `replicas=3` or `web.port=80`; over all files
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// The workflow to run [default: every one of the file, in its order]
-    #[arg(long)]
-    workflow: Option<String>,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    dir: DirArgs,
-}
-
-pub(super) fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
+pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let clock = Clock::new();
     let run = RunId::new(clock.now(), random());
-    let values = values::read(&arguments.values, &arguments.set).map_err(Outcome::Usage.because())?;
-    let (bundle_dir, file) = split(&arguments.file)?;
+    let (bundle_dir, file) = split(arguments.file()?)?;
+    let (values, capabilities) = (arguments.values.read()?, arguments.grants.read()?);
     let scratch = Scratch::new(run)?;
     let input = RunInput {
         bundle_dir,
         file,
-        workflow: arguments.workflow,
-        values: Value::Object(values),
-        capabilities: Capabilities::all(),
+        workflow: arguments.workflow.clone(),
+        values,
+        capabilities,
         run_id: run.to_string(),
         workdir: scratch.0.clone(),
         agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
+        check: arguments.check,
         ..RunInput::default()
     };
-    let teller = Rc::new(Teller::new(run, arguments.output.format));
     let began = clock.now();
+    let teller = Rc::new(Teller::new(run, arguments.output.format, arguments.debug, began));
     let host = Rc::new(LocalHost::new(clock, Rc::clone(&teller), arguments.dir.paths()));
     let ran = runtime()?.block_on(async {
         let (canceller, signal) = cancel_pair();
-        let ran = run_until_cancelled(input, Rc::clone(&host), run, &canceller, signal).await;
+        let ran = run_until_cancelled(input, Rc::clone(&host), &teller, run, &canceller, signal).await;
         host.close().await;
+        teller.view_ends();
         ran
     })?;
     drop(scratch);
     let outcome = match ran {
         Ok(end) => {
-            teller.run_ended(host.now(), &end, host.now().since(began));
+            teller.run_ended(host.now(), &end, host.now().since(began), arguments.check);
             match end.outcome {
                 RunOutcome::Succeeded => Outcome::Done,
                 RunOutcome::Failed | RunOutcome::Cancelled => Outcome::Failed,
@@ -112,17 +94,23 @@ pub(super) fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
 async fn run_until_cancelled(
     input: RunInput,
     host: Rc<LocalHost>,
+    teller: &Teller,
     run: RunId,
     canceller: &Canceller,
     signal: CancelSignal,
 ) -> Result<Result<RunEnd, LoadError>, Failure> {
     let mut ends = Ends::listen().map_err(Outcome::Internal.because())?;
-    let mut running = std::pin::pin!(sloth_workflow::run(input, host, signal));
+    let mut running = std::pin::pin!(sloth_workflow::run(input, Rc::clone(&host) as Rc<dyn Host>, signal));
     let mut asked = false;
+    let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
     loop {
         tokio::select! {
             ran = &mut running => return Ok(ran),
             () = ends.next() => {}
+            _ = ticks.tick(), if teller.is_live() => {
+                teller.tick(host.now());
+                continue;
+            }
         }
         if asked {
             let _ = leftovers::kill(&Whose::run(run, None));
@@ -136,7 +124,7 @@ async fn run_until_cancelled(
 }
 
 /// The directory that holds the file, and the file's name in it.
-fn split(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+pub(super) fn split(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     let missing = |error: std::io::Error| {
         Failure::new(Outcome::Usage, format!("cannot read the workflow file `{}`: {error}", path.display()))
     };
@@ -150,10 +138,10 @@ fn split(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
 }
 
 /// The run's own directory, gone with it.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    fn new(run: RunId) -> Result<Self, Failure> {
+    pub(super) fn new(run: RunId) -> Result<Self, Failure> {
         let dir = std::env::temp_dir().join(format!("sloth-run-{run}"));
         let made = DirBuilder::new().mode(SCRATCH_MODE).create(&dir);
         made.map_err(FsError::of(Action::Create, &dir)).map_err(Outcome::Internal.because())?;

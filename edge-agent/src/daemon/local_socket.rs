@@ -35,7 +35,11 @@ pub(super) type Question = oneshot::Sender<Status>;
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody listens.
-    #[error("no daemon answers at `{}`: start one with `sloth-agent daemon`", path.display())]
+    #[error(
+        "no daemon answers at `{}`: start one with `sloth-agent daemon --dir {}`",
+        path.display(),
+        path.parent().unwrap_or(path).display()
+    )]
     Nobody {
         /// The socket.
         path: PathBuf,

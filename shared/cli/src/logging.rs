@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -25,13 +27,34 @@ pub struct LogArgs {
     pub log_level: String,
 }
 
+/// A level that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogLevelError {
+    /// A word that is no level.
+    #[error(
+        "there is no log level `{word}`: write `error`, `warn`, `info`, `debug`, `trace` or `off`, or `target=level`"
+    )]
+    NoLevel {
+        /// The word.
+        word: String,
+    },
+    /// Directives that cannot be read.
+    #[error("cannot read the log level `{text}`")]
+    Directives {
+        /// What was given.
+        text: String,
+        /// Why.
+        source: tracing_subscriber::filter::ParseError,
+    },
+}
+
 /// Starts the log.
 ///
 /// # Errors
 ///
 /// When the level cannot be read.
-pub fn start(args: &LogArgs) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(&args.log_level)?;
+pub fn start(args: &LogArgs) -> Result<(), LogLevelError> {
+    let filter = filter(&args.log_level)?;
     let registry = tracing_subscriber::registry().with(filter);
     // A second start, as in tests, keeps the first.
     let _ = match args.log_format {
@@ -44,4 +67,29 @@ pub fn start(args: &LogArgs) -> Result<(), tracing_subscriber::filter::ParseErro
         }
     };
     Ok(())
+}
+
+/// A word alone would be taken for a target of which everything is logged; it is a level that was written wrong.
+fn filter(text: &str) -> Result<EnvFilter, LogLevelError> {
+    let alone = text.split(',').map(str::trim).filter(|word| !word.contains(['=', '[', ':']) && !word.is_empty());
+    if let Some(word) = alone.into_iter().find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(LogLevelError::NoLevel { word: word.to_owned() });
+    }
+    EnvFilter::try_new(text).map_err(|source| LogLevelError::Directives { text: text.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for text in ["info", "WARN", "off", "info,sloth_protocol=debug", "sloth_agent::daemon=trace", ""] {
+            assert!(filter(text).is_ok(), "{text}");
+        }
+        for (text, expected) in [("loud", "no log level `loud`"), ("info,lowd", "`lowd`"), ("a=b=c", "`a=b=c`")] {
+            let error = filter(text).expect_err(text).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
 }
