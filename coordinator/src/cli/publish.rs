@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use sloth_bundle::{Description, Limits, Manifest, Packed, Parts, pack};
+use sloth_bundle::{DESCRIPTION_FILE, Description, Limits, Manifest, Packed, Parts, pack};
 use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
 use sloth_core::{Chain, Clock, Digest, Millis, RepositoryId, Selector, config::Span};
 use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse, Published};
@@ -13,7 +13,7 @@ use sloth_trust::{
     BundleMetadata, BundleName, Envelope, ManifestRef, RoleKeys, Roles, Root, RootPin, SPEC, Trusted,
     sign::{SecretKey, sign},
 };
-use sloth_workflow::{Capabilities, Plan};
+use sloth_workflow::{Capabilities, Grant, Plan};
 
 use super::{
     CredentialArgs,
@@ -109,7 +109,7 @@ impl Prepared {
         description.version = args.release.clone().unwrap_or(description.version);
         description.audience = args.audience.clone().unwrap_or(description.audience);
         description.expires = args.expires.unwrap_or(description.expires);
-        Capabilities::parse(&description.capabilities).map_err(Outcome::Usage.because())?;
+        let capabilities = capabilities(&args.dir, &description)?;
         let limits = Limits::default();
         let packed = pack(&args.dir, &limits).map_err(Outcome::Usage.because())?;
         let plans = plans(&args.dir, &description)?;
@@ -124,6 +124,8 @@ impl Prepared {
         let manifest = Manifest::new(parts, &limits).map_err(Outcome::Usage.because())?;
         let bytes = manifest.encode().map_err(Outcome::Usage.because())?;
         let reference = Manifest::reference(&bytes);
+        // From here on in their plain form, so that one grant is one text.
+        description.capabilities = capabilities.names().collect();
         Ok(Self { description, packed, plans, manifest, bytes, reference })
     }
 
@@ -136,6 +138,16 @@ impl Prepared {
     fn upload(&self) -> Upload<'_> {
         Upload { packed: &self.packed, manifest: &self.bytes, reference: self.reference }
     }
+}
+
+/// What `bundle.toml` grants.
+fn capabilities(dir: &Path, description: &Description) -> Result<Capabilities, Failure> {
+    let file = dir.join(DESCRIPTION_FILE);
+    for (text, line) in description.capabilities.iter().zip(&description.capability_lines) {
+        let refuse = |error| Failure::new(Outcome::Usage, format!("`{}`, line {line}: {error}", file.display()));
+        text.parse::<Grant>().map_err(refuse)?;
+    }
+    Capabilities::parse(&description.capabilities).map_err(Outcome::Usage.because())
 }
 
 /// Evaluates the workflow in its sandbox, where it can touch nothing.

@@ -32,8 +32,12 @@ async fn what_is_wrong_with_a_bundle_is_told_before_anything_is_sent() {
         check(coordinator.cli(&["publish", &bundle, "--key", &key]).await, Outcome::Usage, expected);
     }
     let bundle = coordinator.bundle("1", "task('a'):command('true')");
-    coordinator.file("web/bundle.toml", "name = 'web'\nversion = '1'\ncapabilities = ['net']");
-    check(coordinator.cli(&["publish", &bundle, "--key", &key]).await, Outcome::Usage, "no capability `net`");
+    coordinator.file("web/bundle.toml", "name = 'web'\nversion = '1'\ncapabilities = ['nett']");
+    check(
+        coordinator.cli(&["publish", &bundle, "--key", &key]).await,
+        Outcome::Usage,
+        "no capability `nett`: did you mean `net`?",
+    );
     let nowhere = coordinator.cli(&["publish", "/nonexistent", "--key", &key]).await;
     check(nowhere, Outcome::Usage, "/nonexistent/bundle.toml");
     let bundle = coordinator.bundle("1", "task('a'):command('true')");

@@ -122,7 +122,9 @@ fn input(begin: Begin, resume: sloth_workflow::Resume) -> Result<RunInput, Strin
         file: PathBuf::from(begin.file),
         workflow: begin.workflow,
         values,
-        capabilities: Capabilities::parse(&begin.capabilities).map_err(|error| error.to_string())?,
+        capabilities: Capabilities::parse(&begin.capabilities).map_err(|error| {
+            format!("this agent does not know all that the bundle was signed for, and runs nothing of it: {error}; update the agent, or correct bundle.toml and sign again")
+        })?,
         resume,
         run_id: begin.run.to_string(),
         workdir: PathBuf::from(begin.workdir),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sloth_core::{
     Selector,
-    config::{self, ConfigError, Span},
-    fs::{Action, FsError},
+    config::{self, CONFIG_BYTES_MAX, ConfigError, Span, Spanned},
+    fs::{Action, FsError, read_capped},
 };
 use sloth_trust::{BundleName, Trigger};
 
@@ -30,8 +30,10 @@ pub struct Description {
     pub workflow: RelPath,
     /// Which hosts may run it.
     pub audience: Selector,
-    /// What its workflows may use.
+    /// What its workflows may use. What the texts mean is for the workflow language to say.
     pub capabilities: Vec<String>,
+    /// The line of each of [`Self::capabilities`] in the file.
+    pub capability_lines: Vec<usize>,
     /// What may start it.
     pub triggers: Vec<Trigger>,
     /// How long it is good for new work, from when it is signed.
@@ -95,7 +97,8 @@ impl Description {
     /// When the file is missing or wrong, or no single workflow can be told.
     pub fn load(dir: &Path) -> Result<Self, DescriptionError> {
         let path = dir.join(DESCRIPTION_FILE);
-        let table: Table = config::load(&path)?;
+        let bytes = read_capped(&path, CONFIG_BYTES_MAX).map_err(|source| ConfigError::Read { source })?;
+        let table: Table = config::parse(&path, &bytes)?;
         check_version(&table.version).map_err(|source| DescriptionError::Version { path: path.clone(), source })?;
         let workflow = match table.workflow {
             Some(workflow) => workflow,
@@ -107,7 +110,8 @@ impl Description {
             version: table.version,
             workflow,
             audience: table.audience,
-            capabilities: table.capabilities,
+            capability_lines: table.capabilities.iter().map(|text| config::line(&bytes, text.span().start)).collect(),
+            capabilities: table.capabilities.into_iter().map(Spanned::into_inner).collect(),
             triggers: table.triggers,
             expires: table.expires,
         })
@@ -123,7 +127,7 @@ struct Table {
     #[serde(default = "Selector::everything")]
     audience: Selector,
     #[serde(default)]
-    capabilities: Vec<String>,
+    capabilities: Vec<Spanned<String>>,
     #[serde(default = "every_trigger")]
     triggers: Vec<Trigger>,
     #[serde(default = "expires_default")]
@@ -178,8 +182,10 @@ mod tests {
         assert_eq!(described.expires, "90d".parse().expect("a span"));
 
         let text = "name = 'web'\nversion = '1'\nworkflow = 'b.sloth'\naudience = 'role=web'\n\
-            capabilities = ['exec']\ntriggers = ['manual']\nexpires = '7d'";
+            capabilities = [\n'exec',\n'net']\ntriggers = ['manual']\nexpires = '7d'";
         let described = load(text, &["a.sloth", "b.sloth"]).expect("valid");
+        assert_eq!(described.capabilities, ["exec", "net"]);
+        assert_eq!(described.capability_lines, [6, 7]);
         assert_eq!((described.workflow.as_str(), described.triggers), ("b.sloth", vec![Trigger::Manual]));
     }
 

@@ -18,7 +18,7 @@ pub mod store;
 pub mod unpack;
 
 pub use chunk::{Chunk, ChunkError};
-pub use description::{Description, DescriptionError};
+pub use description::{DESCRIPTION_FILE, Description, DescriptionError};
 pub use limits::Limits;
 pub use manifest::{File, Link, Manifest, ManifestError, Parts};
 pub use pack::{PackError, Packed, pack};

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+pub use toml::Spanned;
 
 use crate::{
     Millis,
@@ -53,13 +54,16 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 ///
 /// When the bytes are not UTF-8 or do not hold a `T`.
 pub fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
-    let refuse = |at: usize, message: String| ConfigError::Parse {
-        path: path.to_owned(),
-        line: 1 + bytes.iter().take(at).filter(|byte| **byte == b'\n').count(),
-        message,
-    };
+    let refuse =
+        |at: usize, message: String| ConfigError::Parse { path: path.to_owned(), line: line(bytes, at), message };
     let text = std::str::from_utf8(bytes).map_err(|e| refuse(e.valid_up_to(), "this is not UTF-8 text".to_owned()))?;
     toml::from_str(text).map_err(|e| refuse(e.span().map_or(0, |span| span.start), one_line(e.message())))
+}
+
+/// The line, from 1, of what stands at `at` in a file, as a [`Spanned`] value tells it.
+#[must_use]
+pub fn line(bytes: &[u8], at: usize) -> usize {
+    1 + bytes.iter().take(at).filter(|byte| **byte == b'\n').count()
 }
 
 /// A span of time as people write it: `500ms`, `30s`, `1h 30m`, `90d`.

@@ -1,8 +1,15 @@
 //! What the Lua of a bundle may touch, as its publisher signed it.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+mod grant;
+
+use std::{collections::BTreeSet, fmt, path::Path, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+pub use grant::{Grant, InvalidGrant, Scope};
+
+/// Most grants of one bundle.
+pub const GRANTS_MAX: usize = 256;
 
 /// One thing that Lua may do to its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,11 +36,26 @@ pub enum Capability {
     Cron,
     /// Change settings of the kernel.
     Sysctl,
+    /// Read the secrets that the run was given.
+    Secrets,
+}
+
+/// What a scope of a capability names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScopeKind {
+    /// It is granted whole or not at all.
+    None,
+    /// A file, or a directory with all that is beneath it.
+    Path,
+    /// A host, with or without a port.
+    Host,
+    /// A name, in which `*` stands for any characters.
+    Name,
 }
 
 impl Capability {
     /// Every capability, in the order they are listed in messages.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Exec,
         Self::FsRead,
         Self::FsWrite,
@@ -45,6 +67,7 @@ impl Capability {
         Self::User,
         Self::Cron,
         Self::Sysctl,
+        Self::Secrets,
     ];
 
     /// The name in a bundle's manifest.
@@ -62,6 +85,20 @@ impl Capability {
             Self::User => "user",
             Self::Cron => "cron",
             Self::Sysctl => "sysctl",
+            Self::Secrets => "secrets",
+        }
+    }
+
+    /// What its scope names.
+    #[must_use]
+    pub const fn scope_kind(self) -> ScopeKind {
+        match self {
+            Self::Exec | Self::Facts => ScopeKind::None,
+            Self::FsRead | Self::FsWrite => ScopeKind::Path,
+            Self::Net => ScopeKind::Host,
+            Self::State | Self::Pkg | Self::Service | Self::User | Self::Cron | Self::Sysctl | Self::Secrets => {
+                ScopeKind::Name
+            }
         }
     }
 }
@@ -72,25 +109,16 @@ impl fmt::Display for Capability {
     }
 }
 
-/// A text that names no capability.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no capability `{text}`: known are {}", known())]
-pub struct UnknownCapability {
-    /// The start of what was given.
-    pub text: String,
-}
-
-/// Most characters of a wrong name that are repeated in a message.
-const SHOWN_CHARS_MAX: usize = 40;
-
 impl FromStr for Capability {
-    type Err = UnknownCapability;
+    type Err = InvalidGrant;
 
-    fn from_str(text: &str) -> Result<Self, UnknownCapability> {
-        Self::ALL
-            .into_iter()
-            .find(|capability| capability.as_str() == text)
-            .ok_or_else(|| UnknownCapability { text: text.chars().take(SHOWN_CHARS_MAX).collect() })
+    /// A capability by its name alone.
+    fn from_str(text: &str) -> Result<Self, InvalidGrant> {
+        let grant: Grant = text.parse()?;
+        match grant.scope() {
+            None => Ok(grant.capability()),
+            Some(_) => Err(InvalidGrant::unknown(text)),
+        }
     }
 }
 
@@ -100,22 +128,16 @@ impl Serialize for Capability {
     }
 }
 
-impl<'de> Deserialize<'de> for Capability {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// A set of capabilities.
+/// A set of grants.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Capabilities(BTreeSet<Capability>);
+pub struct Capabilities(BTreeSet<Grant>);
 
 impl Capabilities {
     /// Everything: a local operator's own run.
     #[must_use]
     pub fn all() -> Self {
-        Self(Capability::ALL.into())
+        Capability::ALL.into_iter().collect()
     }
 
     /// Nothing but computing and logging.
@@ -124,55 +146,72 @@ impl Capabilities {
         Self::default()
     }
 
-    /// Reads the names of a manifest.
+    /// Reads the grants of a bundle's description or of its signed metadata.
     ///
     /// # Errors
     ///
-    /// When a name is none that is known; the message lists those.
-    pub fn parse<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> Result<Self, UnknownCapability> {
-        names.into_iter().map(|name| name.as_ref().parse()).collect::<Result<_, _>>().map(Self)
+    /// When one is none, or there are more than [`GRANTS_MAX`].
+    pub fn parse<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<Self, InvalidGrant> {
+        let grants = texts.into_iter().map(|text| text.as_ref().parse()).collect::<Result<BTreeSet<_>, _>>()?;
+        if GRANTS_MAX < grants.len() {
+            return Err(InvalidGrant::TooMany { count: grants.len() });
+        }
+        Ok(Self(grants))
     }
 
-    /// Whether `capability` is granted.
+    /// Whether all of `capability` is granted.
     #[must_use]
     pub fn allows(&self, capability: Capability) -> bool {
-        self.0.contains(&capability)
+        self.of(capability).any(|grant| grant.scope().is_none())
     }
 
-    /// The names, in order.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.0.iter().map(|capability| capability.as_str())
+    /// Whether `capability` is granted, be it within a scope only.
+    #[must_use]
+    pub fn allows_some(&self, capability: Capability) -> bool {
+        self.of(capability).next().is_some()
+    }
+
+    /// Whether `capability` is granted for the thing called `name`.
+    #[must_use]
+    pub fn allows_name(&self, capability: Capability, name: &str) -> bool {
+        self.of(capability).any(|grant| grant.scope().is_none_or(|scope| scope.has_name(name)))
+    }
+
+    /// Whether this port of this host may be spoken to. `host` is a name or an address.
+    #[must_use]
+    pub fn allows_host(&self, host: &str, port: u16) -> bool {
+        self.of(Capability::Net).any(|grant| grant.scope().is_none_or(|scope| scope.has_host(host, port)))
+    }
+
+    /// The paths that `capability` is bound to.
+    pub fn paths(&self, capability: Capability) -> impl Iterator<Item = &Path> {
+        self.of(capability).filter_map(|grant| match grant.scope() {
+            Some(Scope::Path(path)) => Some(path.as_path()),
+            Some(Scope::Host { .. } | Scope::Name(_)) | None => None,
+        })
+    }
+
+    /// The grants of `capability`, a whole one first.
+    pub fn of(&self, capability: Capability) -> impl Iterator<Item = &Grant> {
+        self.0.iter().filter(move |grant| grant.capability() == capability)
+    }
+
+    /// Every grant, in order.
+    pub fn grants(&self) -> impl Iterator<Item = &Grant> {
+        self.0.iter()
+    }
+
+    /// The grants as they are written, in order.
+    pub fn names(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(ToString::to_string)
     }
 }
 
 impl FromIterator<Capability> for Capabilities {
     fn from_iter<I: IntoIterator<Item = Capability>>(capabilities: I) -> Self {
-        Self(capabilities.into_iter().collect())
+        Self(capabilities.into_iter().map(Grant::whole).collect())
     }
-}
-
-fn known() -> String {
-    Capability::ALL.map(|capability| format!("`{capability}`")).join(", ")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_round_trip() {
-        for capability in Capability::ALL {
-            assert_eq!(capability.to_string().parse(), Ok(capability));
-        }
-        let set = Capabilities::parse(["fs:read", "exec"]).expect("known");
-        assert!(set.allows(Capability::Exec) && set.allows(Capability::FsRead) && !set.allows(Capability::State));
-        assert_eq!(set.names().collect::<Vec<_>>(), ["exec", "fs:read"]);
-        assert_eq!(Capabilities::all().names().count(), Capability::ALL.len());
-    }
-
-    #[test]
-    fn an_unknown_name_lists_the_known() {
-        let error = Capabilities::parse(["exec", "nets"]).expect_err("unknown").to_string();
-        assert!(error.starts_with("there is no capability `nets`: known are `exec`, `fs:read`, "), "{error}");
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! [`load`] evaluates a file for its plan and touches nothing; [`run`] evaluates it and runs its tasks.
 //! One run has one Lua machine on one thread; its tasks and goroutines are coroutines on it.
 
+pub mod beneath;
 pub mod cancel;
 pub mod capability;
 pub mod describe;
@@ -20,7 +21,7 @@ pub mod source;
 pub mod vm;
 
 pub use cancel::{CancelSignal, Canceller, cancel_pair};
-pub use capability::{Capabilities, Capability};
+pub use capability::{Capabilities, Capability, Grant};
 pub use engine::{Outcome, Resume, RunEnd, RunInput, SEARCH_PATH, run};
 pub use host::{
     Attempt, Host, Level, LocalFuture, LogLine, OnInterrupt, StateError, StateOperation, StateReply, Stop, Stream,

@@ -52,6 +52,29 @@ fn reading_is_not_writing() {
 }
 
 #[test]
+fn a_scope_is_the_border_of_what_is_reached() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |path: &str| dir.path().join(path);
+    for made in ["in/sub", "seen", "out"] {
+        std::fs::create_dir_all(at(made)).expect("a directory");
+    }
+    for (file, text) in [("in/a", "a"), ("seen/s", "s"), ("out/secret", "secret")] {
+        sloth_core::fs::replace(&at(file), text.as_bytes(), sloth_core::fs::Access::Everyone).expect("a file");
+    }
+    std::os::unix::fs::symlink(at("out"), at("in/out")).expect("a link");
+    std::os::unix::fs::symlink(at("out/secret"), at("in/secret")).expect("a link");
+    let grants = [
+        format!("fs:write:{}", at("in").display()),
+        format!("fs:read:{}", at("in").display()),
+        format!("fs:read:{}", at("seen").display()),
+    ];
+    let script = format!("local root = '{}'\n{}", dir.path().display(), include_str!("../lua/modules/scoped.luau"));
+    check(&script, Capabilities::parse(grants).expect("grants"));
+    assert_eq!(std::fs::read_to_string(at("out/secret")).expect("still there"), "secret");
+    assert_eq!(std::fs::read_dir(at("out")).expect("a directory").count(), 1, "nothing was added");
+}
+
+#[test]
 fn a_task_that_chooses_its_directory_does_not_see_what_is_in_it() {
     for (capabilities, dir, expected) in [
         (Capabilities::none(), "/", Some("capability `fs:read` is not granted")),

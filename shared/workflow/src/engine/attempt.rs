@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json};
 use super::{Called, Engine, Halt, this::This, verdict::Verdict, workflow::Course};
 use crate::{
     Attempt, OnInterrupt, TaskEnd, TaskName, TaskStatus,
+    beneath::Last,
     capability::Capability,
     dsl::{Action, TaskDraft, TaskHook},
     files,
@@ -266,20 +267,19 @@ impl Engine {
     /// The directories and files that the task needs.
     fn make_ready(&self, job: &Job<'_>) -> Result<(), String> {
         let (artifacts, consumes) = (!job.spec.artifacts.is_empty(), !job.spec.consumes.is_empty());
-        let allows = |capability| self.context.capabilities.allows(capability);
-        if artifacts && !allows(Capability::FsRead) || consumes && !allows(Capability::FsWrite) {
-            let (what, capability) =
-                if artifacts { ("artifacts", Capability::FsRead) } else { ("consumes", Capability::FsWrite) };
-            return Err(format!(
-                "`{what}` needs the capability `{capability}`: add it to `capabilities` in bundle.toml and sign again"
-            ));
+        let refused = |error: mlua::Error| Fault::from(&error).message;
+        let read = || self.context.may_read(&job.workdir, Last::Followed, "artifacts");
+        let write = |what| self.context.may_write(&job.workdir, Last::Followed, what);
+        if artifacts {
+            read().map_err(refused)?;
+        }
+        if consumes {
+            write("consumes").map_err(refused)?;
         }
         if job.workdir != self.context.workdir && !job.workdir.is_dir() {
-            if !allows(Capability::FsWrite) && !allows(Capability::Exec) {
-                return Err(format!(
-                    "the directory `{}` does not exist, and the bundle may not make it",
-                    job.workdir.display()
-                ));
+            // Whoever may start commands may make it, too.
+            if !self.context.capabilities.allows(Capability::Exec) {
+                write("workdir").map_err(refused)?;
             }
             std::fs::create_dir_all(&job.workdir)
                 .map_err(|error| format!("cannot make the directory `{}`: {error}", job.workdir.display()))?;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, rc::Rc};
 use mlua::{Lua, MultiValue, Table, UserData, UserDataFields};
 
 use crate::{
-    capability::Capability,
+    beneath::Last,
     modules::{AgentInfo, Context},
 };
 
@@ -44,7 +44,7 @@ fn workdir(lua: &Lua, this: &This) -> mlua::Result<Table> {
     for name in ["ensure", "recreate"] {
         let (path, context) = (this.workdir.clone(), Rc::clone(&this.context));
         let make = lua.create_function(move |_, _: MultiValue| {
-            context.allow(Capability::FsWrite, &format!("this.workdir.{name}"))?;
+            let path = context.may_write(&path, Last::Followed, &format!("this.workdir.{name}"))?;
             let emptied = if name == "recreate" && path.is_dir() { empty(&path) } else { Ok(()) };
             Ok(emptied.and_then(|()| std::fs::create_dir_all(&path)).is_ok())
         })?;

@@ -42,8 +42,11 @@ pub(super) enum Gate {
     Open,
     /// It waits or has an effect inside the run.
     Acting,
-    /// The bundle must have the capability.
+    /// The bundle must have the whole capability.
     Needs(Capability),
+    /// The bundle must have something of the capability. The function itself checks, by [`Call::permit`],
+    /// [`Call::reach`] or the functions of [`super::paths`], that it is granted for what it is called for.
+    Within(Capability),
 }
 
 impl<'a> Builder<'a> {
@@ -133,7 +136,20 @@ impl Call {
             Gate::Open => Ok(()),
             Gate::Acting => self.context.acting(&self.name),
             Gate::Needs(capability) => self.context.allow(capability, &self.name),
+            Gate::Within(capability) => self.context.allow_some(capability, &self.name),
         }
+    }
+
+    /// Checks that the capability is granted for the thing called `name`: a package, a service, a user.
+    #[allow(dead_code, reason = "modules that change the host come to use it")]
+    pub(super) fn permit(&self, capability: Capability, name: &str) -> mlua::Result<()> {
+        self.context.allow_name(capability, name, &self.name)
+    }
+
+    /// Checks that this port of this host may be spoken to; to be asked again for every redirect.
+    #[allow(dead_code, reason = "modules that speak to other hosts come to use it")]
+    pub(super) fn reach(&self, host: &str, port: u16) -> mlua::Result<()> {
+        self.context.reach(host, port, &self.name)
     }
 
     /// What is left of the call when it is over.

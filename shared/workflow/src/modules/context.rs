@@ -14,11 +14,7 @@ use std::{
 use sloth_core::Labels;
 
 use crate::{
-    Level, LogLine, Stream, TaskName,
-    capability::{Capabilities, Capability},
-    host::Host,
-    limits::Limits,
-    process::Processes,
+    Level, LogLine, Stream, TaskName, capability::Capabilities, host::Host, limits::Limits, process::Processes,
 };
 
 /// What every module of one run shares.
@@ -83,21 +79,6 @@ impl Context {
                 "`{function}` cannot be called while the file is only read for its plan: call it inside a task"
             ))),
         }
-    }
-
-    /// Checks that `function` may act on the host now and that the bundle has the capability for it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::acting`], and when the capability is not granted.
-    pub fn allow(&self, capability: Capability, function: &str) -> mlua::Result<()> {
-        self.acting(function)?;
-        if self.capabilities.allows(capability) {
-            return Ok(());
-        }
-        Err(mlua::Error::runtime(format!(
-            "`{function}`: capability `{capability}` is not granted to this bundle: add it to `capabilities` in bundle.toml and sign again"
-        )))
     }
 
     /// Logs `text` in the name of the running task, one line a line, each cut at the limit.

@@ -7,10 +7,13 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
 use sloth_core::{
     error::Chain,
     fs::{Access, Action, FsError, create_temporary, read_capped},
 };
+
+use crate::beneath::{self, Way, entry, inode};
 
 /// Most bytes of a file that a script reads into a text.
 pub(super) const READ_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -37,9 +40,14 @@ pub(super) fn said(action: &str, path: &Path) -> impl FnOnce(io::Error) -> Strin
     move |error| format!("{tried}: {error}")
 }
 
+/// For `map_err`: the error with its causes.
+pub(super) fn told(error: impl std::error::Error + 'static) -> String {
+    beneath::plain_text(Chain(&error).to_string())
+}
+
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     openable(path)?;
-    read_capped(path, READ_BYTES_MAX).map_err(|error| Chain(&error).to_string())
+    read_capped(&inode(path), READ_BYTES_MAX).map_err(told)
 }
 
 /// Puts `bytes` at `path` at once. A file that is there keeps its mode and its owner, and a link its place; what
@@ -47,29 +55,30 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     match target.metadata() {
-        Ok(found) if found.is_file() && !is_kernel(&target) => {
-            replace_like(&target, bytes, &found).map_err(|error| Chain(&error).to_string())
-        }
+        Ok(found) if found.is_file() && !is_kernel(&target) => replace_like(&target, bytes, &found).map_err(told),
         Ok(_) => {
             openable(&target)?;
-            let file = OpenOptions::new().write(true).open(&target);
+            let file = open(OpenOptions::new().write(true), &inode(&target));
             file.and_then(|mut file| file.write_all(bytes)).map_err(said("write", &target))
         }
-        Err(_) => sloth_core::fs::replace(&target, bytes, Access::Everyone).map_err(|error| Chain(&error).to_string()),
+        Err(_) => sloth_core::fs::replace(&entry(&target), bytes, Access::Everyone).map_err(told),
     }
 }
 
 /// A file to add to; it is made when it is missing.
 pub(super) fn open_to_append(path: &Path) -> Result<File, String> {
     openable(path)?;
-    OpenOptions::new().append(true).create(true).mode(NEW_FILE_MODE).open(path).map_err(said("append to", path))
+    let mut options = OpenOptions::new();
+    let options = options.append(true).create(true).mode(NEW_FILE_MODE);
+    open(options, &inode(path)).map_err(said("append to", path))
 }
 
 /// A file to fill from its start; it is made when it is missing.
 pub(super) fn open_anew(path: &Path) -> Result<File, String> {
     openable(path)?;
     let mut options = OpenOptions::new();
-    options.write(true).truncate(true).create(true).mode(NEW_FILE_MODE).open(path).map_err(said("write", path))
+    let options = options.write(true).truncate(true).create(true).mode(NEW_FILE_MODE);
+    open(options, &inode(path)).map_err(said("write", path))
 }
 
 /// Copies a file with its mode; the target appears at once. A target that is a directory gets it by its name.
@@ -80,7 +89,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), String> {
     };
     let to = to.canonicalize().unwrap_or(to);
     openable(from)?;
-    let mut source = File::open(from).map_err(said("copy", from))?;
+    let mut source = File::open(inode(from)).map_err(said("copy", from))?;
     let found = source.metadata().map_err(said("copy", from))?;
     if !found.is_file() {
         return Err(format!("cannot copy `{}`: it is no plain file", from.display()));
@@ -93,27 +102,28 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), String> {
         io::copy(&mut source, file)?;
         file.set_permissions(mode)
     });
-    filled.map_err(|error| Chain(&error).to_string())
+    filled.map_err(told)
 }
 
 pub(super) fn remove(path: &Path, depth: Depth) -> Result<(), String> {
-    let found = match path.symlink_metadata() {
+    let way = entry(path);
+    let found = match way.symlink_metadata() {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound && depth == Depth::All => return Ok(()),
         Err(error) => return Err(said("remove", path)(error)),
     };
     let removed = match (found.is_dir(), depth) {
-        (false, _) => std::fs::remove_file(path),
-        (true, Depth::One) => std::fs::remove_dir(path),
+        (false, _) => std::fs::remove_file(&way),
+        (true, Depth::One) => std::fs::remove_dir(&way),
         (true, Depth::All) if path.parent().is_none() => Err(io::Error::other("this is the root of the file system")),
-        (true, Depth::All) => std::fs::remove_dir_all(path),
+        (true, Depth::All) => std::fs::remove_dir_all(&way),
     };
     removed.map_err(said("remove", path))
 }
 
 /// Gives what is at `path` another name, at once; between file systems a plain file is copied.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), String> {
-    match std::fs::rename(from, to) {
+    match std::fs::rename(entry(from), entry(to)) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices && from.is_file() && !from.is_symlink() => {
             copy(from, to)?;
             remove(from, Depth::One)
@@ -129,13 +139,13 @@ pub(super) fn touch(path: &Path) -> Result<(), String> {
     }
     let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
     let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-    let set = rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::empty());
+    let set = rustix::fs::utimensat(rustix::fs::CWD, inode(path).as_ref(), &times, rustix::fs::AtFlags::empty());
     set.map_err(|error| said("touch", path)(error.into()))
 }
 
 /// The names in a directory, in order.
 pub(super) fn list(path: &Path) -> Result<Vec<String>, String> {
-    let entries = std::fs::read_dir(path).map_err(said("list", path))?;
+    let entries = std::fs::read_dir(inode(path)).map_err(said("list", path))?;
     let mut names = Vec::new();
     for entry in entries {
         if names.len() == LIST_NAMES_MAX {
@@ -181,6 +191,8 @@ fn replace_like(path: &Path, bytes: &[u8], found: &Metadata) -> Result<(), FsErr
 
 /// Puts a new file at `path` once `fill` has filled it and the disk has it.
 fn place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), FsError> {
+    let way = entry(path);
+    let path = &*way;
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         Some(_) | None => Path::new("."),
@@ -193,6 +205,12 @@ fn place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<
         let _ = std::fs::remove_file(&temporary);
     }
     placed
+}
+
+/// Opens what is meant. Where every link was followed already, a link is one that somebody has put there since.
+fn open(options: &mut OpenOptions, way: &Way) -> io::Result<File> {
+    let flags = if way.is_name() { OFlags::NOFOLLOW } else { OFlags::empty() };
+    options.custom_flags(flags.bits().cast_signed()).open(way)
 }
 
 /// Refuses what opening would wait for: another process at the other end of a pipe.

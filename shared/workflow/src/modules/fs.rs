@@ -12,9 +12,9 @@ use super::{
     Context, attributes,
     call::{Builder, Call, Gate},
     files,
-    paths::{self, readable, text},
+    paths::{self, readable, readable_link, text},
 };
-use crate::capability::Capability;
+use crate::beneath::Last;
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let reading = Builder::new(lua, context, "fs")?
@@ -22,7 +22,7 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
         .function("exists", Gate::Open, exists)?
         .function("is_dir", Gate::Open, |call, path: &Value| Ok(readable(call, "path", path)?.is_dir()))?
         .function("is_file", Gate::Open, |call, path: &Value| Ok(readable(call, "path", path)?.is_file()))?
-        .function("is_link", Gate::Open, |call, path: &Value| Ok(readable(call, "path", path)?.is_symlink()))?
+        .function("is_link", Gate::Open, |call, path: &Value| Ok(readable_link(call, "path", path)?.is_symlink()))?
         .function("ls", Gate::Open, list)?
         .function("size", Gate::Open, size)?
         .function("stat", Gate::Open, |call, path: &Value| stat(call, path, Link::Followed))?
@@ -64,10 +64,17 @@ pub(super) enum Link {
 
 /// What is at a path, as a table; `exists = false` when nothing is.
 pub(super) fn stat(call: &Call, path: &Value, link: Link) -> mlua::Result<Table> {
-    let path = readable(call, "path", path)?;
-    let found = match link {
-        Link::Followed => path.metadata(),
-        Link::Itself => path.symlink_metadata(),
+    let (path, found) = match link {
+        Link::Followed => {
+            let path = readable(call, "path", path)?;
+            let found = path.metadata();
+            (path, found)
+        }
+        Link::Itself => {
+            let path = readable_link(call, "path", path)?;
+            let found = path.symlink_metadata();
+            (path, found)
+        }
     };
     let table = call.lua.create_table()?;
     table.raw_set("exists", found.is_ok())?;
@@ -128,10 +135,11 @@ fn list(call: &Call, path: &Value) -> mlua::Result<Result<Vec<String>, String>> 
     }
     let path = call.workdir();
     // A task may choose any directory for its own; only the run's is the run's to look at.
-    let own = files::found_beneath(&path, &call.context.workdir);
-    let gate = if own.is_some() { Gate::Acting } else { Gate::Needs(Capability::FsRead) };
-    call.pass(gate)?;
-    Ok(files::list(&own.unwrap_or(path)))
+    if let Some(own) = files::found_beneath(&path, &call.context.workdir) {
+        call.pass(Gate::Acting)?;
+        return Ok(files::list(&own));
+    }
+    Ok(files::list(&call.context.may_read(&path, Last::Followed, &call.name)?))
 }
 
 fn size(call: &Call, path: &Value) -> mlua::Result<Result<u64, String>> {
@@ -140,7 +148,7 @@ fn size(call: &Call, path: &Value) -> mlua::Result<Result<u64, String>> {
 }
 
 fn read_link(call: &Call, path: &Value) -> mlua::Result<Result<String, String>> {
-    let path = readable(call, "path", path)?;
+    let path = readable_link(call, "path", path)?;
     Ok(path.read_link().map(|target| text(&target)).map_err(files::said("read the link", &path)))
 }
 

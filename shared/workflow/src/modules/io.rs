@@ -180,7 +180,7 @@ fn open(call: &Call, held: &Rc<Cell<usize>>, path: &Value, mode: &Value) -> mlua
                     .map(|()| State::Unwritten)
             } else {
                 let opened = if mode.starts_with('a') { files::open_to_append(&path) } else { files::open_anew(&path) };
-                opened.map(|file| State::Writing { path, file })
+                opened.map(|file| State::Writing { path: path.into(), file })
             }
         }
         _ => return Err(call.error(format_args!("`mode` takes `r`, `w` or `a`, got `{mode}`"))),

@@ -4,6 +4,7 @@
 //! checked and named, unknown options are refused. A wrong call raises an error; what the host refuses comes back
 //! as a value, in the form that the function's documentation says.
 
+mod access;
 mod account;
 mod attributes;
 mod call;

@@ -8,7 +8,7 @@ use super::{
     Context,
     call::{Builder, Call, Gate},
     exec, files, fs,
-    paths::{readable, text, writable},
+    paths::{movable, readable_link, text},
 };
 use crate::capability::Capability;
 
@@ -17,7 +17,7 @@ const SHARED_ENVIRONMENT: [&str; 6] = ["USER", "LOGNAME", "SHELL", "LANG", "LC_A
 
 /// Adds to the table `os`, so that what Luau gives stays.
 pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
-    let write_gate = Gate::Needs(Capability::FsWrite);
+    let write_gate = Gate::Within(Capability::FsWrite);
     let os: Table = lua.globals().get("os")?;
     let time: Function = os.get("time")?;
     let added = Builder::new(lua, context, "os")?
@@ -31,12 +31,12 @@ pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
             Ok(call.workdir().join(name).to_string_lossy().into_owned())
         })?
         .function("remove", write_gate, |call, path: &Value| {
-            let path = writable(call, "path", path)?;
+            let path = movable(call, "path", path)?;
             let told = || Some(fs::Told::new(format!("remove `{}`", path.display())));
             Ok(fs::act(call, told, || files::remove(&path, files::Depth::One)).map(|()| true))
         })?
         .function("rename", write_gate, |call, (from, to): &(Value, Value)| {
-            let (from, to) = (writable(call, "from", from)?, writable(call, "to", to)?);
+            let (from, to) = (movable(call, "from", from)?, movable(call, "to", to)?);
             let told = || Some(fs::Told::new(format!("move `{}` to `{}`", from.display(), to.display())));
             Ok(fs::act(call, told, || files::rename(&from, &to)).map(|()| true))
         })?
@@ -46,7 +46,7 @@ pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
             Ok(if there { Ok(found) } else { Err(format!("there is no file `{}`", call.text("path", path)?)) })
         })?
         .function("readlink", Gate::Open, |call, path: &Value| {
-            let path = readable(call, "path", path)?;
+            let path = readable_link(call, "path", path)?;
             Ok(path.read_link().map(|target| text(&target)).map_err(files::said("read the link", &path)))
         })?
         .function("exit", Gate::Open, |call, _: &MultiValue| -> mlua::Result<()> {

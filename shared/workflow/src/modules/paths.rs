@@ -5,34 +5,41 @@ use std::path::{Path, PathBuf};
 
 use mlua::Value;
 
-use super::{
-    call::{Call, Gate},
-    files,
-};
-use crate::capability::Capability;
+use super::{call::Call, files};
+use crate::beneath::{Last, Place};
 
-/// The path of what a script reads. Outside the bundle it takes the capability.
+/// The place of what a script reads. Outside the bundle it takes the capability.
 ///
 /// # Errors
 ///
 /// When `value` is no path, or the bundle may not read there.
-pub(super) fn readable(call: &Call, argument: &str, value: &Value) -> mlua::Result<PathBuf> {
+pub(super) fn readable(call: &Call, argument: &str, value: &Value) -> mlua::Result<Place> {
     let path = call.path(argument, value)?;
     if let Some(path) = files::found_beneath(&path, &call.context.bundle_dir) {
-        return Ok(path);
+        return Ok(Place::unbound(path));
     }
-    call.pass(Gate::Needs(Capability::FsRead))?;
-    Ok(path)
+    call.context.may_read(&path, Last::Followed, &call.name)
 }
 
-/// The path of what a script makes, changes or removes.
+/// As [`readable`], of a link itself.
+pub(super) fn readable_link(call: &Call, argument: &str, value: &Value) -> mlua::Result<Place> {
+    let path = call.path(argument, value)?;
+    let outside = files::found_beneath(&path, &call.context.bundle_dir).is_none();
+    if outside { call.context.may_read(&path, Last::Itself, &call.name) } else { Ok(Place::unbound(path)) }
+}
+
+/// The place of what a script makes or changes. Where it is a link, that is what the link leads to.
 ///
 /// # Errors
 ///
 /// When `value` is no path, or the bundle may not write there.
-pub(super) fn writable(call: &Call, argument: &str, value: &Value) -> mlua::Result<PathBuf> {
-    call.pass(Gate::Needs(Capability::FsWrite))?;
-    call.path(argument, value)
+pub(super) fn writable(call: &Call, argument: &str, value: &Value) -> mlua::Result<Place> {
+    call.context.may_write(&call.path(argument, value)?, Last::Followed, &call.name)
+}
+
+/// As [`writable`], of a link itself: of what a script moves, removes or links.
+pub(super) fn movable(call: &Call, argument: &str, value: &Value) -> mlua::Result<Place> {
+    call.context.may_write(&call.path(argument, value)?, Last::Itself, &call.name)
 }
 
 /// The path of a file of the bundle, or why there is none.

@@ -3,17 +3,17 @@
 use std::{fs::Permissions, io::Write, os::unix::fs::PermissionsExt, path::Path};
 
 use mlua::{Value, Variadic};
-use sloth_core::{error::Chain, fs::Access};
+use sloth_core::fs::Access;
 
 use super::super::{
     attributes::{Attributes, Mode},
     call::{Builder, Call, Done, Gate},
     diff, files,
     options::Options,
-    paths::{readable, text, writable},
+    paths::{movable, readable, text, writable},
     report::Change,
 };
-use crate::capability::Capability;
+use crate::{beneath::entry, capability::Capability};
 
 /// Most bytes of a file that is compared with what is to be written to it.
 const COMPARED_BYTES_MAX: u64 = 1024 * 1024;
@@ -49,7 +49,7 @@ pub(in super::super) fn act(
 }
 
 pub(super) fn extend(builder: Builder<'_>) -> mlua::Result<Builder<'_>> {
-    let gate = Gate::Needs(Capability::FsWrite);
+    let gate = Gate::Within(Capability::FsWrite);
     builder
         .function("write", gate, |call, (path, text): &(Value, Value)| write(call, path, text))?
         .function("append", gate, |call, (path, text): &(Value, Value)| append(call, path, text))?
@@ -105,7 +105,7 @@ fn mkdir(call: &Call, (path, mode): &(Value, Value)) -> mlua::Result<Done> {
     let told = || (!path.is_dir()).then(|| Told::new(format!("make the directory `{}`", path.display())));
     Ok(Done(act(call, told, || {
         let there = path.is_dir();
-        sloth_core::fs::create_dir(&path, Access::Everyone).map_err(|error| Chain(&error).to_string())?;
+        sloth_core::fs::create_dir(&entry(&path), Access::Everyone).map_err(files::told)?;
         match mode {
             Some(mode) if !there => Attributes { mode: Some(mode), ..Attributes::default() }.apply(&path),
             Some(_) | None => Ok(()),
@@ -119,8 +119,8 @@ fn make_temporary_dir(call: &Call, prefix: &Value) -> mlua::Result<Result<String
     let path = writable(call, "path", &Value::String(path))?;
     let told = || Some(Told::new(format!("make the directory `{}`", path.display())));
     let made = act(call, told, || {
-        std::fs::create_dir(&path)
-            .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(PRIVATE_DIR_MODE)))
+        std::fs::create_dir(entry(&path))
+            .and_then(|()| std::fs::set_permissions(entry(&path), Permissions::from_mode(PRIVATE_DIR_MODE)))
             .map_err(files::said("make", &path))
     });
     Ok(made.map(|()| text(&path)))
@@ -132,7 +132,7 @@ fn touch(call: &Call, path: &Value) -> mlua::Result<Done> {
 }
 
 fn remove(call: &Call, path: &Value, depth: files::Depth) -> mlua::Result<Done> {
-    let path = writable(call, "path", path)?;
+    let path = movable(call, "path", path)?;
     let told = || path.symlink_metadata().is_ok().then(|| Told::new(format!("remove `{}`", path.display())));
     Ok(Done(act(call, told, || files::remove(&path, depth))))
 }
@@ -143,7 +143,7 @@ fn copy(call: &Call, (from, to): &(Value, Value)) -> mlua::Result<Done> {
         let after = from.metadata().ok().filter(|found| found.len() <= COMPARED_BYTES_MAX);
         let target = match from.file_name() {
             Some(name) if to.is_dir() => to.join(name),
-            Some(_) | None => to.clone(),
+            Some(_) | None => to.to_path_buf(),
         };
         let would = format!("copy `{}` to `{}`", from.display(), target.display());
         match after.and_then(|_| files::read(&from).ok()) {
@@ -155,7 +155,7 @@ fn copy(call: &Call, (from, to): &(Value, Value)) -> mlua::Result<Done> {
 }
 
 fn rename(call: &Call, (from, to): &(Value, Value)) -> mlua::Result<Done> {
-    let (from, to) = (writable(call, "from", from)?, writable(call, "to", to)?);
+    let (from, to) = (movable(call, "from", from)?, movable(call, "to", to)?);
     let told = || Some(Told::new(format!("move `{}` to `{}`", from.display(), to.display())));
     Ok(Done(act(call, told, || files::rename(&from, &to))))
 }
@@ -188,7 +188,7 @@ fn attribute(call: &Call, path: &Path, attributes: &Attributes) -> Done {
 fn symlink(call: &Call, values: &Variadic<Value>) -> mlua::Result<Done> {
     let value = |at: usize| values.get(at).cloned().unwrap_or(Value::Nil);
     let target = call.text("target", &value(0))?;
-    let path = writable(call, "path", &value(1))?;
+    let path = movable(call, "path", &value(1))?;
     let force = Options::new(call, &value(2), &["force"])?.flag("force")?.unwrap_or(false);
     if path.read_link().is_ok_and(|found| found.as_os_str() == target.as_str()) {
         return Ok(Done(Ok(())));
@@ -198,6 +198,6 @@ fn symlink(call: &Call, values: &Variadic<Value>) -> mlua::Result<Done> {
         if force && path.is_symlink() {
             files::remove(&path, files::Depth::One)?;
         }
-        std::os::unix::fs::symlink(&target, &path).map_err(files::said("make the link", &path))
+        std::os::unix::fs::symlink(&target, entry(&path)).map_err(files::said("make the link", &path))
     })))
 }

@@ -1,0 +1,473 @@
+//! Files beneath the directories that a bundle may touch.
+//!
+//! A path is walked part by part, each part opened in the directory before it and no link followed by the system. What
+//! was found is held open: a [`Place`] has the path without links, and [`entry`] and [`inode`] lead from that path to what
+//! is held, so that what was checked is what is used. Whoever swaps a directory for a link meanwhile changes nothing.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt, io,
+    ops::Deref,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
+    path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat},
+    io::Errno,
+};
+
+/// Most links that one path leads through, as the system has it.
+const LINKS_MAX: usize = 40;
+/// How this process reaches what it holds open.
+const OPEN: &str = "/proc/self/fd";
+
+/// A path that may be used by whoever asked for it, as long as this lives.
+#[derive(Clone)]
+pub struct Place {
+    path: PathBuf,
+    _held: Option<Arc<Found>>,
+}
+
+/// The way to a file for the system. It is good as long as it lives.
+pub(crate) struct Way {
+    path: PathBuf,
+    kind: WayKind,
+    _held: Option<Arc<Found>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WayKind {
+    /// The path itself.
+    Free,
+    /// A name in a directory that is held open.
+    Name,
+    /// What is held open.
+    Inode,
+}
+
+/// What becomes of a path's last part when it is a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    /// It is followed: the file is meant.
+    Followed,
+    /// It stays: the name in its directory is meant.
+    Itself,
+}
+
+/// Which links are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    All,
+    /// Those that another user cannot have made.
+    Trusted,
+}
+
+/// Where a path leads.
+struct Found {
+    /// The directory that holds it.
+    dir: Arc<OwnedFd>,
+    /// What it is called there; more parts than one when directories are missing, none when it is `dir`.
+    rest: PathBuf,
+    /// The thing itself, when it is there.
+    inode: Option<Arc<OwnedFd>>,
+    /// Its place in the tree, without links.
+    real: PathBuf,
+}
+
+/// What is held open for the places that live.
+static HELD: Mutex<Vec<Weak<Found>>> = Mutex::new(Vec::new());
+
+impl Place {
+    /// A path that is bound to nothing.
+    #[must_use]
+    pub fn unbound(path: PathBuf) -> Self {
+        Self { path, _held: None }
+    }
+
+    /// What `path` leads to, when that lies beneath one of `roots`; `None` = it lies elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be looked for.
+    pub fn beneath<'a>(path: &Path, last: Last, roots: impl IntoIterator<Item = &'a Path>) -> io::Result<Option<Self>> {
+        let found = find(path, last, Links::All)?;
+        if !is_beneath(&found.real, roots) {
+            return Ok(None);
+        }
+        let found = Arc::new(found);
+        let mut held = live();
+        held.retain(|held| 0 < held.strong_count());
+        held.push(Arc::downgrade(&found));
+        Ok(Some(Self { path: found.real.clone(), _held: Some(found) }))
+    }
+
+    /// The path without links.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Deref for Place {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsRef<Path> for Place {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl From<Place> for PathBuf {
+    fn from(place: Place) -> Self {
+        place.path
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.path).finish()
+    }
+}
+
+impl Deref for Way {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsRef<Path> for Way {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Way {
+    /// Whether it is a name in a directory that is held open. Links were followed before, so that one there is not to
+    /// be followed.
+    pub(crate) fn is_name(&self) -> bool {
+        self.kind == WayKind::Name
+    }
+
+    fn free(path: &Path) -> Self {
+        Self { path: path.to_owned(), kind: WayKind::Free, _held: None }
+    }
+
+    fn through(held: Arc<Found>, dir: &OwnedFd, rest: &Path) -> Self {
+        let dir = PathBuf::from(format!("{OPEN}/{}", dir.as_raw_fd()));
+        let (path, kind) =
+            if rest.as_os_str().is_empty() { (dir, WayKind::Inode) } else { (dir.join(rest), WayKind::Name) };
+        Self { path, kind, _held: Some(held) }
+    }
+}
+
+/// The way to the name at `path`: to make, replace, move or remove it.
+pub(crate) fn entry(path: &Path) -> Way {
+    let Some(held) = holder(path) else { return Way::free(path) };
+    let dir = Arc::clone(&held.dir);
+    match (path.strip_prefix(&held.real), &held.inode) {
+        (Ok(below), Some(inode)) if !below.as_os_str().is_empty() => {
+            let inode = Arc::clone(inode);
+            Way::through(held, &inode, below)
+        }
+        (Ok(below), _) => {
+            let rest = if below.as_os_str().is_empty() { held.rest.clone() } else { held.rest.join(below) };
+            Way::through(held, &dir, &rest)
+        }
+        (Err(_), _) => Way::free(path),
+    }
+}
+
+/// The way to what is at `path`: to read or to change it. A link there is followed, unless it was put there after the
+/// path was checked.
+pub(crate) fn inode(path: &Path) -> Way {
+    match holder(path) {
+        Some(held) if held.real == path && held.inode.is_some() => {
+            let inode = held.inode.clone();
+            inode.map_or_else(|| Way::free(path), |inode| Way::through(held, &inode, Path::new("")))
+        }
+        Some(_) | None => entry(path),
+    }
+}
+
+/// What is held open of `path`, or of a directory above it: the nearest.
+fn holder(path: &Path) -> Option<Arc<Found>> {
+    let held = live();
+    let found = held.iter().filter_map(Weak::upgrade).filter(|found| path.starts_with(&found.real));
+    found.max_by_key(|found| found.real.as_os_str().len())
+}
+
+fn live() -> MutexGuard<'static, Vec<Weak<Found>>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `text` with the paths that people know.
+pub(crate) fn plain_text(text: String) -> String {
+    let Some(at) = text.find(OPEN) else { return text };
+    let path = &text[at..];
+    let end = path.find(['`', '\'', '"', '\n']).unwrap_or(path.len());
+    let known = known_path(Path::new(&path[..end])).unwrap_or_else(|| PathBuf::from(&path[..end]));
+    format!("{}{}{}", &text[..at], known.display(), plain_text(path[end..].to_owned()))
+}
+
+fn known_path(path: &Path) -> Option<PathBuf> {
+    let mut parts = path.strip_prefix(OPEN).ok()?.components();
+    let real = std::fs::read_link(Path::new(OPEN).join(parts.next()?)).ok()?;
+    let rest = parts.as_path();
+    Some(if rest.as_os_str().is_empty() { real } else { real.join(rest) })
+}
+
+fn is_beneath<'a>(real: &Path, roots: impl IntoIterator<Item = &'a Path>) -> bool {
+    roots.into_iter().any(|root| {
+        // A root may itself lead through links, such as `/bin`. One that another user can turn grants nothing.
+        find(root, Last::Followed, Links::Trusted).is_ok_and(|root| real.starts_with(&root.real))
+    })
+}
+
+fn find(path: &Path, last: Last, links: Links) -> io::Result<Found> {
+    let mut walk = Walk::new(links)?;
+    walk.add(path);
+    while let Some(part) = walk.parts.pop() {
+        if part == ".." {
+            walk.up();
+            continue;
+        }
+        let is_last = walk.parts.is_empty();
+        let opened = match walk.open(&part) {
+            Ok(opened) => opened,
+            Err(Errno::NOENT) => return walk.missing(&part),
+            Err(error) => return Err(error.into()),
+        };
+        let stat = fstat(&opened)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind.is_symlink() && !(is_last && last == Last::Itself) {
+            walk.follow(&opened, stat.st_uid)?;
+        } else if kind.is_dir() {
+            walk.down(part, opened);
+        } else if is_last {
+            return Ok(walk.ended(&part, opened));
+        } else {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+    }
+    Ok(walk.ended_in_directory())
+}
+
+/// A walk down the tree from its root.
+struct Walk {
+    links: Links,
+    links_left: usize,
+    root: Arc<OwnedFd>,
+    /// The directories on the way, with their names.
+    way: Vec<(OsString, Arc<OwnedFd>)>,
+    /// What is still to be walked, the next one last.
+    parts: Vec<OsString>,
+}
+
+impl Walk {
+    fn new(links: Links) -> io::Result<Self> {
+        let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { links, links_left: LINKS_MAX, root: Arc::new(root), way: Vec::new(), parts: Vec::new() })
+    }
+
+    fn add(&mut self, path: &Path) {
+        if path.is_absolute() {
+            self.way.clear();
+        }
+        let part = |part: Component<'_>| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some(OsString::from("..")),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        };
+        self.parts.extend(path.components().rev().filter_map(part));
+    }
+
+    fn open(&self, name: &OsStr) -> Result<OwnedFd, Errno> {
+        openat(self.top().as_ref(), name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    fn top(&self) -> &Arc<OwnedFd> {
+        self.way.last().map_or(&self.root, |(_, dir)| dir)
+    }
+
+    fn up(&mut self) {
+        self.way.pop();
+    }
+
+    fn down(&mut self, name: OsString, dir: OwnedFd) {
+        self.way.push((name, Arc::new(dir)));
+    }
+
+    fn follow(&mut self, link: &OwnedFd, owner: u32) -> io::Result<()> {
+        let own = rustix::process::geteuid().as_raw();
+        if self.links == Links::Trusted && owner != 0 && owner != own {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.links_left = self.links_left.checked_sub(1).ok_or(Errno::LOOP)?;
+        let target = readlinkat(link, "", Vec::new())?.into_bytes();
+        self.add(Path::new(&OsString::from_vec(target)));
+        Ok(())
+    }
+
+    fn real(&self) -> PathBuf {
+        Path::new("/").join(self.way.iter().map(|(name, _)| name).collect::<PathBuf>())
+    }
+
+    /// What is not there: it and all beneath it has no links.
+    fn missing(mut self, name: &OsStr) -> io::Result<Found> {
+        let mut rest = PathBuf::from(name);
+        while let Some(part) = self.parts.pop() {
+            if part == ".." {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            rest.push(part);
+        }
+        Ok(Found { dir: Arc::clone(self.top()), real: self.real().join(&rest), rest, inode: None })
+    }
+
+    fn ended(&self, name: &OsStr, opened: OwnedFd) -> Found {
+        let dir = Arc::clone(self.top());
+        Found { dir, rest: name.into(), inode: Some(Arc::new(opened)), real: self.real().join(name) }
+    }
+
+    fn ended_in_directory(mut self) -> Found {
+        let real = self.real();
+        match self.way.pop() {
+            Some((name, inode)) => Found { dir: Arc::clone(self.top()), rest: name.into(), inode: Some(inode), real },
+            None => Found { dir: Arc::clone(&self.root), rest: PathBuf::new(), inode: Some(self.root), real },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{create_dir_all, read_to_string, rename},
+        os::unix::fs::symlink,
+    };
+
+    use sloth_core::fs::{Access, replace};
+
+    use super::*;
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        create_dir_all(at("in/sub")).unwrap();
+        create_dir_all(at("out")).unwrap();
+        for file in ["in/a", "in/sub/b", "out/c"] {
+            replace(&at(file), file.as_bytes(), Access::Everyone).unwrap();
+        }
+        for (link, target) in [
+            ("in/leads-in", at("in/sub/b")),
+            ("in/leads-out", at("out/c")),
+            ("in/out-dir", at("out")),
+            ("in/up", "../out/c".into()),
+            ("in/around", "../in/sub/../a".into()),
+            ("in/circle", "circle".into()),
+            ("in/proc-root", "/proc/self/root/etc".into()),
+            ("via", at("in")),
+        ] {
+            symlink(target, at(link)).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn nothing_outside_is_reached() {
+        let dir = tree();
+        let root = dir.path().join("in");
+        for (path, expected) in [
+            ("in/a", Some("in/a")),
+            ("in/./sub//b", Some("in/sub/b")),
+            ("in/sub/../a", Some("in/a")),
+            ("via/a", Some("in/a")),
+            ("in/leads-in", Some("in/sub/b")),
+            ("in/around", Some("in/a")),
+            ("in/sub", Some("in/sub")),
+            ("in", Some("in")),
+            ("in/new/deep", Some("in/new/deep")),
+            ("out/c", None),
+            ("in/../out/c", None),
+            ("in/leads-out", None),
+            ("in/out-dir", None),
+            ("in/out-dir/c", None),
+            ("in/out-dir/new", None),
+            ("in/up", None),
+            ("in/proc-root/passwd", None),
+            ("", None),
+        ] {
+            let path = dir.path().join(path);
+            let place = Place::beneath(&path, Last::Followed, [root.as_path()]).expect("walked");
+            let real = dir.path().canonicalize().unwrap();
+            assert_eq!(place.as_ref().map(Place::path), expected.map(|e| real.join(e)).as_deref(), "{path:?}");
+        }
+        for (path, kind) in [("in/a/x", io::ErrorKind::NotADirectory), ("in/new/../a", io::ErrorKind::NotFound)] {
+            let error = Place::beneath(&dir.path().join(path), Last::Followed, [root.as_path()]).expect_err(path);
+            assert_eq!(error.kind(), kind, "{path}");
+        }
+        assert!(Place::beneath(&root.join("circle"), Last::Followed, [root.as_path()]).is_err());
+    }
+
+    #[test]
+    fn a_place_stays_what_it_was_when_it_was_checked() {
+        let dir = tree();
+        let (root, sub) = (dir.path().join("in"), dir.path().join("in/sub"));
+        let read = Place::beneath(&sub.join("b"), Last::Followed, [root.as_path()]).unwrap().unwrap();
+        let write = Place::beneath(&sub.join("new"), Last::Followed, [root.as_path()]).unwrap().unwrap();
+        rename(&sub, dir.path().join("in/moved")).unwrap();
+        symlink(dir.path().join("out"), &sub).unwrap();
+        assert_eq!(read_to_string(inode(&read)).unwrap(), "in/sub/b");
+        replace(&entry(&write), b"x", Access::Everyone).unwrap();
+        assert!(dir.path().join("in/moved/new").exists() && !dir.path().join("out/new").exists());
+        let below = Place::beneath(&root.join("moved"), Last::Followed, [root.as_path()]).unwrap().unwrap();
+        assert!(entry(&below.join("b")).exists() && entry(&below.join("b")).is_name());
+        drop((read, write, below));
+        assert!(
+            !entry(&root.join("moved/b")).is_name()
+                && live().iter().all(|held| held.upgrade().is_none_or(|held| !held.real.starts_with(&root)))
+        );
+    }
+
+    #[test]
+    fn a_link_can_be_meant_itself() {
+        let dir = tree();
+        let root = dir.path().join("in");
+        let link = Place::beneath(&root.join("leads-out"), Last::Itself, [root.as_path()]).unwrap().unwrap();
+        std::fs::remove_file(entry(&link)).unwrap();
+        assert!(!root.join("leads-out").exists() && dir.path().join("out/c").exists());
+    }
+
+    #[test]
+    fn a_root_may_be_a_file_or_missing_or_behind_a_link() {
+        let dir = tree();
+        for (root, path, expected) in [
+            ("in/a", "in/a", true),
+            ("in/a", "in/sub/b", false),
+            ("via", "in/sub/b", true),
+            ("in/new", "in/new/file", true),
+            ("in/new", "in/newer", false),
+            ("in/circle", "in/a", false),
+        ] {
+            let (root, path) = (dir.path().join(root), dir.path().join(path));
+            let place = Place::beneath(&path, Last::Followed, [root.as_path()]).unwrap();
+            assert_eq!(place.is_some(), expected, "{path:?} beneath {root:?}");
+        }
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::lchown(dir.path().join("via"), Some(65_534), None).unwrap();
+            let place = Place::beneath(&dir.path().join("in/a"), Last::Followed, [dir.path().join("via").as_path()]);
+            assert!(place.unwrap().is_none(), "a root that another user turned grants nothing");
+        }
+    }
+}
