@@ -22,6 +22,9 @@ use sloth_workflow::{
     process::Processes,
 };
 
+#[path = "modules/git.rs"]
+mod git_checks;
+
 const HARNESS: &str = include_str!("../lua/modules/harness.luau");
 /// No script takes that long; one that hangs fails here.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,8 +38,8 @@ macro_rules! scripts {
 }
 
 scripts!(
-    crypto, csv, data, exec, facts, fs, goroutine, io, json, log, math, options, os, require, state, strings, template,
-    time, toml, validate, xml, yaml
+    crypto, csv, data, exec, facts, fs, git, goroutine, io, json, log, math, options, os, require, state, strings,
+    template, time, toml, validate, xml, yaml
 );
 
 #[test]
@@ -285,6 +288,13 @@ struct Bench {
 impl Bench {
     fn new(capabilities: Capabilities, phase: Phase) -> Self {
         Self::bounded(capabilities, phase, Limits::default())
+    }
+
+    /// Another machine in the directories of one that was, with everything granted.
+    fn in_place(before: &Context, phase: Phase) -> Self {
+        let mut bench = Self::bounded(Capabilities::all(), phase, Limits::default());
+        bench.scope = Rc::new(Scope::new(ScopeId(1), None, before.workdir.clone(), Instant::now() + SCRIPT_TIMEOUT));
+        bench
     }
 
     fn bounded(capabilities: Capabilities, phase: Phase, limits: Limits) -> Self {

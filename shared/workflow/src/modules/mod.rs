@@ -16,6 +16,7 @@ mod exec;
 mod facts;
 mod files;
 mod fs;
+mod git;
 mod goroutine;
 mod io;
 mod log;
@@ -47,7 +48,7 @@ const REGISTRY: &str = "sloth.modules";
 /// Makes the table of a module.
 type Make = fn(&Lua, &Rc<Context>) -> mlua::Result<Table>;
 
-const MODULES: [(&str, Make); 20] = [
+const MODULES: [(&str, Make); 21] = [
     ("bundle", fs::bundle_module),
     ("crypto", crypto::module),
     ("csv", data::csv_module),
@@ -55,6 +56,7 @@ const MODULES: [(&str, Make); 20] = [
     ("exec", exec::module),
     ("facts", facts::module),
     ("fs", fs::module),
+    ("git", git::module),
     ("goroutine", goroutine::module),
     ("io", io::module),
     ("json", data::json_module),
