@@ -24,6 +24,8 @@ use sloth_workflow::{
 
 #[path = "modules/git.rs"]
 mod git_checks;
+#[path = "modules/system.rs"]
+mod system;
 
 const HARNESS: &str = include_str!("../lua/modules/harness.luau");
 /// No script takes that long; one that hangs fails here.

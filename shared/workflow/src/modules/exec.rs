@@ -47,6 +47,26 @@ pub(super) async fn shell(call: &Call, line: String, stdin: Option<Vec<u8>>) -> 
     perform(call, Program::Shell(line), Settings { stdin, ..settings }).await
 }
 
+/// Runs a shell line as the user of that name, in its home unless `workdir` is given.
+pub(super) async fn shell_as(
+    call: &Call,
+    user: &str,
+    line: String,
+    workdir: Option<std::path::PathBuf>,
+    timeout: Option<std::time::Duration>,
+) -> Result<Completed, String> {
+    let mut env = environment(call);
+    let identity = identity(call, user, &mut env).map_err(|error| error.to_string())?;
+    let home = std::path::PathBuf::from(env.get("HOME").map_or("/", String::as_str));
+    let workdir = workdir.unwrap_or_else(|| if home.is_dir() { home } else { "/".into() });
+    perform(
+        call,
+        Program::Shell(line),
+        Settings { workdir, env, timeout, stdin: None, user: identity, log: Log::Lines },
+    )
+    .await
+}
+
 /// The environment that commands of the running task get.
 pub(super) fn environment(call: &Call) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([("PATH".to_owned(), call.context.search_path.clone())]);
@@ -221,14 +241,20 @@ fn program(call: &Call, command: &Value, shell: Option<bool>) -> mlua::Result<Pr
 
 /// Who is to run it, when that is not the user of this process; the environment is made to agree.
 pub(super) fn user(call: &Call, env: &mut BTreeMap<String, String>) -> mlua::Result<Option<User>> {
-    let Some(name) = call.context.current.get().and_then(|scope| scope.user.clone()) else { return Ok(None) };
+    match call.context.current.get().and_then(|scope| scope.user.clone()) {
+        Some(name) => identity(call, &name, env),
+        None => Ok(None),
+    }
+}
+
+fn identity(call: &Call, name: &str, env: &mut BTreeMap<String, String>) -> mlua::Result<Option<User>> {
     let Some(account) = account::find(|account| account.name == name) else {
         return Err(call.error(format_args!("there is no user `{name}` in /etc/passwd")));
     };
     let own = rustix::process::geteuid();
     env.insert("HOME".to_owned(), account.home);
-    env.insert("USER".to_owned(), name.clone());
-    env.insert("LOGNAME".to_owned(), name.clone());
+    env.insert("USER".to_owned(), name.to_owned());
+    env.insert("LOGNAME".to_owned(), name.to_owned());
     if own.as_raw() == account.uid {
         return Ok(None);
     }

@@ -9,6 +9,7 @@ mod account;
 mod attributes;
 mod call;
 mod context;
+mod cron;
 mod crypto;
 mod data;
 mod diff;
@@ -31,9 +32,11 @@ mod report;
 mod spoken;
 mod state;
 mod strings;
+mod sysctl;
 mod template;
 mod time;
 mod tool;
+mod user;
 mod validate;
 
 use std::rc::Rc;
@@ -48,8 +51,9 @@ const REGISTRY: &str = "sloth.modules";
 /// Makes the table of a module.
 type Make = fn(&Lua, &Rc<Context>) -> mlua::Result<Table>;
 
-const MODULES: [(&str, Make); 21] = [
+const MODULES: [(&str, Make); 24] = [
     ("bundle", fs::bundle_module),
+    ("cron", cron::module),
     ("crypto", crypto::module),
     ("csv", data::csv_module),
     ("data", data::module),
@@ -64,9 +68,11 @@ const MODULES: [(&str, Make); 21] = [
     ("math", math::module),
     ("state", state::module),
     ("strings", strings::module),
+    ("sysctl", sysctl::module),
     ("template", template::module),
     ("time", time::module),
     ("toml", data::toml_module),
+    ("user", user::module),
     ("validate", validate::module),
     ("xml", data::xml_module),
     ("yaml", data::yaml_module),

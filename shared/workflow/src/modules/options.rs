@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use mlua::{Table, Value};
+use mlua::{MultiValue, Table, Value};
 
-use super::call::Call;
+use super::call::{Call, describe};
 
 /// The options of one call.
 pub(super) struct Options<'a> {
@@ -33,12 +33,70 @@ impl<'a> Options<'a> {
         Ok(Self { call, table: Some(table) })
     }
 
+    /// Takes the arguments of a function that is called by position, in this `order`, or with a table of options, or
+    /// with both: the table comes last. `also` are options without a position.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`], and when there are more arguments than positions.
+    pub(super) fn named(
+        call: &'a Call,
+        arguments: &MultiValue,
+        order: &[&str],
+        also: &[&str],
+    ) -> mlua::Result<Options<'a>> {
+        let known = [order, also].concat();
+        let merged = call.lua.create_table()?;
+        for (at, value) in arguments.iter().enumerate().filter(|(_, value)| !value.is_nil()) {
+            match (plain(value), order.get(at)) {
+                (Some(table), _) if arguments.iter().skip(at + 1).all(Value::is_nil) => {
+                    Self::new(call, value, &known)?;
+                    for pair in table.pairs::<Value, Value>() {
+                        let (name, value) = pair?;
+                        merged.raw_set(name, value)?;
+                    }
+                }
+                (_, Some(name)) => merged.raw_set(*name, value)?,
+                (_, None) => {
+                    let most = order.len();
+                    return Err(call.error(format_args!("takes {most} arguments at most, got {}", describe(value))));
+                }
+            }
+        }
+        Ok(Self { call, table: Some(merged) })
+    }
+
     pub(super) fn value(&self, name: &str) -> mlua::Result<Value> {
         self.table.as_ref().map_or(Ok(Value::Nil), |table| table.raw_get(name))
     }
 
     pub(super) fn text(&self, name: &str) -> mlua::Result<Option<String>> {
         self.present(name, Call::text)
+    }
+
+    /// A text that must be given, and not be empty.
+    pub(super) fn required(&self, name: &str) -> mlua::Result<String> {
+        match self.text(name)? {
+            Some(text) if !text.is_empty() => Ok(text),
+            Some(_) => Err(self.call.error(format_args!("`{name}` is empty"))),
+            None => Err(self.call.error(format_args!("`{name}` is missing"))),
+        }
+    }
+
+    /// A whole number from `min` to `max`.
+    pub(super) fn integer(&self, name: &str, min: u64, max: u64) -> mlua::Result<Option<u64>> {
+        self.present(name, |call, name, value| call.integer(name, value, min, max))
+    }
+
+    /// A text or a list of texts.
+    pub(super) fn list(&self, name: &str) -> mlua::Result<Option<Vec<String>>> {
+        self.present(name, |call, name, value| match plain(value) {
+            None => Ok(vec![call.text(name, value)?]),
+            Some(list) => {
+                let items = list.sequence_values::<Value>().enumerate();
+                items.map(|(at, item)| call.text(&format!("{name}[{}]", at + 1), &item?)).collect()
+            }
+        })
     }
 
     pub(super) fn bytes(&self, name: &str) -> mlua::Result<Option<Vec<u8>>> {
@@ -88,6 +146,12 @@ impl<'a> Options<'a> {
         }
         read(self.call, name, &value).map(Some)
     }
+}
+
+/// The table that a value is, unless it turns itself into a text as a command's result does: then it is a text.
+pub(super) fn plain(value: &Value) -> Option<&Table> {
+    let speaks = |table: &Table| table.metatable().is_some_and(|of| of.contains_key("__tostring").unwrap_or(false));
+    value.as_table().filter(|table| !speaks(table))
 }
 
 fn list(names: &[&str]) -> String {

@@ -54,6 +54,10 @@ pub(super) enum Voice {
     Stdout,
     /// What was done.
     Message,
+    /// What it is called.
+    Name,
+    /// The user that it is.
+    Username,
 }
 
 impl Voice {
@@ -61,6 +65,8 @@ impl Voice {
         match self {
             Self::Stdout => "stdout",
             Self::Message => "message",
+            Self::Name => "name",
+            Self::Username => "username",
         }
     }
 
@@ -68,6 +74,8 @@ impl Voice {
         match self {
             Self::Stdout => "sloth.spoken.stdout",
             Self::Message => "sloth.spoken.message",
+            Self::Name => "sloth.spoken.name",
+            Self::Username => "sloth.spoken.username",
         }
     }
 }

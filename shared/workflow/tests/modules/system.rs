@@ -1,0 +1,69 @@
+//! The modules that change the system: packages, services, users, jobs, settings of the kernel.
+//!
+//! As root they are tried on this host, with names that begin with `slothtest` and are gone afterwards; otherwise, and
+//! where the host has no such tool, against a stand-in.
+
+use super::*;
+
+macro_rules! system_scripts {
+    ($($name:ident),* $(,)?) => {
+        $(#[test] fn $name() {
+            let _alone = alone();
+            check(include_str!(concat!("../../lua/modules/", stringify!($name), ".luau")), Capabilities::all());
+        })*
+    };
+}
+
+system_scripts!(cron, sysctl, user);
+
+/// Runs a script that only checks.
+#[track_caller]
+fn checked(script: &str) -> Vec<String> {
+    let bench = Bench::new(Capabilities::all(), Phase::Check);
+    let ended = bench.run(script);
+    let lines: Vec<_> = bench.host.lines.take().into_iter().map(|line| line.text).collect();
+    if let Err(error) = ended {
+        panic!("{error}\nlog: {lines:#?}");
+    }
+    lines
+}
+
+/// Held by each test that changes this host, so that no two of them meet, in whatever process.
+fn alone() -> std::fs::File {
+    let lock = std::fs::File::create(std::env::temp_dir().join("slothtest.lock")).expect("a lock file");
+    lock.lock().expect("a lock");
+    lock
+}
+
+/// What the host has of the users, jobs and settings that the tests name.
+fn snapshot() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let names = |dir: &str| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>().join("\n")
+    };
+    let files = ["/etc/passwd", "/etc/group", "/etc/shadow"].map(read);
+    let dirs = ["/etc/cron.d", "/etc/sysctl.d", "/home"].map(names);
+    let all = [files, dirs].concat().join("\n");
+    let mut lines: Vec<_> = all.lines().filter(|line| line.contains("slothtest") || line.contains("nobody")).collect();
+    lines.sort_unstable();
+    lines.join("\n") + &read("/proc/sys/vm/stat_interval")
+}
+
+#[test]
+fn users_jobs_and_settings_are_only_told_in_a_run_that_checks() {
+    let _alone = alone();
+    let before = snapshot();
+    let lines = checked(include_str!("../../lua/modules/system_check.luau"));
+    assert_eq!(snapshot(), before);
+    for expected in [
+        "would create user `slothtestcheck`",
+        "would create group `slothtestcheck`",
+        "would change user `slothtestcheck`, which is not there yet",
+        "would add job `backup` in /etc/cron.d/slothtestcheck",
+        "would set `vm.stat_interval` to `77`, which is",
+        "would keep `vm.stat_interval = 77` in `/etc/sysctl.d/99-slothtestcheck.conf`",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(expected)), "`{expected}` in {lines:#?}");
+    }
+}
