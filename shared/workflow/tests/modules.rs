@@ -44,6 +44,8 @@ scripts!(
     template, time, toml, validate, xml, yaml
 );
 
+scripts!(goroutine_channels, goroutine_sync, goroutine_work);
+
 #[test]
 fn denied() {
     check(include_str!("../lua/modules/denied.luau"), Capabilities::none());
@@ -180,11 +182,113 @@ fn what_a_goroutine_raises_is_a_warning_of_its_task() {
     assert!(line.text.contains("a goroutine failed") && line.text.contains("lost"), "{}", line.text);
 }
 
+/// Nobody waits for a timeout that is seconds away: all is known at once.
+#[test]
+fn coroutines_that_wait_for_each_other_are_named() {
+    let main = "task `script` at script:";
+    for (script, expected) in [
+        ("goroutine.channel():receive()", vec![format!("{main}1 waits to receive from a channel")]),
+        (
+            "local a, b = goroutine.mutex(), goroutine.mutex()
+            a:lock()
+            goroutine.spawn(function()
+                b:lock()
+                a:lock()
+            end)
+            goroutine.sleep(1)
+            b:lock()",
+            vec![format!("{main}8 waits to lock a mutex"), "a goroutine at script:5 waits to lock a mutex".to_owned()],
+        ),
+        (
+            "local wg, results = goroutine.wait_group(), goroutine.channel()
+            for i = 1, 3 do
+                wg:add(1)
+                goroutine.spawn(function()
+                    results:send(i)
+                    wg:done()
+                end)
+            end
+            wg:wait()",
+            vec![
+                format!("{main}9 waits for a wait_group that still counts 3"),
+                "a goroutine at script:5 waits to send on a channel (3 of them)".to_owned(),
+            ],
+        ),
+        (
+            "local h = goroutine.async(function() goroutine.semaphore(1):acquire() goroutine.once():call(function()
+                goroutine.cond():wait() end) goroutine.select({{channel = goroutine.channel(), receive = true}}) end)
+            goroutine.await(h)",
+            vec![
+                format!("{main}3 waits for the result of a goroutine"),
+                "a goroutine at script:2 waits in a select for one of its channels".to_owned(),
+            ],
+        ),
+    ] {
+        let bench = Bench::new(Capabilities::all(), Phase::Run);
+        let began = Instant::now();
+        let error = bench.run(script).expect_err("a deadlock");
+        assert!(error.contains("deadlock: nothing can go on: "), "{error}");
+        for part in expected {
+            assert!(error.contains(&part), "`{part}` is not in: {error}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "it was seen late");
+    }
+}
+
+/// A script may catch it, and one that is alone with its send hears of it as an answer.
+#[test]
+fn a_deadlock_is_survived() {
+    let bench = Bench::new(Capabilities::all(), Phase::Run);
+    let script = "
+        local ch = goroutine.channel()
+        goroutine.select({{channel = ch, receive = true}, {default = true, handler = function() log.info('default') end}})
+        local sent, reason = ch:send('Hello')
+        equal({sent, reason}, {false, 'deadlock'})
+        equal({ch:try_receive()}, {nil, false})
+        raises('deadlock', ch.receive)
+        goroutine.spawn(function() ch:send('later') end)
+        equal(ch:receive(), 'later')
+        equal({goroutine.select_timeout(1, {{channel = ch, receive = true}})}, {true})";
+    bench.run(script).expect("every check holds");
+    let lines: Vec<_> = bench.host.lines.take().into_iter().map(|line| line.text).collect();
+    assert_eq!(lines, ["default", "channel.send: nobody is left who could receive, so it was not sent"]);
+}
+
+/// Ten thousand goroutines in pairs: each hands a value back and forth.
+#[test]
+fn ten_thousand_goroutines_play_ping_pong() {
+    let bench = Bench::new(Capabilities::all(), Phase::Run);
+    let script = "
+        local wg, sum = goroutine.wait_group(), 0
+        for pair = 1, 5000 do
+            local there, back = goroutine.channel(), goroutine.channel()
+            wg:add(2)
+            goroutine.spawn(function()
+                for i = 1, 10 do there:send(i) sum += back:receive() end
+                wg:done()
+            end)
+            goroutine.spawn(function()
+                for _ = 1, 10 do back:send(there:receive() + 1) end
+                wg:done()
+            end)
+        end
+        wg:wait()
+        equal(sum, 5000 * 65)";
+    let began = Instant::now();
+    bench.run(script).expect("every check holds");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
 #[test]
 fn a_machine_is_freed_with_all_its_modules() {
     let bench = Bench::new(Capabilities::all(), Phase::Run);
     let script = "kept = {io.open('file', 'w'), goroutine.wait_group(), io.lines('file'), exec.run('true')}
         goroutine.spawn(function() goroutine.sleep(60000) end)
+        local ch, held = goroutine.channel(3), goroutine.mutex()
+        ch:send(ch) ch:send(function() return ch, held end) held:lock()
+        goroutine.spawn(function() held:lock() end)
+        goroutine.pool_create('p')
         goroutine.sleep(1)";
     bench.run(script).expect("a run");
     bench.scope.stop();

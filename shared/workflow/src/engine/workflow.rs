@@ -9,6 +9,7 @@ use super::{Engine, Halt, Resume};
 use crate::{
     TaskEnd, TaskName, TaskStatus,
     dsl::Finished,
+    modules::Busy,
     plan::Plan,
     schedule::{Ended, Scheduler, Step},
 };
@@ -97,6 +98,7 @@ impl Engine {
 
     /// Does what the scheduler says until every task has ended.
     async fn drive(&self, course: &Course<'_>, scheduler: &mut Scheduler<'_>) {
+        let current = &self.context.current;
         let mut running = FuturesUnordered::new();
         let limit = course.plan.spec().timeout_ms.map(Duration::from_millis);
         let mut time_over = std::pin::pin!(sleep(limit));
@@ -110,39 +112,55 @@ impl Engine {
             }
             match scheduler.step() {
                 Step::Start(task) => {
-                    running.push(self.errand(course, task, Errand::Run));
+                    running.push(self.errand(course, task, Errand::Run, current.busy()));
                     continue;
                 }
                 Step::Skip { task, because } => {
                     let message =
                         format!("`{}`, which it depends on, did not end well", course.plan.tasks()[because].name);
-                    running.push(self.errand(course, task, Errand::Tell(TaskStatus::Skipped, message)));
+                    let errand = Errand::Tell(TaskStatus::Skipped, message);
+                    running.push(self.errand(course, task, errand, current.busy()));
                     continue;
                 }
                 Step::Drop(task) => {
                     let message = self
                         .halt_message()
                         .unwrap_or_else(|| "a task failed, and `on_task_failure` is `stop`".to_owned());
-                    running.push(self.errand(course, task, Errand::Tell(TaskStatus::Cancelled, message)));
+                    let errand = Errand::Tell(TaskStatus::Cancelled, message);
+                    running.push(self.errand(course, task, errand, current.busy()));
                     continue;
                 }
                 Step::Wait | Step::Done => {}
             }
-            tokio::select! {
+            let idle = current.idle();
+            let ended = tokio::select! {
                 biased;
                 ended = running.next() => match ended {
-                    Some((task, Some(ended))) => scheduler.end(task, ended),
-                    Some((_, None)) => {}
+                    Some(ended) => Some(ended),
                     None => return,
                 },
-                () = &mut halted, if !stopped => {}
-                () = &mut time_over, if !stopped => self.halt(Halt::Workflow(limit.unwrap_or_default())),
+                () = &mut halted, if !stopped => None,
+                () = &mut time_over, if !stopped => {
+                    self.halt(Halt::Workflow(limit.unwrap_or_default()));
+                    None
+                }
+            };
+            drop(idle);
+            if let Some((task, Some(ended), _)) = ended {
+                scheduler.end(task, ended);
             }
         }
     }
 
-    /// Sees a task to its end. Gives what the end means when the scheduler does not know it yet.
-    async fn errand(&self, course: &Course<'_>, task: usize, errand: Errand) -> (usize, Option<Ended>) {
+    /// Sees a task to its end. Gives what the end means when the scheduler does not know it yet, and that it is busy:
+    /// the end may start other tasks.
+    async fn errand(
+        &self,
+        course: &Course<'_>,
+        task: usize,
+        errand: Errand,
+        busy: Busy,
+    ) -> (usize, Option<Ended>, Busy) {
         let (end, ended) = match errand {
             Errand::Run => {
                 let (end, ended) = Box::pin(self.task(course, task)).await;
@@ -162,7 +180,7 @@ impl Engine {
             self.halt(Halt::Host(stop.reason));
         }
         course.ends.borrow_mut()[task] = Some(end);
-        (task, ended)
+        (task, ended, busy)
     }
 
     fn note_cancel(&self) {

@@ -1,93 +1,115 @@
 //! `goroutine`: coroutines beside the task that share its upvalues, end with it and are preempted like it.
+//!
+//! What they wait on is written in Luau, in the files of this directory: its state is then the machine's, and freed
+//! by it. From here come turns, time and the places of errors.
 
 use std::{rc::Rc, time::Duration};
 
-use mlua::{Function, Lua, MultiValue, Table, Value, Variadic};
-use tokio::sync::watch;
+use mlua::{Function, IntoLuaMulti, Lua, MultiValue, Table, Value, Variadic};
+use tokio::time::Instant;
 
 use super::{
     Context,
-    call::{Builder, Call, Gate},
+    call::{self, Builder, Call, Gate},
+    scope::Role,
 };
-use crate::vm::Fault;
+use crate::vm::{Builtin, Fault};
 
 /// The longest sleep: a year.
-const SLEEP_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1000;
+const SLEEP_MS_MAX: f64 = 365.0 * 24.0 * 60.0 * 60.0 * 1000.0;
+
+static CORE: Builtin = Builtin::new(include_str!("goroutine/core.luau"));
+static CHANNEL: Builtin = Builtin::new(include_str!("goroutine/channel.luau"));
+static SYNC: Builtin = Builtin::new(include_str!("goroutine/sync.luau"));
+static WORK: Builtin = Builtin::new(include_str!("goroutine/work.luau"));
+static CONTEXT: Builtin = Builtin::new(include_str!("goroutine/context.luau"));
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let native = native(lua, context)?;
+    let core: Table = CORE.function(lua)?.call(&native)?;
+    let channel: Table = CHANNEL.function(lua)?.call((&native, &core))?;
+    let sync: Table = SYNC.function(lua)?.call((&native, &core))?;
+    let work: Table = WORK.function(lua)?.call((&native, &core, &channel, &sync))?;
+    let contexts: Table = CONTEXT.function(lua)?.call((&native, &core))?;
+    let mut builder = Builder::new(lua, context, "goroutine")?.value("sleep", native.raw_get::<Function>("sleep")?)?;
+    for part in [channel.raw_get("public")?, sync, work, contexts] {
+        for pair in part.pairs::<String, Function>() {
+            let (name, function) = pair?;
+            builder = builder.value(&name, function)?;
+        }
+    }
+    Ok(builder.alias("WaitGroup", "wait_group")?.finish())
+}
+
+/// What the Luau part is given.
+fn native(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let began = Instant::now();
+    let clock = move || began.elapsed().as_secs_f64() * 1000.0;
+    // Milliseconds since 1970 stay far below what a float holds exactly.
+    #[expect(clippy::cast_precision_loss)]
+    let epoch = context.host.now().as_u64() as f64;
     let table = Builder::new(lua, context, "goroutine")?
         .asynchronous("sleep", Gate::Acting, sleep)?
-        .function("spawn", Gate::Acting, spawn)?
-        .function("wait_group", Gate::Open, wait_group)?
+        .function("spawn", Gate::Open, spawn)?
+        .function("kill", Gate::Open, |call, id: &u64| {
+            call.context.current.kill(*id);
+            Ok(())
+        })?
+        .function("block", Gate::Open, block)?
+        .function("wake", Gate::Open, |call, id: &u64| Ok(call.context.current.wake(*id)))?
+        .function("take_deadlock", Gate::Open, take_deadlock)?
+        .function("scope", Gate::Open, |call, (): &()| Ok(call.context.current.get().map(|scope| scope.id.0)))?
+        .function("warn", Gate::Open, |call, text: &String| {
+            call.context.warn(text);
+            Ok(())
+        })?
+        .function("describe", Gate::Open, |_, value: &Value| Ok(call::describe(value)))?
+        .function("clock", Gate::Open, move |_, (): &()| Ok(clock()))?
+        .function("epoch", Gate::Open, move |_, (): &()| Ok((epoch + clock()).floor()))?
+        .value("pending", Lua::poll_pending())?
         .finish();
     Ok(table)
 }
 
 async fn sleep(call: Call, ms: Value) -> mlua::Result<()> {
     let ms = call.number("ms", &ms)?;
-    // A float becomes the nearest whole number in the target's range; a sleep of less than nothing is none.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let ms = (ms as u64).min(SLEEP_MS_MAX);
-    tokio::time::sleep(Duration::from_millis(ms)).await;
+    // A sleep of less than nothing is none.
+    let ms = ms.clamp(0.0, SLEEP_MS_MAX);
+    tokio::time::sleep(Duration::from_secs_f64(ms / 1000.0)).await;
     Ok(())
 }
 
-/// Starts a function with the arguments that follow it. Its error is a warning of the task, not its failure.
-fn spawn(call: &Call, (function, arguments): &(Value, Variadic<Value>)) -> mlua::Result<()> {
-    let Value::Function(function) = function else {
-        return Err(call.expected("function", "a function", function));
-    };
+/// Starts a function with the arguments that follow it, in the name of the function that the script called. Its error
+/// is a warning of the task, not its failure.
+fn spawn(call: &Call, (name, function, arguments): &(String, Function, Variadic<Value>)) -> mlua::Result<u64> {
+    call.context.acting(name)?;
     let (function, arguments) = (function.clone(), MultiValue::from_iter(arguments.iter().cloned()));
     let context = Rc::clone(&call.context);
     let max = context.limits.goroutines_max;
     call.context.current.spawn(max, async move {
-        let end = run(&function, arguments).await;
+        let end = function.call_async::<MultiValue>(arguments).await;
         if let Err(error) = end {
             context.warn(&format!("a goroutine failed: {}", Fault::from(&error).text()));
         }
     })
 }
 
-async fn run(function: &Function, arguments: MultiValue) -> mlua::Result<()> {
-    function.call_async::<MultiValue>(arguments).await.map(drop)
+/// Begins a wait in the name of the function that the script called; answers who waits.
+fn block(call: &Call, name: &String) -> mlua::Result<u64> {
+    call.context.acting(name)?;
+    call.context.current.block().ok_or_else(|| mlua::Error::runtime(format!("{name}: only a task can wait")))
 }
 
-/// A counter to wait on. Its functions work with `:` and with `.`.
-fn wait_group(call: &Call, (): &()) -> mlua::Result<Table> {
-    let count = Rc::new(watch::Sender::new(0_u64));
-    let (added, done, waited) = (Rc::clone(&count), Rc::clone(&count), count);
-    let table = Builder::new(&call.lua, &call.context, "wait_group")?
-        .function("add", Gate::Open, move |call, arguments: &MultiValue| {
-            let by = after_self(arguments);
-            let by = if by.is_nil() { 1.0 } else { call.number("n", &by)? };
-            count_by(call, &added, by)
-        })?
-        .function("done", Gate::Open, move |call, _: &MultiValue| count_by(call, &done, -1.0))?
-        .asynchronous("wait", Gate::Acting, move |call, _: MultiValue| wait(call, waited.subscribe()))?
-        .finish();
-    Ok(table)
-}
-
-fn count_by(call: &Call, count: &watch::Sender<u64>, by: f64) -> mlua::Result<()> {
-    let before = *count.borrow();
-    // No script has more goroutines than a float can count exactly.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let after = {
-        let after = before as f64 + by;
-        if after < 0.0 || by.fract() != 0.0 {
-            return Err(call.error(format_args!("{by} more than {before} is no count: call `add` before `done`")));
-        }
-        after as u64
-    };
-    count.send_replace(after);
-    Ok(())
-}
-
-async fn wait(call: Call, mut count: watch::Receiver<u64>) -> mlua::Result<()> {
-    count.wait_for(|count| *count == 0).await.map(drop).map_err(|error| call.error(error))
-}
-
-/// The first argument of a function that may have been called with `:`.
-fn after_self(arguments: &MultiValue) -> Value {
-    arguments.iter().find(|argument| !argument.is_table()).cloned().unwrap_or(Value::Nil)
+/// Which time it is that all wait for each other, and who does; nothing when that is not so.
+fn take_deadlock(call: &Call, id: &u64) -> mlua::Result<MultiValue> {
+    let Some(deadlock) = call.context.current.take_deadlock(*id) else { return Ok(MultiValue::new()) };
+    let list = call.lua.create_table()?;
+    for who in &deadlock.waiting {
+        let entry = call.lua.create_table()?;
+        entry.raw_set("id", who.id)?;
+        entry.raw_set("main", who.role == Role::Main)?;
+        entry.raw_set("task", who.task.as_deref())?;
+        list.raw_push(entry)?;
+    }
+    (deadlock.number, list).into_lua_multi(&call.lua)
 }

@@ -29,6 +29,7 @@ mod pattern;
 mod protect;
 mod regex;
 mod report;
+mod scope;
 mod spoken;
 mod state;
 mod strings;
@@ -44,6 +45,9 @@ use std::rc::Rc;
 use mlua::{Lua, LuaString, Table};
 
 pub use context::*;
+pub use scope::*;
+
+use crate::vm::pin_globals;
 
 /// Where the machine keeps its modules, out of scripts' reach.
 const REGISTRY: &str = "sloth.modules";
@@ -85,6 +89,7 @@ const MODULES: [(&str, Make); 24] = [
 ///
 /// When the machine has no memory left.
 pub fn install(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
+    pin_globals(lua)?;
     let known = lua.create_table()?;
     os::extend(lua, context)?;
     math::extend(lua, context)?;

@@ -3,15 +3,23 @@
 use std::sync::OnceLock;
 
 use mlua::{
-    Function, Lua,
+    Function, Lua, Value,
     chunk::{ChunkMode, Compiler},
 };
 
 /// The name of all of it in tracebacks. Scripts' errors are never placed there.
 pub(crate) const NAME: &str = "[sloth]";
 
+/// Where the machine keeps the globals that no script can change.
+const GLOBALS: &str = "sloth.globals";
+
 /// The compiler's level that inlines: nobody debugs this code by its lines.
 const OPTIMIZATION_LEVEL: u8 = 2;
+
+/// Has all code of this crate use the globals as they are now, whatever a script makes of its own.
+pub(crate) fn pin_globals(lua: &Lua) -> mlua::Result<()> {
+    lua.set_named_registry_value(GLOBALS, lua.globals())
+}
 
 /// A chunk that is compiled once in the life of the process, since many machines come and go in it.
 pub(crate) struct Builtin {
@@ -33,7 +41,12 @@ impl Builtin {
                 self.bytecode.get_or_init(|| bytecode)
             }
         };
-        lua.load(bytecode.as_slice()).set_name(format!("={NAME}")).set_mode(ChunkMode::Binary).into_function()
+        let chunk = lua.load(bytecode.as_slice()).set_name(format!("={NAME}")).set_mode(ChunkMode::Binary);
+        match lua.named_registry_value(GLOBALS)? {
+            Value::Table(globals) => chunk.set_environment(globals).into_function(),
+            // Nothing was pinned: no script has run.
+            _ => chunk.into_function(),
+        }
     }
 }
 

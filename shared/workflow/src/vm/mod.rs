@@ -13,7 +13,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value, chunk::ChunkMode};
 
-pub(crate) use builtin::Builtin;
+pub(crate) use builtin::{Builtin, pin_globals};
 pub use fault::{Fault, FaultKind, location};
 
 use crate::{

@@ -8,3 +8,4 @@ mod hostile;
 mod loading;
 mod resuming;
 mod running;
+mod waiting;
