@@ -34,7 +34,10 @@ pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
 /// The table that scripts know as `math`, with everything in it.
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let math: Table = lua.globals().get("math")?;
-    fill(lua, context, &math)?;
+    // A script may have named an extra before, and kept it.
+    if math.metatable().is_some() {
+        fill(lua, context, &math)?;
+    }
     Ok(math)
 }
 
