@@ -3,14 +3,18 @@
 mod completions;
 mod daemon;
 mod enroll;
+mod graph;
 mod live;
 mod local_host;
 mod modules;
+mod plan;
 mod print;
 mod run;
 mod run_arguments;
 mod signals;
 mod status;
+mod validate;
+mod workflow_file;
 
 use std::path::PathBuf;
 
@@ -39,6 +43,10 @@ enum Command {
     Run(run_arguments::Arguments),
     /// Ask this host's daemon how it is
     Status(status::Arguments),
+    /// Look for mistakes in workflow files, without running them
+    Validate(validate::Arguments),
+    /// Show what a workflow file will do, without doing it
+    Plan(plan::Arguments),
     /// What workflow files can call, for people and for editors
     Modules(modules::Arguments),
     /// Print a script that completes this program's arguments in a shell
@@ -77,6 +85,8 @@ fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Daemon(arguments) => daemon::execute(&arguments),
         Command::Run(arguments) => run::execute(&arguments),
         Command::Status(arguments) => status::execute(&arguments),
+        Command::Validate(arguments) => validate::execute(&arguments),
+        Command::Plan(arguments) => plan::execute(&arguments),
         Command::Modules(arguments) => modules::execute(&arguments),
         Command::Completions(arguments) => completions::execute(&arguments),
         Command::Worker => worker::run().map(|()| Outcome::Done).map_err(Outcome::Internal.because()),
@@ -86,4 +96,14 @@ fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
 /// A runtime on this thread alone: an agent mostly waits.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Outcome::Internal.because())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        super::Arguments::command().debug_assert();
+    }
 }

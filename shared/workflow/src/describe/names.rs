@@ -46,21 +46,42 @@ pub fn named(text: &str) -> Vec<Named> {
             continue;
         }
         let Some(module) = modules().find(|module| module.name == token.text) else { continue };
-        let Some(name) = path(module, &tokens[at + 1..]) else { continue };
+        let name = path(module, &tokens[at + 1..]).unwrap_or_default();
+        if name.is_empty() && tokens.get(at + 1).is_none_or(|next| next.text != "(") {
+            continue;
+        }
         let function = module.functions.iter().find(|function| function.name == name);
-        if function.is_some() || !is_known(module, &name) {
+        if function.is_some() || !(name.is_empty() || is_known(module, &name)) {
             let (line, column) = place(text, token.start);
-            let call = format!("{}.{name}", module.name);
+            let call = function.map_or_else(|| format!("{}.{name}", module.name), |function| function.call.clone());
             found.push(Named { call, line, column, function });
         }
     }
     found
 }
 
+/// Methods and keys that take a line for the shell.
+const SHELL_LINES: [&str; 7] = ["command", "run", "shell", "run_if", "abort_if", "when", "condition"];
+
 /// What a bundle with this file must be granted, as far as the text tells.
 #[must_use]
 pub fn needed(text: &str) -> BTreeSet<Capability> {
-    named(text).iter().filter_map(|named| named.function).flat_map(|function| function.capabilities.clone()).collect()
+    let functions = named(text);
+    let functions = functions.iter().filter_map(|named| named.function);
+    let mut needed: BTreeSet<_> = functions.flat_map(|function| function.capabilities.clone()).collect();
+    if has_shell_line(&tokens(text)) {
+        needed.insert(Capability::Exec);
+    }
+    needed
+}
+
+/// Whether a task or a condition is a text: nothing is left of it between its brackets, or before the next key.
+fn has_shell_line(tokens: &[Token<'_>]) -> bool {
+    tokens.windows(3).any(|window| {
+        let [name, open, close] = window else { return false };
+        let is_line = matches!((open.text, close.text), ("(", ")") | ("=", "," | ";" | "}"));
+        SHELL_LINES.contains(&name.text) && is_line
+    })
 }
 
 /// The names in a file that no module has, and those that are deprecated.
@@ -174,6 +195,20 @@ mod tests {
             ]
         );
         assert_eq!(needed(text).into_iter().collect::<Vec<_>>(), [Capability::Exec]);
+    }
+
+    #[test]
+    fn lines_for_the_shell_need_exec() {
+        for (text, expected) in [
+            ("task('a'):command('true')", true),
+            ("workflow.define('w', { tasks = { { name = 'a', command = 'true' } } })", true),
+            ("task('a'):run_if('test -e x'):command(f)", true),
+            ("exec('true')", true),
+            ("task('a'):command(function() return true end):run_if(true)", false),
+            ("local exec = 1 f(exec)", false),
+        ] {
+            assert_eq!(needed(text).contains(&Capability::Exec), expected, "{text}");
+        }
     }
 
     #[test]

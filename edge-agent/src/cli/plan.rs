@@ -1,0 +1,87 @@
+//! `sloth-agent plan`: what a file will do, without doing it.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use sloth_cli::{Failure, Format, Outcome, OutputArgs, print_json, print_line};
+use sloth_workflow::{Plan, describe};
+
+use super::{
+    graph,
+    run_arguments::ValueArgs,
+    workflow_file::{Severity, WorkflowFile},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The workflow file, or a directory with a `bundle.toml`
+    file: PathBuf,
+    #[command(flatten)]
+    values: ValueArgs,
+    /// Only this workflow
+    #[arg(long)]
+    workflow: Option<String>,
+    /// How the plan is drawn
+    #[arg(long = "format", value_enum, default_value_t)]
+    drawing: Drawing,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// How a plan is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Drawing {
+    /// For people: the tasks step by step.
+    #[default]
+    Tree,
+    /// For programs, as `-o json`.
+    Json,
+    /// For Graphviz.
+    Dot,
+    /// For Mermaid, which Markdown pages can hold.
+    Mermaid,
+}
+
+pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let file = WorkflowFile::find(&arguments.file)?;
+    let look = file.look(&arguments.values.read()?);
+    let errors = look.findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let errors: Vec<String> = errors.map(|finding| finding.text(&file.text)).collect();
+    if !errors.is_empty() {
+        return Err(Failure::new(Outcome::Usage, errors.join("\n")));
+    }
+    let plans = selected(look.plans, arguments.workflow.as_deref(), &file.shown)?;
+    let needed: Vec<String> = describe::needed(&file.text).iter().map(ToString::to_string).collect();
+    let drawing = if arguments.output.format == Format::Json { Drawing::Json } else { arguments.drawing };
+    let printed = match drawing {
+        Drawing::Json => print_json(&json!({
+            "file": file.shown, "capabilities": { "needed": needed, "granted": file.granted }, "workflows": plans,
+        })),
+        Drawing::Tree => print_steps(&plans, &needed, file.granted.as_deref()),
+        Drawing::Dot => print_line(&graph::dot(&plans)),
+        Drawing::Mermaid => print_line(&graph::mermaid(&plans)),
+    };
+    printed.map_err(Outcome::Internal.because())?;
+    Ok(Outcome::Done)
+}
+
+fn selected(mut plans: Vec<Plan>, name: Option<&str>, file: &str) -> Result<Vec<Plan>, Failure> {
+    let Some(name) = name else { return Ok(plans) };
+    let known: Vec<String> = plans.iter().map(|plan| format!("`{}`", plan.name())).collect();
+    plans.retain(|plan| plan.name() == name);
+    if plans.is_empty() {
+        let sentence = format!("`{file}` has no workflow `{name}`: it has {}", known.join(", "));
+        return Err(Failure::new(Outcome::Usage, sentence));
+    }
+    Ok(plans)
+}
+
+fn print_steps(plans: &[Plan], needed: &[String], granted: Option<&[String]>) -> std::io::Result<()> {
+    for plan in plans {
+        print_line(graph::steps(plan).trim_end())?;
+        print_line("")?;
+    }
+    let list = |names: &[String]| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    print_line(&format!("needs the capabilities: {}", list(needed)))?;
+    granted.map_or(Ok(()), |granted| print_line(&format!("bundle.toml grants: {}", list(granted))))
+}
