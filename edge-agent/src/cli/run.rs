@@ -15,7 +15,8 @@ use sloth_core::{
     fs::{Action, FsError},
 };
 use sloth_workflow::{
-    AgentInfo, CancelSignal, Canceller, Host, LoadError, Outcome as RunOutcome, RunEnd, RunInput, cancel_pair,
+    AgentInfo, CancelSignal, Canceller, Elsewhere, Host, LoadError, Outcome as RunOutcome, RunEnd, RunInput,
+    cancel_pair, modules::Settings,
 };
 
 use super::{live::TICK_MS, local_host::LocalHost, print::Teller, run_arguments::Arguments, runtime, signals::Ends};
@@ -44,6 +45,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
         workdir: scratch.0.clone(),
         agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
         check: arguments.check,
+        settings: Settings { elsewhere: Elsewhere::Here, ..Settings::default() },
         ..RunInput::default()
     };
     let began = clock.now();
@@ -76,6 +78,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
                 | LoadError::Slow { .. }
                 | LoadError::NoWorkflow { .. }
                 | LoadError::UnknownWorkflow { .. }
+                | LoadError::UnknownTask { .. }
                 | LoadError::NoCommand { .. }
                 | LoadError::Delegate { .. }
                 | LoadError::Elsewhere { .. }

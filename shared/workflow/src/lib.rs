@@ -22,12 +22,12 @@ pub mod vm;
 
 pub use cancel::{CancelSignal, Canceller, cancel_pair};
 pub use capability::{Capabilities, Capability, Grant};
-pub use engine::{Outcome, Resume, RunEnd, RunInput, SEARCH_PATH, run};
+pub use engine::{Elsewhere, Outcome, Resume, RunEnd, RunInput, SEARCH_PATH, Selection, run};
 pub use host::{
     Attempt, Host, Level, LocalFuture, LogLine, OnInterrupt, StateError, StateOperation, StateReply, Stop, Stream,
     TaskEnd, TaskName, TaskStatus,
 };
 pub use limits::Limits;
-pub use load::{LoadError, load};
+pub use load::{LoadError, Validation, load, validate};
 pub use modules::AgentInfo;
 pub use plan::{Plan, PlanError, TaskSpec, WorkflowSpec};

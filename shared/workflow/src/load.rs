@@ -7,17 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mlua::{Function, Lua};
+use mlua::Function;
 use serde_json::Value;
 
 use crate::{
     Capabilities, Limits, Plan, PlanError,
     cancel::CancelSignal,
-    dsl::{self, Definitions, Finished},
+    dsl::{self, Definitions, Settled},
     host::{Attempt, Host, LocalFuture, LogLine, StateError, StateOperation, StateReply, Stop, TaskEnd},
-    modules::{AgentInfo, Context, Phase, Scope, ScopeId},
+    modules::{AgentInfo, Context, Phase, Scope, ScopeId, Settings},
     source::{Source, SourceError, Sources},
-    vm::{Fault, FaultKind, Machine, convert},
+    vm::{Fault, FaultKind, Machine},
 };
 
 /// Why a workflow file cannot be loaded.
@@ -84,6 +84,16 @@ pub enum LoadError {
         /// What there is.
         known: String,
     },
+    /// A task that is to be run, or left out, does not exist.
+    #[error("`{option}` names `{pattern}`, and no task is called so{}", hint(nearest.as_deref()))]
+    UnknownTask {
+        /// `only`, `skip` or `from`.
+        option: &'static str,
+        /// The name or pattern.
+        pattern: String,
+        /// What may have been meant.
+        nearest: Option<String>,
+    },
     /// A task that does nothing.
     #[error(
         "task `{task}` of workflow `{workflow}` has no command: write `:command(function() … end)` or `:command(\"…\")`"
@@ -124,6 +134,17 @@ impl LoadError {
     }
 }
 
+/// What is known of a file that was looked through.
+#[derive(Debug, Default)]
+pub struct Validation {
+    /// The plans of the workflows that have no error, in the order of the file.
+    pub plans: Vec<Plan>,
+    /// Everything that is wrong, in the order of the file as far as that is known.
+    pub errors: Vec<LoadError>,
+    /// What its author should know though it is no error.
+    pub warnings: Vec<String>,
+}
+
 /// The plans of a file's workflows, in the order of the file. No task is run, and nothing outside is touched.
 ///
 /// `file` is relative to `bundle_dir`. `values` is what the script sees as `values`; null = nil.
@@ -132,7 +153,47 @@ impl LoadError {
 ///
 /// When the file cannot be read, raises an error, takes too long, or its tasks do not fit together.
 pub fn load(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits) -> Result<Vec<Plan>, LoadError> {
-    let context = Rc::new(Context {
+    let context = planning(bundle_dir, values, limits);
+    let prepared = Prepared::new(&context, file, CancelSignal::never())?;
+    let scope = Rc::new(Scope::new(ScopeId(0), None, PathBuf::new(), Instant::now() + limits.plan_time));
+    let called = context.current.with(&scope, || prepared.chunk.call::<()>(()));
+    called.map_err(|error| prepared.error(&error, &scope, limits.plan_time))?;
+    let settled = context.current.with(&scope, || prepared.finish())?;
+    Ok(settled.workflows.into_iter().map(|workflow| workflow.plan).collect())
+}
+
+/// As [`load`], with all the errors that one look can find: the evaluation goes on after a wrong call of a builder.
+#[must_use]
+pub fn validate(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits) -> Validation {
+    let context = planning(bundle_dir, values, limits);
+    let prepared = match Prepared::new(&context, file, CancelSignal::never()) {
+        Ok(prepared) => prepared,
+        Err(error) => return Validation { errors: vec![error], ..Validation::default() },
+    };
+    let lua = &prepared.machine.lua;
+    dsl::collect::keep(lua);
+    let scope = Rc::new(Scope::new(ScopeId(0), None, PathBuf::new(), Instant::now() + limits.plan_time));
+    let called = context.current.with(&scope, || prepared.chunk.call::<()>(()));
+    let raised = called.err().map(|error| prepared.error(&error, &scope, limits.plan_time));
+    // A file that was not evaluated to its end looks as if it lacked what comes later.
+    let settled = match raised {
+        Some(_) => Settled { workflows: Vec::new(), warnings: Vec::new(), errors: Vec::new() },
+        None => context.current.with(&scope, || prepared.settle()),
+    };
+    let mut errors = dsl::collect::taken(lua);
+    errors.extend(raised);
+    // Tasks and workflows that a kept error left out or half made are not to be complained of twice.
+    let known = !errors.is_empty();
+    let follow_ups =
+        |error: &LoadError| !(known && matches!(error, LoadError::NoCommand { .. } | LoadError::NoWorkflow { .. }));
+    errors.extend(settled.errors.into_iter().filter(follow_ups));
+    let plans = settled.workflows.into_iter().map(|workflow| workflow.plan).collect();
+    Validation { plans, errors, warnings: settled.warnings }
+}
+
+/// What surrounds a file that is only read for its plan.
+fn planning(bundle_dir: &Path, values: &Value, limits: &Limits) -> Rc<Context> {
+    Rc::new(Context {
         host: Rc::new(NoHost),
         capabilities: Rc::new(Capabilities::all()),
         limits: Rc::new(limits.clone()),
@@ -145,13 +206,8 @@ pub fn load(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits) -> 
         processes: Rc::default(),
         phase: Phase::Plan,
         search_path: String::new(),
-    });
-    let prepared = Prepared::new(&context, file, CancelSignal::never())?;
-    let scope = Rc::new(Scope::new(ScopeId(0), None, PathBuf::new(), Instant::now() + limits.plan_time));
-    let called = context.current.with(&scope, || prepared.chunk.call::<()>(()));
-    called.map_err(|error| prepared.error(&error, &scope, limits.plan_time))?;
-    let finished = context.current.with(&scope, || prepared.finish())?;
-    Ok(finished.into_iter().map(|workflow| workflow.plan).collect())
+        settings: Settings::default(),
+    })
 }
 
 /// A file compiled in a machine of its own, not yet evaluated.
@@ -169,18 +225,20 @@ impl Prepared {
         let sources = Sources::open(&context.bundle_dir, file, context.limits.script_bytes)?;
         let source = sources.main(file)?;
         let definitions = Definitions::new(source.text.clone(), context.limits.tasks_max);
-        let machine = Machine::new(context, sources, cancel.clone(), |lua| {
-            dsl::install(lua, &definitions)?;
-            set_values(lua, &context.values)
-        });
+        let machine = Machine::new(context, sources, cancel.clone(), |lua| dsl::install(lua, &definitions, context));
         let machine = machine.map_err(LoadError::Machine)?;
         let chunk = machine.compile(&source).map_err(|error| syntax(&source, &error))?;
         Ok(Self { machine, chunk, file: source.name, definitions, context: Rc::clone(context), cancel })
     }
 
     /// The workflows that the file defined when it was evaluated.
-    pub(crate) fn finish(&self) -> Result<Vec<Finished>, LoadError> {
+    pub(crate) fn finish(&self) -> Result<Settled, LoadError> {
         dsl::finish(&self.machine.lua, &self.definitions, &self.file)
+    }
+
+    /// As [`Self::finish`], with everything that is wrong.
+    fn settle(&self) -> Settled {
+        dsl::settle(&self.machine.lua, &self.definitions, &self.file)
     }
 
     /// What to say of an error that evaluating the file raised.
@@ -197,16 +255,6 @@ impl Prepared {
         }
         LoadError::Script { message: fault.text() }
     }
-}
-
-fn set_values(lua: &Lua, values: &Value) -> mlua::Result<()> {
-    if values.is_null() {
-        return Ok(());
-    }
-    let values = convert::to_lua(lua, values)?;
-    let globals = lua.globals();
-    globals.raw_set("values", &values)?;
-    globals.raw_set("Values", values)
 }
 
 /// The compiler tells `file:line: message`; the column is looked for in the words of the message.
@@ -230,6 +278,10 @@ fn column(source_line: &str, message: &str) -> usize {
     let at = quoted.and_then(|word| source_line.rfind(word));
     let at = at.unwrap_or_else(|| source_line.len() - source_line.trim_start().len());
     source_line[..at].chars().count() + 1
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
 /// The line with a caret under its column.

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use crate::plan::{OnTaskFailure, Plan};
+use crate::plan::{Awaited, Plan};
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Step {
         /// The first of its dependencies that kept it from starting.
         because: usize,
     },
+    /// This task never starts, since none of the tasks that it waited to fail did. It has ended with this.
+    Spare(usize),
     /// This task never starts, since the workflow was stopped. It has ended with this.
     Drop(usize),
     /// Nothing, until a running task ends.
@@ -31,17 +33,28 @@ pub enum Ended {
     Opens,
     /// They are skipped, though nothing failed now: it was skipped itself, or cancelled.
     Blocks,
-    /// They are skipped, and the workflow's failure policy applies.
+    /// They are skipped, and the workflow's failure policy applies. Tasks that waited for this failure start.
     Fails,
+    /// As [`Self::Fails`], and no further task is started whatever the policy says.
+    Aborts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// Waits for so many dependencies.
+    /// Waits for so many others.
     Waiting(usize),
     Running,
     Opened,
     Blocked,
+}
+
+/// Whether tasks are still started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stopped {
+    No,
+    /// Only those that wait for a failure are.
+    AfterFailure,
+    Wholly,
 }
 
 /// Where a plan stands.
@@ -52,10 +65,13 @@ pub struct Scheduler<'a> {
     progress: Vec<Progress>,
     ready: BinaryHeap<Reverse<usize>>,
     skipped: BinaryHeap<Reverse<usize>>,
+    spared: BinaryHeap<Reverse<usize>>,
+    /// Tasks that wait for a failure, and whether one has come. Empty when there is none.
+    failure_seen: Vec<Option<bool>>,
     running: usize,
     /// Tasks that have not ended.
     left: usize,
-    stopped: bool,
+    stopped: Stopped,
     /// Where the search for tasks to drop goes on.
     drop_from: usize,
 }
@@ -67,15 +83,18 @@ impl<'a> Scheduler<'a> {
         let tasks = 0..plan.tasks().len();
         let progress: Vec<_> = tasks.clone().map(|task| Progress::Waiting(plan.dependencies(task).count())).collect();
         let ready = tasks.filter(|&task| progress[task] == Progress::Waiting(0)).map(Reverse);
+        let waits_for_failure = plan.tasks().iter().map(|task| (!task.if_failed.is_empty()).then_some(false));
         Self {
             plan,
             parallel_max: parallel_max.max(1),
             left: progress.len(),
             ready: ready.collect(),
             skipped: BinaryHeap::new(),
+            spared: BinaryHeap::new(),
+            failure_seen: waits_for_failure.collect(),
             progress,
             running: 0,
-            stopped: false,
+            stopped: Stopped::No,
             drop_from: 0,
         }
     }
@@ -85,14 +104,20 @@ impl<'a> Scheduler<'a> {
         if self.left == 0 {
             return Step::Done;
         }
-        if self.stopped {
-            return self.next_drop();
+        if let Some(task) = self.next_drop() {
+            return Step::Drop(task);
         }
         while let Some(Reverse(task)) = self.skipped.pop() {
             if matches!(self.progress[task], Progress::Waiting(_)) {
                 let because = self.blocker(task);
                 self.end(task, Ended::Blocks);
                 return Step::Skip { task, because };
+            }
+        }
+        while let Some(Reverse(task)) = self.spared.pop() {
+            if self.progress[task] == Progress::Waiting(0) {
+                self.end(task, Ended::Opens);
+                return Step::Spare(task);
             }
         }
         if self.parallel_max <= self.running {
@@ -108,7 +133,7 @@ impl<'a> Scheduler<'a> {
         Step::Wait
     }
 
-    /// Takes the end of a task that was started, or that ended in an earlier life of the run.
+    /// Takes the end of a task that was started, that is not to be started, or that ended in an earlier life of the run.
     pub fn end(&mut self, task: usize, ended: Ended) {
         match self.progress[task] {
             Progress::Waiting(_) => {}
@@ -116,59 +141,76 @@ impl<'a> Scheduler<'a> {
             Progress::Opened | Progress::Blocked => return,
         }
         self.left -= 1;
+        self.progress[task] = if ended == Ended::Opens { Progress::Opened } else { Progress::Blocked };
+        let failed = matches!(ended, Ended::Fails | Ended::Aborts);
         let plan = self.plan;
-        match ended {
-            Ended::Opens => {
-                self.progress[task] = Progress::Opened;
-                for dependent in plan.dependents(task) {
+        for (dependent, awaited) in plan.awaiting(task) {
+            match awaited {
+                Awaited::Success if ended == Ended::Opens => self.open(dependent),
+                Awaited::Success => self.skipped.push(Reverse(dependent)),
+                Awaited::Failure => {
+                    self.failure_seen[dependent] = self.failure_seen[dependent].map(|seen| seen || failed);
                     self.open(dependent);
                 }
             }
-            Ended::Blocks | Ended::Fails => {
-                self.progress[task] = Progress::Blocked;
-                self.skipped.extend(plan.dependents(task).map(Reverse));
-                let policy = self.plan.spec().on_task_failure;
-                self.stopped |= ended == Ended::Fails && policy == OnTaskFailure::Stop;
-            }
+        }
+        if ended == Ended::Aborts || failed && plan.spec().on_task_failure.stops() {
+            self.stop_at(Stopped::AfterFailure);
         }
     }
 
     /// Starts no task any more.
     pub fn stop(&mut self) {
-        self.stopped = true;
+        self.stop_at(Stopped::Wholly);
     }
 
-    /// Whether a task that was skipped in an earlier life of the run was so for its own condition's sake. Its
-    /// dependencies must have been given to [`Self::end`] before.
+    /// Whether a task that was skipped in an earlier life of the run was so for its own condition's sake, or because
+    /// nothing failed. What it waits for must have been given to [`Self::end`] before.
     #[must_use]
     pub fn skipped_by_condition(&self, task: usize) -> bool {
-        self.plan.dependencies(task).all(|dependency| self.progress[dependency] == Progress::Opened)
+        self.plan.awaited(task).all(|(other, awaited)| match awaited {
+            Awaited::Success => self.progress[other] == Progress::Opened,
+            Awaited::Failure => true,
+        })
+    }
+
+    fn stop_at(&mut self, stopped: Stopped) {
+        if self.stopped < stopped {
+            self.stopped = stopped;
+            self.drop_from = 0;
+        }
     }
 
     fn open(&mut self, task: usize) {
         if let Progress::Waiting(missing) = &mut self.progress[task] {
             *missing -= 1;
             if *missing == 0 {
-                self.ready.push(Reverse(task));
+                let spared = self.failure_seen[task] == Some(false);
+                let queue = if spared { &mut self.spared } else { &mut self.ready };
+                queue.push(Reverse(task));
             }
         }
     }
 
-    fn next_drop(&mut self) -> Step {
+    fn next_drop(&mut self) -> Option<usize> {
+        if self.stopped == Stopped::No {
+            return None;
+        }
         while self.drop_from < self.progress.len() {
             let task = self.drop_from;
             self.drop_from += 1;
-            if matches!(self.progress[task], Progress::Waiting(_)) {
-                self.progress[task] = Progress::Blocked;
-                self.left -= 1;
-                return Step::Drop(task);
+            let stays = self.stopped == Stopped::AfterFailure && self.failure_seen[task].is_some();
+            if matches!(self.progress[task], Progress::Waiting(_)) && !stays {
+                self.end(task, Ended::Blocks);
+                return Some(task);
             }
         }
-        Step::Wait
+        None
     }
 
     fn blocker(&self, task: usize) -> usize {
-        self.plan.dependencies(task).filter(|&d| self.progress[d] == Progress::Blocked).min().unwrap_or(task)
+        let needed = self.plan.awaited(task).filter(|(_, awaited)| *awaited == Awaited::Success);
+        needed.map(|(other, _)| other).filter(|&other| self.progress[other] == Progress::Blocked).min().unwrap_or(task)
     }
 }
 

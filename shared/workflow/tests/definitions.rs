@@ -240,6 +240,7 @@ impl Bench {
             processes: Rc::new(Processes::default()),
             phase: Phase::Run,
             search_path: "/nowhere".to_owned(),
+            settings: modules::Settings::default(),
         });
         let lua = Lua::new();
         modules::install(&lua, &context).expect("modules");

@@ -422,6 +422,7 @@ impl Bench {
             processes: Rc::new(Processes::with_grace(KILL_GRACE)),
             phase,
             search_path: sloth_workflow::SEARCH_PATH.to_owned(),
+            settings: modules::Settings::default(),
         });
         let task = TaskName { workflow: "test".to_owned(), task: "script".to_owned() };
         let mut scope = Scope::new(ScopeId(1), Some(task), workdir, Instant::now() + SCRIPT_TIMEOUT);

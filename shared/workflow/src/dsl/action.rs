@@ -2,6 +2,7 @@
 
 use mlua::{Function, Lua, Value};
 
+use super::argument::Arguments;
 use crate::{modules, vm::Builtin};
 
 /// Something to do: a function of the script, or a line for the shell.
@@ -11,18 +12,57 @@ pub(crate) enum Action {
     Shell(String),
 }
 
+/// What must hold.
+#[derive(Debug, Clone)]
+pub(crate) struct Condition {
+    pub(crate) test: Test,
+    /// What the test must say.
+    pub(crate) wanted: bool,
+}
+
+/// What says whether something holds.
+#[derive(Debug, Clone)]
+pub(crate) enum Test {
+    Fixed(bool),
+    Action(Action),
+}
+
 /// Makes a shell line a task's function.
 static SHELL: Builtin = Builtin::new(include_str!("shell.luau"));
 /// Where the machine keeps it.
 const REGISTRY: &str = "sloth.shell";
 
 impl Action {
+    pub(super) fn read(arguments: &Arguments<'_>) -> mlua::Result<Self> {
+        match arguments.value(0) {
+            Value::Function(function) => Ok(Self::Function(function.clone())),
+            Value::String(line) => Ok(Self::Shell(line.to_string_lossy())),
+            other => Err(arguments.takes("a function, or a text for the shell", other)),
+        }
+    }
+
     /// The function to call. That of a shell line runs it as `exec.run` does, and under the same capability.
     pub(crate) fn function(&self, lua: &Lua) -> mlua::Result<Function> {
         match self {
             Self::Function(function) => Ok(function.clone()),
             Self::Shell(line) => shell(lua)?.bind(line.as_str()),
         }
+    }
+}
+
+impl Condition {
+    /// A function, a line for the shell, or a plain `true` or `false`.
+    pub(super) fn read(arguments: &Arguments<'_>) -> mlua::Result<Self> {
+        let test = match arguments.value(0) {
+            Value::Boolean(flag) => Test::Fixed(*flag),
+            _ => Test::Action(Action::read(arguments)?),
+        };
+        Ok(Self { test, wanted: true })
+    }
+
+    /// What holds where this does not.
+    pub(super) fn negated(self) -> Self {
+        Self { wanted: !self.wanted, ..self }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
-use mlua::{Function, Lua, MultiValue, Table, Value};
+use mlua::{Lua, MultiValue, Table, Value};
 
-use super::NAME_BYTES_MAX;
+use super::{NAME_BYTES_MAX, draft::Delegate};
 use crate::vm::location;
 
 /// Most entries of a list or map that a builder takes.
@@ -21,6 +21,7 @@ pub(super) struct Arguments<'a> {
 }
 
 const NIL: &Value = &Value::Nil;
+const DELEGATES: &str = "the name of an agent, a list of names, `{ labels = {…} }`, or a function that gives names";
 
 impl<'a> Arguments<'a> {
     pub(super) fn new(lua: &'a Lua, owner: String, method: &'a str, values: MultiValue) -> Self {
@@ -29,6 +30,19 @@ impl<'a> Arguments<'a> {
 
     pub(super) fn one(lua: &'a Lua, owner: String, method: &'a str, value: Value) -> Self {
         Self::new(lua, owner, method, MultiValue::from_iter([value]))
+    }
+
+    /// The argument at `at` alone.
+    pub(super) fn nth(&self, at: usize) -> Self {
+        Self::one(self.lua, self.owner.clone(), self.method, self.value(at).clone())
+    }
+
+    pub(super) fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    pub(super) fn method(&self) -> &str {
+        self.method
     }
 
     pub(super) fn value(&self, at: usize) -> &Value {
@@ -66,13 +80,6 @@ impl<'a> Arguments<'a> {
         match self.value(0) {
             Value::Boolean(flag) => Ok(*flag),
             other => Err(self.takes("`true` or `false`", other)),
-        }
-    }
-
-    pub(super) fn function(&self) -> mlua::Result<Function> {
-        match self.value(0) {
-            Value::Function(function) => Ok(function.clone()),
-            other => Err(self.takes("a function", other)),
         }
     }
 
@@ -135,6 +142,69 @@ impl<'a> Arguments<'a> {
             }
         }
         Ok(texts)
+    }
+
+    /// Where a task is meant to run, and whether it may run here where it cannot run there: a name, a list of names, a
+    /// function that gives them, or `{labels = {…}, fallback = "local"}`. `{fallback = "local"}` may also follow.
+    pub(super) fn delegate(&self) -> mlua::Result<(Delegate, bool)> {
+        let (mut names, mut fallback) = (Vec::new(), false);
+        for value in &self.values {
+            match value {
+                Value::Function(function) if names.is_empty() => {
+                    let options = self.optional_table(1)?;
+                    let fallback = options.map_or(Ok(false), |options| self.fallback(&options))?;
+                    return Ok((Delegate::Function(function.clone()), fallback));
+                }
+                Value::Table(table) => {
+                    fallback |= self.fallback(table)?;
+                    names.extend(self.selector(table)?);
+                    names.extend(self.with(value.clone()).texts()?);
+                }
+                other => names.push(text(other).ok_or_else(|| self.takes(DELEGATES, other))?),
+            }
+        }
+        if names.is_empty() {
+            return Err(self.takes(DELEGATES, self.value(0)));
+        }
+        Ok((Delegate::Names(names), fallback))
+    }
+
+    /// The same with another value.
+    pub(super) fn with(&self, value: Value) -> Self {
+        Self::one(self.lua, self.owner.clone(), self.method, value)
+    }
+
+    fn fallback(&self, table: &Table) -> mlua::Result<bool> {
+        for pair in table.pairs::<Value, Value>() {
+            let (key, _) = pair?;
+            if let Value::String(key) = &key
+                && !["fallback", "labels"].iter().any(|known| key == known)
+            {
+                let key = key.to_string_lossy();
+                return Err(self
+                    .error(format_args!("`{}` has no option `{key}`; it takes `labels` and `fallback`", self.method)));
+            }
+        }
+        match table.raw_get::<Value>("fallback")? {
+            Value::Nil | Value::Boolean(false) => Ok(false),
+            Value::Boolean(true) => Ok(true),
+            other => match text(&other).as_deref() {
+                Some("local" | "localhost") => Ok(true),
+                Some("none") => Ok(false),
+                Some(_) | None => Err(self.takes("`fallback` as `\"local\"` or `\"none\"`", &other)),
+            },
+        }
+    }
+
+    /// `labels = {role = "web"}` as `role=web`.
+    fn selector(&self, table: &Table) -> mlua::Result<Option<String>> {
+        let labels: Value = table.raw_get("labels")?;
+        if labels.is_nil() {
+            return Ok(None);
+        }
+        let labels = self.with(labels).map()?;
+        let terms: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Ok(Some(terms.join(",")).filter(|terms| !terms.is_empty()))
     }
 
     /// A table of texts by name; numbers and booleans become texts.

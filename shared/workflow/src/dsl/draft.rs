@@ -6,26 +6,15 @@ use mlua::{Function, Table, Value};
 
 use super::{
     SharedTask,
-    action::Action,
-    argument::{Arguments, text},
+    action::{Action, Condition},
+    argument::{Arguments, described, text},
+    collect::tolerate,
+    flow::TaskGroup,
+    hook::{Hook, TaskHook},
+    retry::Retry,
     task::TaskBuilder,
+    unknown::{TASK_METHODS, unknown_task_method},
 };
-use crate::{limits::RETRIES_MAX, plan::Backoff};
-
-/// When a task's hook is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum TaskHook {
-    /// Before each attempt; it can refuse it.
-    Before,
-    /// After each attempt that did its work; it can make it a failure.
-    After,
-    /// After success.
-    Success,
-    /// After each failed attempt.
-    Failure,
-    /// After an attempt whose time was over.
-    Timeout,
-}
 
 /// What a task waits for.
 #[derive(Debug, Clone)]
@@ -41,22 +30,36 @@ pub(super) enum Delegate {
     Function(Function),
 }
 
+/// How a task's function is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Signature {
+    /// With `this`, `params` and `deps`.
+    #[default]
+    This,
+    /// As files with `TaskDefinitions` expect it: with `params` and `deps`.
+    Params,
+}
+
 /// A task while it is written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct TaskDraft {
     pub(crate) name: String,
     pub(super) description: String,
     pub(crate) action: Option<Action>,
+    pub(crate) signature: Signature,
     pub(crate) timeout: Option<Duration>,
     pub(crate) workdir: Option<String>,
     pub(crate) user: Option<String>,
     pub(super) delegate_to: Option<Delegate>,
+    pub(super) fallback_here: bool,
     pub(super) depends_on: Vec<Dependency>,
-    pub(super) retries: u32,
-    pub(super) backoff: Backoff,
-    pub(crate) run_if: Option<Action>,
-    pub(crate) abort_if: Option<Action>,
-    pub(crate) hooks: BTreeMap<TaskHook, Vec<Function>>,
+    /// Tasks that are bound to this one by a failure, one way or the other.
+    pub(super) next_if_fail: Vec<Dependency>,
+    pub(super) retry: Retry,
+    /// All of them must hold.
+    pub(crate) run_if: Vec<Condition>,
+    pub(crate) abort_if: Option<Condition>,
+    pub(crate) hooks: BTreeMap<TaskHook, Vec<Hook>>,
     pub(crate) params: BTreeMap<String, String>,
     pub(crate) env: BTreeMap<String, String>,
     pub(super) idempotent: Option<bool>,
@@ -66,77 +69,9 @@ pub(crate) struct TaskDraft {
     pub(super) used: bool,
 }
 
-/// The hooks of a workflow.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct WorkflowHooks {
-    pub(crate) start: Vec<Function>,
-    pub(crate) complete: Vec<Function>,
-    pub(crate) task_start: Vec<Function>,
-    pub(crate) task_complete: Vec<Function>,
-}
-
-/// The methods of a task, which are the keys of its table form as well.
-pub(super) const METHODS: [&str; 32] = [
-    "name",
-    "description",
-    "command",
-    "run",
-    "shell",
-    "timeout",
-    "workdir",
-    "user",
-    "delegate_to",
-    "depends_on",
-    "retries",
-    "run_if",
-    "when",
-    "condition",
-    "abort_if",
-    "on_success",
-    "on_complete",
-    "on_failure",
-    "on_fail",
-    "on_timeout",
-    "pre_hook",
-    "pre_exec",
-    "post_hook",
-    "post_exec",
-    "params",
-    "env",
-    "idempotent",
-    "artifacts",
-    "consumes",
-    "tags",
-    "async",
-    "build",
-];
-
-/// Keys that the old table form knew and that mean nothing here.
-const MEANINGLESS: [&str; 1] = ["next_if_fail"];
-
 impl TaskDraft {
     pub(super) fn new(name: String) -> Self {
-        Self {
-            name,
-            description: String::new(),
-            action: None,
-            timeout: None,
-            workdir: None,
-            user: None,
-            delegate_to: None,
-            depends_on: Vec::new(),
-            retries: 0,
-            backoff: Backoff::default(),
-            run_if: None,
-            abort_if: None,
-            hooks: BTreeMap::new(),
-            params: BTreeMap::new(),
-            env: BTreeMap::new(),
-            idempotent: None,
-            artifacts: Vec::new(),
-            consumes: Vec::new(),
-            used: false,
-        }
+        Self { name, ..Self::default() }
     }
 
     /// Does what the method `method` says.
@@ -149,15 +84,14 @@ impl TaskDraft {
             "timeout" => self.timeout = Some(arguments.duration()?),
             "workdir" => self.workdir = Some(arguments.text()?),
             "user" => self.user = Some(arguments.text()?),
-            "delegate_to" => self.delegate_to = Some(delegate(arguments)?),
-            "depends_on" => {
-                for value in arguments.values() {
-                    dependencies(arguments, value, &mut self.depends_on)?;
-                }
-            }
-            "retries" => self.set_retries(arguments)?,
-            "run_if" | "when" | "condition" => self.run_if = Some(condition(arguments)?),
-            "abort_if" => self.abort_if = Some(condition(arguments)?),
+            "delegate_to" | "target_agent" => self.set_delegate(arguments)?,
+            "depends_on" => add_dependencies(arguments, &mut self.depends_on)?,
+            "next_if_fail" => add_dependencies(arguments, &mut self.next_if_fail)?,
+            "retries" => self.retry = Retry::read(arguments)?.or(self.retry),
+            "retry_policy" => self.retry = Retry::policy(arguments)?.or(self.retry),
+            "run_if" | "when" | "condition" => self.run_if.push(Condition::read(arguments)?),
+            "unless" => self.run_if.push(Condition::read(arguments)?.negated()),
+            "abort_if" => self.abort_if = Some(Condition::read(arguments)?),
             "params" => self.params.extend(arguments.map()?),
             "env" => self.env.extend(arguments.map()?),
             "idempotent" => self.idempotent = Some(arguments.flag()?),
@@ -182,7 +116,11 @@ impl TaskDraft {
                 if !name.is_empty() {
                     self.name = name;
                 }
-            } else if let (Value::Table(inner), "uses") = (&value, base) {
+            } else if base == "uses" && !value.is_nil() {
+                let Value::Table(inner) = &value else {
+                    let arguments = Arguments::one(lua, self.owner(), base, value);
+                    return Err(arguments.takes("a built task or a table of one", arguments.value(0)));
+                };
                 self.fill(inner, lua)?;
             }
         }
@@ -191,16 +129,23 @@ impl TaskDraft {
         }
         for pair in table.pairs::<Value, Value>() {
             let (key, value) = pair?;
-            let Value::String(key) = &key else { continue };
+            let Value::String(key) = &key else {
+                let told = Arguments::one(lua, self.owner(), "", Value::Nil);
+                let got = described(&value);
+                tolerate(
+                    lua,
+                    Err::<(), _>(told.error(format_args!("its table holds {got} without a name: write `command = …`"))),
+                )?;
+                continue;
+            };
             let key = key.to_string_lossy();
-            if key == "uses"
-                || MEANINGLESS.contains(&key.as_str())
-                || TaskBuilder::of(&value).is_some() && key != "depends_on"
-            {
+            let is_base =
+                key == "uses" || matches!(key.as_str(), "command" | "run") && TaskBuilder::of(&value).is_some();
+            if is_base {
                 continue;
             }
             let arguments = Arguments::one(lua, self.owner(), &key, value);
-            self.set(&key, &arguments)?;
+            tolerate(lua, self.set(&key, &arguments))?;
         }
         Ok(())
     }
@@ -215,20 +160,14 @@ impl TaskDraft {
             self.action = base_of(arguments.lua, &built)?.action;
             return Ok(());
         }
-        self.action = Some(action(arguments)?);
+        self.action = Some(Action::read(arguments)?);
         Ok(())
     }
 
-    fn set_retries(&mut self, arguments: &Arguments<'_>) -> mlua::Result<()> {
-        self.retries = arguments.count(0, RETRIES_MAX)?;
-        let strategy = arguments.value(1);
-        if strategy.is_nil() {
-            return Ok(());
-        }
-        let found = text(strategy).and_then(|name| Backoff::NAMES.into_iter().find(|(known, _)| *known == name));
-        let (_, backoff) =
-            found.ok_or_else(|| arguments.takes("`fixed`, `linear` or `exponential` after the number", strategy))?;
-        self.backoff = backoff;
+    fn set_delegate(&mut self, arguments: &Arguments<'_>) -> mlua::Result<()> {
+        let (delegate, fallback) = arguments.delegate()?;
+        self.fallback_here = fallback;
+        self.delegate_to = Some(delegate);
         Ok(())
     }
 
@@ -239,11 +178,22 @@ impl TaskDraft {
             "on_success" | "on_complete" => TaskHook::Success,
             "on_failure" | "on_fail" => TaskHook::Failure,
             "on_timeout" => TaskHook::Timeout,
-            unknown => return Err(arguments.error(super::task::unknown(unknown, &METHODS))),
+            "rollback" => TaskHook::Rollback,
+            "cleanup" => TaskHook::Cleanup,
+            unknown => return Err(arguments.error(unknown_task_method(unknown))),
         };
-        self.hooks.entry(hook).or_default().push(arguments.function()?);
+        let read = Hook::read(arguments)?;
+        if read.is_async && matches!(hook, TaskHook::Before | TaskHook::After) {
+            return Err(arguments.error(format_args!("`{method}` decides about the attempt, so it cannot be `async`")));
+        }
+        self.hooks.entry(hook).or_default().push(read);
         Ok(())
     }
+}
+
+/// The methods of a task, which are the keys of its table form as well.
+pub(super) const fn methods() -> &'static [&'static str] {
+    &TASK_METHODS
 }
 
 /// A copy of a task that another is made from; it is then not run for itself.
@@ -255,33 +205,17 @@ fn base_of(lua: &mlua::Lua, built: &SharedTask) -> mlua::Result<TaskDraft> {
     Ok(base.clone())
 }
 
-fn action(arguments: &Arguments<'_>) -> mlua::Result<Action> {
-    match arguments.value(0) {
-        Value::Function(function) => Ok(Action::Function(function.clone())),
-        Value::String(line) => Ok(Action::Shell(line.to_string_lossy())),
-        other => Err(arguments.takes("a function, or a text for the shell", other)),
-    }
-}
-
-/// As [`action`], or a plain `true` or `false`.
-fn condition(arguments: &Arguments<'_>) -> mlua::Result<Action> {
-    if let Value::Boolean(flag) = arguments.value(0) {
-        let flag = *flag;
-        return Ok(Action::Function(arguments.lua.create_function(move |_, ()| Ok(flag))?));
-    }
-    action(arguments)
-}
-
-fn delegate(arguments: &Arguments<'_>) -> mlua::Result<Delegate> {
-    match arguments.value(0) {
-        Value::Function(function) => Ok(Delegate::Function(function.clone())),
-        _ => arguments.texts().map(Delegate::Names),
-    }
+fn add_dependencies(arguments: &Arguments<'_>, found: &mut Vec<Dependency>) -> mlua::Result<()> {
+    arguments.values().try_for_each(|value| dependencies(arguments, value, found))
 }
 
 fn dependencies(arguments: &Arguments<'_>, value: &Value, found: &mut Vec<Dependency>) -> mlua::Result<()> {
     if let Some(task) = TaskBuilder::of(value) {
         found.push(Dependency::Task(task));
+        return Ok(());
+    }
+    if let Some(group) = TaskGroup::of(value) {
+        found.extend(group.tails.iter().cloned().map(Dependency::Task));
         return Ok(());
     }
     match value {

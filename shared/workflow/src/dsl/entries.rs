@@ -7,7 +7,9 @@ use mlua::{Lua, Table, Value};
 use super::{
     Definitions, SharedTask,
     argument::{described, error},
-    draft::TaskDraft,
+    collect::tolerate,
+    draft::{Signature, TaskDraft},
+    flow::TaskGroup,
     task::TaskBuilder,
 };
 
@@ -25,7 +27,15 @@ pub(super) fn tasks(lua: &Lua, owner: &str, table: &Table, definitions: &Definit
 pub(super) fn list(lua: &Lua, owner: &str, table: &Table) -> mlua::Result<Vec<SharedTask>> {
     let mut tasks = Vec::with_capacity(table.raw_len());
     for (at, value) in table.sequence_values::<Value>().enumerate() {
-        tasks.push(entry(lua, owner, &format!("{}", at + 1), &value?, String::new())?);
+        let value = value?;
+        if let Some(group) = TaskGroup::of(&value) {
+            for task in group.tasks {
+                task.borrow_mut().used = true;
+                tasks.push(task);
+            }
+        } else {
+            tasks.extend(tolerate(lua, entry(lua, owner, &format!("{}", at + 1), &value, String::new()))?);
+        }
     }
     Ok(tasks)
 }
@@ -41,7 +51,30 @@ fn named(lua: &Lua, owner: &str, table: &Table, definitions: &Definitions) -> ml
     // Tables forget the order of their keys; the text remembers it.
     let from = start_of(&definitions.text, owner);
     found.sort_by_cached_key(|(key, value)| (key_place(&definitions.text, from, key), first_line(value), key.clone()));
-    found.into_iter().map(|(key, value)| entry(lua, owner, &key, &value, key.clone())).collect()
+    let mut tasks = Vec::with_capacity(found.len());
+    for (key, value) in found {
+        tasks.extend(tolerate(lua, entry(lua, owner, &key, &value, key.clone()))?);
+    }
+    Ok(tasks)
+}
+
+/// The workflows of a table `TaskDefinitions` by name, in the order of the file.
+pub(super) fn groups(text: &str, table: &Table) -> mlua::Result<Vec<(String, Table)>> {
+    let mut found = Vec::new();
+    for pair in table.pairs::<Value, Value>() {
+        if let (Value::String(name), Value::Table(group)) = pair? {
+            found.push((name.to_string_lossy(), group));
+        }
+    }
+    found.sort_by_cached_key(|(name, _)| (key_place(text, 0, name), name.clone()));
+    Ok(found)
+}
+
+/// Lets the functions of tasks be called as files with `TaskDefinitions` expect it.
+pub(super) fn as_of_old(tasks: &[SharedTask]) {
+    for task in tasks {
+        task.borrow_mut().signature = Signature::Params;
+    }
 }
 
 fn entry(lua: &Lua, owner: &str, place: &str, value: &Value, name: String) -> mlua::Result<SharedTask> {

@@ -1,18 +1,25 @@
 //! From what a file defined to its plans.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+    time::Duration,
+};
 
 use mlua::{Lua, Table, Value};
 
 use super::{
-    SharedDefinitions, TaskDraft, WorkflowHooks,
-    argument::text,
+    SharedDefinitions, SharedTask, TaskDraft, WorkflowBuilder,
+    argument::{Arguments, text},
     draft::{Delegate, Dependency},
-    workflow::WorkflowDraft,
+    entries,
+    hook::{Hook, WorkflowHook},
+    values::look_up,
+    workflow::{CleanWorkdir, WorkflowDraft},
 };
 use crate::{
     LoadError,
-    plan::{Plan, TaskSpec, WorkflowSpec},
+    plan::{self, Plan, TaskSpec, WorkflowSpec},
 };
 
 /// A workflow of the file, ready to run.
@@ -20,13 +27,35 @@ pub(crate) struct Finished {
     pub(crate) plan: Plan,
     /// The tasks in the plan's order.
     pub(crate) tasks: Vec<Rc<TaskDraft>>,
-    pub(crate) hooks: WorkflowHooks,
+    pub(crate) hooks: BTreeMap<WorkflowHook, Vec<Hook>>,
+    pub(crate) params: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) create_workdir: Option<bool>,
+    pub(crate) clean_workdir: Option<CleanWorkdir>,
+}
+
+/// What became of a file's definitions.
+pub(crate) struct Settled {
+    /// The workflows, in the order they were defined.
+    pub(crate) workflows: Vec<Finished>,
     /// What its author should know.
     pub(crate) warnings: Vec<String>,
+    /// Everything that is wrong with them.
+    pub(crate) errors: Vec<LoadError>,
 }
 
 /// The workflows of the file `file`, in the order they were defined. Tasks alone make one of the file's name.
-pub(crate) fn finish(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> Result<Vec<Finished>, LoadError> {
+pub(crate) fn finish(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> Result<Settled, LoadError> {
+    let mut settled = settle(lua, definitions, file);
+    if settled.errors.is_empty() { Ok(settled) } else { Err(settled.errors.swap_remove(0)) }
+}
+
+/// As [`finish`], with everything that is wrong.
+pub(crate) fn settle(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> Settled {
+    let mut settled = Settled { workflows: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
+    if let Err(error) = take_legacy(lua, definitions) {
+        settled.errors.push(LoadError::lua(&error));
+    }
     // A copy: functions of the file are called below, and they may define more, which comes too late.
     let (tasks, drafts, tasks_max) = {
         let definitions = definitions.borrow();
@@ -34,30 +63,60 @@ pub(crate) fn finish(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> 
         (definitions.tasks.clone(), drafts, definitions.tasks_max)
     };
     if drafts.is_empty() {
+        let tasks: Vec<_> = tasks.into_iter().filter(|task| !task.borrow().used).collect();
         if tasks.is_empty() {
-            return Err(LoadError::NoWorkflow { file: file.to_owned() });
+            settled.errors.push(LoadError::NoWorkflow { file: file.to_owned() });
+        } else {
+            let implicit = WorkflowDraft { name: stem(file), tasks, ..WorkflowDraft::default() };
+            workflow(lua, &implicit, tasks_max, &mut settled);
         }
-        let implicit = WorkflowDraft { name: stem(file), tasks, ..WorkflowDraft::default() };
-        return Ok(vec![workflow(lua, &implicit, tasks_max)?]);
+        return settled;
     }
     let mut left = tasks_max;
-    let mut finished = Vec::new();
     for draft in &drafts {
-        let workflow = workflow(lua, draft, left)?;
-        left = left.saturating_sub(workflow.tasks.len());
-        finished.push(workflow);
+        workflow(lua, draft, left, &mut settled);
+        left = left.saturating_sub(draft.tasks.len());
     }
     let orphans = tasks.iter().filter(|task| !task.borrow().used);
     let orphans: Vec<String> = orphans.map(|task| format!("`{}`", task.borrow().name)).collect();
-    if let (Some(first), false) = (finished.first_mut(), orphans.is_empty()) {
-        first.warnings.push(format!("no workflow has these tasks, so they are not run: {}", shortened(&orphans)));
+    if !orphans.is_empty() {
+        let names = shortened(&orphans);
+        settled.warnings.push(format!("no workflow has these tasks, so they are not run: {names}"));
     }
-    Ok(finished)
+    settled
 }
 
-fn workflow(lua: &Lua, draft: &WorkflowDraft, tasks_max: usize) -> Result<Finished, LoadError> {
+/// The global `TaskDefinitions` of files that define nothing else: tables of workflows by name.
+fn take_legacy(lua: &Lua, definitions: &SharedDefinitions) -> mlua::Result<()> {
+    if !definitions.borrow().workflows.is_empty() {
+        return Ok(());
+    }
+    let Value::Table(table) = lua.globals().raw_get("TaskDefinitions")? else { return Ok(()) };
+    let groups = entries::groups(&definitions.borrow().text, &table)?;
+    for (name, group) in groups {
+        let arguments = Arguments::one(lua, "TaskDefinitions".to_owned(), "name", Value::Nil);
+        let builder = WorkflowBuilder::begin(definitions, &arguments, &name)?;
+        builder.fill(lua, &group)?;
+        builder.as_of_old();
+    }
+    Ok(())
+}
+
+fn workflow(lua: &Lua, draft: &WorkflowDraft, tasks_max: usize, settled: &mut Settled) {
     let tasks: Vec<Rc<TaskDraft>> = draft.tasks.iter().map(|task| Rc::new(task.borrow().clone())).collect();
-    let mut specs = tasks.iter().map(|task| spec(lua, draft, task)).collect::<Result<Vec<_>, _>>()?;
+    let before = settled.errors.len();
+    let mut specs = Vec::with_capacity(tasks.len());
+    for task in &tasks {
+        match spec(lua, draft, task) {
+            Ok(spec) => specs.push(spec),
+            Err(error) => settled.errors.push(error),
+        }
+    }
+    // What depends on a task that has an error of its own would look as if it depended on none.
+    if before < settled.errors.len() {
+        return;
+    }
+    bind_failures(&draft.tasks, &mut specs);
     wait_for_artifacts(&mut specs);
     let spec = WorkflowSpec {
         name: draft.name.clone(),
@@ -66,43 +125,85 @@ fn workflow(lua: &Lua, draft: &WorkflowDraft, tasks_max: usize) -> Result<Finish
         max_parallel_tasks: draft.max_parallel_tasks,
         timeout_ms: draft.timeout.map(millis),
         on_task_failure: draft.on_task_failure,
-        workdir: draft.workdir.clone(),
+        workdir: draft.workdir.clone().or_else(|| own_workdir(draft)),
         tasks: specs,
     };
-    let mut warnings = Vec::new();
     if !draft.idle.is_empty() {
         let keys: Vec<String> = draft.idle.iter().map(|key| format!("`{key}`")).collect();
-        warnings.push(format!("workflow `{}`: these settings have no effect: {}", draft.name, shortened(&keys)));
+        let keys = shortened(&keys);
+        settled.warnings.push(format!("workflow `{}`: these settings have no effect: {keys}", draft.name));
     }
-    Ok(Finished { plan: Plan::new(spec, tasks_max)?, tasks, hooks: draft.hooks.clone(), warnings })
+    match Plan::new(spec.clone(), tasks_max) {
+        Ok(plan) => settled.workflows.push(Finished {
+            plan,
+            tasks,
+            hooks: draft.hooks.clone(),
+            params: draft.params.clone(),
+            env: draft.env.clone(),
+            create_workdir: draft.create_workdir,
+            clean_workdir: draft.clean_workdir.clone(),
+        }),
+        Err(_) => settled.errors.extend(plan::problems(&spec, tasks_max).into_iter().map(LoadError::Plan)),
+    }
+}
+
+/// A workflow that asks for a directory and names none has one of its own in the run's.
+fn own_workdir(draft: &WorkflowDraft) -> Option<String> {
+    let wanted = draft.create_workdir == Some(true) || draft.clean_workdir.is_some();
+    wanted.then(|| format!("workflow-{}", draft.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")))
 }
 
 fn spec(lua: &Lua, workflow: &WorkflowDraft, task: &TaskDraft) -> Result<TaskSpec, LoadError> {
     if task.action.is_none() {
         return Err(LoadError::NoCommand { task: task.name.clone(), workflow: workflow.name.clone() });
     }
-    let delegate_to = match &task.delegate_to {
-        None => workflow.delegate_to.clone(),
+    let delegate_to = match task.delegate_to.as_ref().or(workflow.delegate_to.as_ref()) {
+        None => Vec::new(),
         Some(Delegate::Names(names)) => names.clone(),
         Some(Delegate::Function(function)) => {
             let value = function.call::<Value>(()).map_err(|error| LoadError::lua(&error))?;
             names(&value).ok_or_else(|| LoadError::Delegate { task: task.name.clone() })?
         }
     };
+    let retry = task.retry.or(workflow.retry);
     Ok(TaskSpec {
         name: task.name.clone(),
         description: task.description.clone(),
         depends_on: task.depends_on.iter().map(Dependency::name).collect(),
+        if_failed: Vec::new(),
         delegate_to: delegate_to.into_iter().map(|name| interpolated(lua, &name)).collect(),
+        fallback_here: task.fallback_here || task.delegate_to.is_none() && workflow.fallback_here,
         timeout_ms: task.timeout.map(millis),
-        retries: task.retries,
-        backoff: task.backoff,
+        retries: retry.count.unwrap_or(0),
+        backoff: retry.backoff.unwrap_or_default(),
+        retry_wait_ms: retry.wait.map(millis),
+        retry_wait_ms_max: retry.wait_max.map(millis),
         idempotent: task.idempotent,
         user: task.user.clone(),
         workdir: task.workdir.clone(),
         artifacts: task.artifacts.clone(),
         consumes: task.consumes.clone(),
     })
+}
+
+/// `next_if_fail` binds two tasks: of the two, the one that the file has later runs only when the earlier one failed.
+/// Files are found that write it on either of them.
+fn bind_failures(tasks: &[SharedTask], specs: &mut [TaskSpec]) {
+    if tasks.iter().all(|task| task.borrow().next_if_fail.is_empty()) {
+        return;
+    }
+    let places: HashMap<String, usize> = specs.iter().enumerate().map(|(at, spec)| (spec.name.clone(), at)).collect();
+    for (at, task) in tasks.iter().enumerate() {
+        for name in task.borrow().next_if_fail.iter().map(Dependency::name) {
+            match places.get(&name) {
+                Some(&other) if at < other => {
+                    let failing = specs[at].name.clone();
+                    specs[other].if_failed.push(failing);
+                }
+                Some(_) | None => specs[at].if_failed.push(name),
+            }
+        }
+    }
 }
 
 /// A task that consumes what another leaves waits for it, said or not.
@@ -116,7 +217,8 @@ fn wait_for_artifacts(specs: &mut [TaskSpec]) {
         let wanted = |name: &str, pattern: &str| crate::files::matches(crate::files::last_part(pattern), name);
         for (producer, artifacts) in &leaves {
             let feeds = artifacts.iter().any(|pattern| spec.consumes.iter().any(|name| wanted(name, pattern)));
-            if feeds && *producer != spec.name && !spec.depends_on.contains(producer) {
+            let known = spec.depends_on.contains(producer) || spec.if_failed.contains(producer);
+            if feeds && *producer != spec.name && !known {
                 spec.depends_on.push(producer.clone());
             }
         }
@@ -147,7 +249,7 @@ fn interpolated(lua: &Lua, name: &str) -> String {
     while let Some((before, after)) = rest.split_once("${values.") {
         let Some((path, end)) = after.split_once('}') else { break };
         text.push_str(before);
-        match look_up(lua, path) {
+        match value_at(lua, path) {
             Some(found) => text.push_str(&found),
             None => text.push_str(&format!("${{values.{path}}}")),
         }
@@ -157,13 +259,9 @@ fn interpolated(lua: &Lua, name: &str) -> String {
     text
 }
 
-fn look_up(lua: &Lua, path: &str) -> Option<String> {
-    let mut value: Value = lua.globals().get("values").ok()?;
-    for key in path.split('.') {
-        let table: &Table = value.as_table()?;
-        value = table.raw_get(key).ok()?;
-    }
-    text(&value)
+fn value_at(lua: &Lua, path: &str) -> Option<String> {
+    let values: Option<Table> = lua.globals().get("values").ok()?;
+    text(&look_up(&values?, path).ok()??)
 }
 
 fn millis(span: Duration) -> u64 {

@@ -6,21 +6,34 @@
 
 mod action;
 mod argument;
+pub(crate) mod collect;
+mod delegate;
 mod draft;
 mod entries;
+mod export;
 mod finish;
+mod flow;
+mod hook;
+mod retry;
 mod task;
+mod unknown;
+mod values;
 mod workflow;
 
 use std::{cell::RefCell, rc::Rc};
 
 use mlua::{Lua, Table, Value};
 
-pub(crate) use action::Action;
-pub(crate) use draft::{TaskDraft, TaskHook, WorkflowHooks};
-pub(crate) use finish::{Finished, finish};
+pub(crate) use action::{Action, Condition, Test};
+pub(crate) use draft::{Signature, TaskDraft};
+pub(crate) use export::exported;
+pub(crate) use finish::{Finished, Settled, finish, settle};
+pub(crate) use hook::{Hook, TaskHook, WorkflowHook};
+pub(crate) use workflow::CleanWorkdir;
 
+use crate::modules::Context;
 use argument::Arguments;
+use collect::tolerate;
 use task::TaskBuilder;
 use workflow::{WorkflowBuilder, WorkflowDraft};
 
@@ -50,8 +63,8 @@ impl Definitions {
 
 type SharedDefinitions = Rc<RefCell<Definitions>>;
 
-/// Adds `task`, `workflow` and `group` to the globals.
-pub(crate) fn install(lua: &Lua, definitions: &SharedDefinitions) -> mlua::Result<()> {
+/// Adds what defines tasks and workflows to the globals, and `values`.
+pub(crate) fn install(lua: &Lua, definitions: &SharedDefinitions, context: &Rc<Context>) -> mlua::Result<()> {
     let globals = lua.globals();
     let defining = Rc::clone(definitions);
     let task = lua.create_function(move |lua, values| {
@@ -75,9 +88,24 @@ pub(crate) fn install(lua: &Lua, definitions: &SharedDefinitions) -> mlua::Resul
     let metatable = lua.create_table()?;
     metatable.raw_set("__call", call)?;
     workflow.set_metatable(Some(metatable))?;
+    flow::install(lua, definitions, context, &workflow)?;
     workflow.set_readonly(true);
     globals.raw_set("workflow", workflow)?;
-    globals.raw_set("group", define)
+    globals.raw_set("group", define)?;
+    delegate::install(lua, context)?;
+    export::install(lua)?;
+    secrets(lua, context)?;
+    values::install(lua, context, &definitions.borrow().text)
+}
+
+/// The global `secrets`: texts by name.
+fn secrets(lua: &Lua, context: &Context) -> mlua::Result<()> {
+    let secrets = lua.create_table()?;
+    for (name, secret) in context.settings.secrets.iter() {
+        secrets.raw_set(name.as_str(), secret.expose().as_str())?;
+    }
+    secrets.set_readonly(true);
+    lua.globals().raw_set("secrets", secrets)
 }
 
 /// `workflow.define("name")` and `workflow.define("name", {…})`.
@@ -85,7 +113,7 @@ fn define(definitions: &SharedDefinitions, arguments: &Arguments<'_>) -> mlua::R
     let name = arguments.name()?;
     let builder = WorkflowBuilder::begin(definitions, arguments, &name)?;
     if let Some(table) = arguments.optional_table(1)? {
-        builder.fill(arguments.lua, &table)?;
+        tolerate(arguments.lua, builder.fill(arguments.lua, &table))?;
     }
     Ok(builder)
 }

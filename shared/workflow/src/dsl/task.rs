@@ -7,9 +7,10 @@ use mlua::{AnyUserData, Lua, MetaMethod, MultiValue, Table, UserData, UserDataMe
 use super::{
     SharedDefinitions, SharedTask,
     argument::{Arguments, error},
-    draft::{METHODS, TaskDraft},
+    collect::{no_method, tolerate},
+    draft::{TaskDraft, methods},
+    unknown::unknown_task_method,
 };
-use crate::plan::nearest;
 
 /// A task while it is written, as Lua holds it.
 #[derive(Clone)]
@@ -25,6 +26,7 @@ impl TaskBuilder {
             return Err(arguments.error(format_args!("a file may have {tasks_max} tasks at most")));
         }
         definitions.tasks.push(Rc::clone(&task));
+        drop(definitions);
         if let Some(table) = arguments.optional_table(1)? {
             task.borrow_mut().fill(&table, arguments.lua)?;
         }
@@ -39,29 +41,27 @@ impl TaskBuilder {
 }
 
 impl UserData for TaskBuilder {
-    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        methods.add_async_function("run", run);
-        for method in METHODS.into_iter().filter(|method| *method != "run") {
-            methods.add_function(method, move |lua, (this, values): (AnyUserData, MultiValue)| {
+    fn add_methods<M: UserDataMethods<Self>>(added: &mut M) {
+        added.add_async_function("run", run);
+        for method in methods().iter().copied().filter(|method| *method != "run") {
+            added.add_function(method, move |lua, (this, values): (AnyUserData, MultiValue)| {
                 let task = Rc::clone(&this.borrow::<Self>()?.0);
                 let owner = task.borrow().owner();
                 let arguments = Arguments::new(lua, owner, method, values);
                 let set = task.borrow_mut().set(method, &arguments);
-                set.map(|()| this)
+                tolerate(lua, set).map(|_| this)
             });
         }
-        methods.add_meta_function(MetaMethod::Call, |lua, (this, table): (AnyUserData, Table)| {
+        added.add_meta_function(MetaMethod::Call, |lua, (this, table): (AnyUserData, Table)| {
             let task = Rc::clone(&this.borrow::<Self>()?.0);
             task.borrow_mut().fill(&table, lua)?;
             Ok(this)
         });
-        methods.add_meta_method(MetaMethod::Index, |lua, this, key: Value| {
-            Err::<Value, _>(error(
-                lua,
-                format_args!("{}: {}", this.0.borrow().owner(), unknown(&shown(lua, &key), &METHODS)),
-            ))
+        added.add_meta_method(MetaMethod::Index, |lua, this, key: Value| {
+            let told = unknown_task_method(&shown(lua, &key));
+            no_method(lua, error(lua, format_args!("{}: {told}", this.0.borrow().owner())))
         });
-        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.0.borrow().owner()));
+        added.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.0.borrow().owner()));
     }
 }
 
@@ -74,23 +74,20 @@ async fn run(lua: Lua, (this, values): (AnyUserData, MultiValue)) -> mlua::Resul
         task.borrow_mut().set("run", &arguments)?;
         return Ok(MultiValue::from_iter([Value::UserData(this)]));
     }
+    run_now(&lua, &task).await
+}
+
+/// Does what a task does, at once and as part of whatever runs. Gives what its function returns.
+pub(super) async fn run_now(lua: &Lua, task: &SharedTask) -> mlua::Result<MultiValue> {
     let Some(action) = task.borrow().action.clone() else {
-        return Err(arguments.error("it has no command to run"));
+        return Err(error(lua, format_args!("{}: it has no command to run", task.borrow().owner())));
     };
     let name = lua.create_string(&task.borrow().name)?;
     let params = lua.create_table_from(task.borrow().params.clone())?;
     params.raw_set("task_name", &name)?;
     let this = lua.create_table()?;
     this.raw_set("name", lua.create_function(move |_, _: MultiValue| Ok(name.clone()))?)?;
-    action.function(&lua)?.call_async((this, params, lua.create_table()?)).await
-}
-
-/// What to say of a method or key that does not exist.
-pub(super) fn unknown(method: &str, known: &[&str]) -> String {
-    let hint =
-        nearest(method, known.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    let known = known.join(", ");
-    format!("there is no method or key `{method}`{hint} (known are {known})")
+    action.function(lua)?.call_async((this, params, lua.create_table()?)).await
 }
 
 pub(super) fn shown(lua: &Lua, key: &Value) -> String {

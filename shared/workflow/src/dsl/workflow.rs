@@ -1,14 +1,20 @@
 //! `workflow.define("name")` and its methods.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
-use mlua::{AnyUserData, Lua, MetaMethod, MultiValue, Table, UserData, UserDataMethods, Value};
+use mlua::{AnyUserData, Function, Lua, MetaMethod, MultiValue, Table, UserData, UserDataMethods, Value};
 
 use super::{
-    SharedDefinitions, SharedTask, SharedWorkflow, WorkflowHooks,
+    SharedDefinitions, SharedTask, SharedWorkflow,
     argument::{Arguments, error, text},
+    collect::{no_method, tolerate},
+    draft::Delegate,
     entries,
-    task::{shown, unknown},
+    hook::{Hook, WorkflowHook},
+    retry::Retry,
+    task::shown,
+    unknown::{WORKFLOW_METHODS, unknown_workflow_method},
+    values,
 };
 use crate::plan::OnTaskFailure;
 
@@ -22,39 +28,34 @@ pub(super) struct WorkflowDraft {
     pub(super) description: String,
     pub(super) version: String,
     pub(super) workdir: Option<String>,
-    pub(super) delegate_to: Vec<String>,
+    pub(super) delegate_to: Option<Delegate>,
+    pub(super) fallback_here: bool,
+    pub(super) retry: Retry,
+    pub(super) params: BTreeMap<String, String>,
+    pub(super) env: BTreeMap<String, String>,
+    /// Whether its directory is made where there is none; `None` = it is.
+    pub(super) create_workdir: Option<bool>,
+    pub(super) clean_workdir: Option<CleanWorkdir>,
     pub(super) timeout: Option<Duration>,
     pub(super) max_parallel_tasks: Option<usize>,
     pub(super) on_task_failure: OnTaskFailure,
     pub(super) tasks: Vec<SharedTask>,
-    pub(super) hooks: WorkflowHooks,
+    pub(super) hooks: BTreeMap<WorkflowHook, Vec<Hook>>,
     /// Settings that have no effect.
     pub(super) idle: Vec<String>,
 }
 
-/// The methods of a workflow, which are the keys of its table form as well.
-const METHODS: [&str; 17] = [
-    "name",
-    "description",
-    "version",
-    "tasks",
-    "config",
-    "workdir",
-    "delegate_to",
-    "timeout",
-    "max_parallel_tasks",
-    "on_task_failure",
-    "on_start",
-    "on_complete",
-    "on_task_start",
-    "on_task_complete",
-    "create_workdir_before_run",
-    "build",
-    "run",
-];
-
 /// Keys of `config` that do something.
-const SETTINGS: [&str; 3] = ["timeout", "max_parallel_tasks", "on_task_failure"];
+const SETTINGS: [&str; 8] =
+    ["timeout", "max_parallel_tasks", "on_task_failure", "retry_policy", "workdir", "values", "cleanup", "description"];
+
+/// What becomes of a workflow's directory at its end.
+#[derive(Debug, Clone)]
+pub(crate) enum CleanWorkdir {
+    Always,
+    /// A function that gets how the workflow ended, and says whether the directory goes.
+    Asked(Function),
+}
 
 /// A workflow while it is written, as Lua holds it.
 #[derive(Clone)]
@@ -83,7 +84,7 @@ impl WorkflowBuilder {
         for pair in table.pairs::<Value, Value>() {
             let (key, value) = pair?;
             if let Value::String(key) = &key {
-                self.set(lua, &key.to_string_lossy(), MultiValue::from_iter([value]))?;
+                tolerate(lua, self.set(lua, &key.to_string_lossy(), MultiValue::from_iter([value])))?;
             }
         }
         if table.raw_len() == 0 {
@@ -93,6 +94,19 @@ impl WorkflowBuilder {
         let tasks = entries::list(lua, &owner, table)?;
         self.workflow.borrow_mut().tasks.extend(tasks);
         Ok(())
+    }
+
+    /// Gives it tasks.
+    pub(super) fn add(&self, tasks: Vec<SharedTask>) {
+        for task in &tasks {
+            task.borrow_mut().used = true;
+        }
+        self.workflow.borrow_mut().tasks.extend(tasks);
+    }
+
+    /// Its tasks are called as files with `TaskDefinitions` expect it.
+    pub(super) fn as_of_old(&self) {
+        entries::as_of_old(&self.workflow.borrow().tasks);
     }
 
     fn set(&self, lua: &Lua, method: &str, values: MultiValue) -> mlua::Result<()> {
@@ -116,22 +130,45 @@ impl WorkflowDraft {
             "description" => self.description = arguments.text()?,
             "version" => self.version = arguments.text()?,
             "workdir" => self.workdir = Some(arguments.text()?),
-            "delegate_to" => self.delegate_to = arguments.texts()?,
+            "delegate_to" => {
+                let (delegate, fallback) = arguments.delegate()?;
+                (self.delegate_to, self.fallback_here) = (Some(delegate), fallback);
+            }
             "config" => self.configure(arguments)?,
             "timeout" | "max_parallel_tasks" | "on_task_failure" => self.setting(method, arguments)?,
-            "on_start" => self.hooks.start.push(arguments.function()?),
-            "on_complete" => self.hooks.complete.push(arguments.function()?),
-            "on_task_start" => self.hooks.task_start.push(arguments.function()?),
-            "on_task_complete" => self.hooks.task_complete.push(arguments.function()?),
-            // A working directory is made where there is none, whatever this says.
-            "create_workdir_before_run" => drop(arguments.flag()?),
+            "retry_policy" => self.retry = Retry::policy(arguments)?.or(self.retry),
+            "params" => self.params.extend(arguments.map()?),
+            "env" => self.env.extend(arguments.map()?),
+            "values" => values::default_to(arguments.lua, &arguments.table()?)?,
+            "create_workdir_before_run" => self.create_workdir = Some(arguments.flag()?),
+            "clean_workdir_after_run" => {
+                self.clean_workdir = match arguments.value(0) {
+                    Value::Boolean(clean) => clean.then_some(CleanWorkdir::Always),
+                    Value::Function(function) => Some(CleanWorkdir::Asked(function.clone())),
+                    other => return Err(arguments.takes("`true`, `false` or a function", other)),
+                };
+            }
             // They end a chain; the workflow has been registered from its beginning.
             "build" | "run" => {}
-            "env" | "params" | "clean_workdir_after_run" | "retry_policy" | "cleanup" | "tags" | "author" => {
-                self.idle.push(method.to_owned());
-            }
-            other => return Err(arguments.error(unknown(other, &METHODS))),
+            "tags" | "author" => self.idle.push(method.to_owned()),
+            other => return self.set_hook(other, arguments),
         }
+        Ok(())
+    }
+
+    fn set_hook(&mut self, method: &str, arguments: &Arguments<'_>) -> mlua::Result<()> {
+        let hook = match method {
+            "on_start" | "workflow_start" => WorkflowHook::Start,
+            "on_task_start" | "pre_task" => WorkflowHook::TaskStart,
+            "on_task_complete" | "post_task" => WorkflowHook::TaskComplete,
+            "on_success" => WorkflowHook::Success,
+            "on_failure" => WorkflowHook::Failure,
+            "on_timeout" => WorkflowHook::Timeout,
+            "on_complete" | "workflow_complete" => WorkflowHook::Complete,
+            "cleanup" => WorkflowHook::Cleanup,
+            other => return Err(arguments.error(unknown_workflow_method(other))),
+        };
+        self.hooks.entry(hook).or_default().push(Hook::read(arguments)?);
         Ok(())
     }
 
@@ -139,10 +176,19 @@ impl WorkflowDraft {
         for pair in arguments.table()?.pairs::<Value, Value>() {
             let (key, value) = pair?;
             let Some(key) = text(&key) else { continue };
-            if SETTINGS.contains(&key.as_str()) {
-                self.setting(&key, &Arguments::one(arguments.lua, self.owner(), &key, value))?;
-            } else {
+            // These two are a table and a function where they do something.
+            let idle = match (key.as_str(), &value) {
+                ("values", value) => !value.is_table(),
+                ("cleanup", Value::Boolean(clean)) => {
+                    self.clean_workdir = clean.then_some(CleanWorkdir::Always);
+                    continue;
+                }
+                (key, _) => !SETTINGS.contains(&key),
+            };
+            if idle {
                 self.idle.push(key);
+            } else {
+                self.set(&key, &Arguments::one(arguments.lua, self.owner(), &key, value))?;
             }
         }
         self.idle.sort();
@@ -159,7 +205,10 @@ impl WorkflowDraft {
                 self.on_task_failure = match text(arguments.value(0)).as_deref() {
                     Some("continue") => OnTaskFailure::Continue,
                     Some("stop" | "fail" | "abort") => OnTaskFailure::Stop,
-                    Some(_) | None => return Err(arguments.takes("`continue` or `stop`", arguments.value(0))),
+                    Some("rollback") => OnTaskFailure::Rollback,
+                    Some(_) | None => {
+                        return Err(arguments.takes("`continue`, `stop` or `rollback`", arguments.value(0)));
+                    }
                 }
             }
         }
@@ -173,10 +222,10 @@ impl WorkflowDraft {
 
 impl UserData for WorkflowBuilder {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        for method in METHODS {
+        for method in WORKFLOW_METHODS {
             methods.add_function(method, move |lua, (this, values): (AnyUserData, MultiValue)| {
                 let builder = this.borrow::<Self>()?.clone();
-                builder.set(lua, method, values)?;
+                tolerate(lua, builder.set(lua, method, values))?;
                 Ok(this)
             });
         }
@@ -187,7 +236,8 @@ impl UserData for WorkflowBuilder {
         });
         methods.add_meta_method(MetaMethod::Index, |lua, this, key: Value| {
             let owner = this.workflow.borrow().owner();
-            Err::<Value, _>(error(lua, format_args!("{owner}: {}", unknown(&shown(lua, &key), &METHODS))))
+            let told = unknown_workflow_method(&shown(lua, &key));
+            no_method(lua, error(lua, format_args!("{owner}: {told}")))
         });
     }
 }

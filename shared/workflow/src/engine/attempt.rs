@@ -6,35 +6,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mlua::{AnyUserData, IntoLuaMulti, MultiValue, Table, Value};
+use mlua::{AnyUserData, IntoLuaMulti, MultiValue, ObjectLike, Table, Value};
 use serde_json::{Map, Value as Json};
 
-use super::{Called, Engine, Halt, this::This, verdict::Verdict, workflow::Course};
+use super::{Called, Engine, Halt, hooks::HOOK_TIME, this::This, verdict::Verdict, workflow::Course};
 use crate::{
     Attempt, OnInterrupt, TaskEnd, TaskName, TaskStatus,
     beneath::Last,
     capability::Capability,
-    dsl::{Action, TaskDraft, TaskHook},
+    dsl::{Action, Signature, TaskDraft, TaskHook, WorkflowHook},
     files,
     limits::{HOOK_TIMEOUT_MS, MESSAGE_BYTES_MAX},
-    modules::{Scope, cut},
-    plan::TaskSpec,
+    modules::{Phase, Scope, Voice, cut, speak},
+    plan::{RETRY_WAIT_MS_MAX, TaskSpec},
     schedule::Ended,
     vm::{Fault, FaultKind, convert},
 };
 
 /// The directory of artifacts in the run's scratch directory.
 const ARTIFACTS_DIR: &str = ".artifacts";
+/// The message of a task whose `abort_if` holds.
+pub(super) const ABORTED: &str = "`abort_if` holds";
+/// How many things that a task would change are named in its message.
+const CHANGES_SHOWN_MAX: usize = 3;
 
 /// A task under way.
-struct Job<'a> {
-    course: &'a Course<'a>,
-    spec: &'a TaskSpec,
-    draft: &'a TaskDraft,
-    name: TaskName,
-    workdir: PathBuf,
-    params: Table,
-    deps: Table,
+pub(super) struct Job<'a> {
+    pub(super) course: &'a Course<'a>,
+    pub(super) spec: &'a TaskSpec,
+    pub(super) draft: &'a TaskDraft,
+    pub(super) name: TaskName,
+    pub(super) workdir: PathBuf,
+    pub(super) params: Table,
+    pub(super) deps: Table,
 }
 
 /// How one attempt ended.
@@ -74,25 +78,24 @@ impl Engine {
             Err(error) => Close::failed(self.explained(&error)),
         };
         let Close { status, message, outputs, ended } = close;
-        let message = cut(&message, MESSAGE_BYTES_MAX).to_owned();
+        let message = cut(&self.context.settings.masked(&message), MESSAGE_BYTES_MAX).to_owned();
         (TaskEnd { task: name, status, attempts, message, outputs, started, ended: self.context.host.now() }, ended)
     }
 
-    fn job<'a>(&self, course: &'a Course<'a>, task: usize, name: TaskName) -> mlua::Result<Job<'a>> {
+    pub(super) fn job<'a>(&self, course: &'a Course<'a>, task: usize, name: TaskName) -> mlua::Result<Job<'a>> {
         let lua = &self.prepared.machine.lua;
         let (spec, draft) = (&course.plan.tasks()[task], &*course.finished.tasks[task]);
         let own = spec.workdir.as_ref().or(course.plan.spec().workdir.as_ref());
         let workdir = own.map_or_else(|| self.context.workdir.clone(), |dir| self.context.workdir.join(dir));
         let params = lua.create_table_with_capacity(0, draft.params.len() + 3)?;
-        for (key, value) in &draft.params {
+        for (key, value) in course.finished.params.iter().chain(&draft.params) {
             params.raw_set(key.as_str(), value.as_str())?;
         }
         params.raw_set("task_name", name.task.as_str())?;
         params.raw_set("group_name", name.workflow.as_str())?;
         params.raw_set("workdir", workdir.to_string_lossy())?;
         let deps = lua.create_table()?;
-        let ends = course.ends.borrow();
-        for end in course.plan.dependencies(task).filter_map(|dependency| ends[dependency].as_ref()) {
+        for end in course.plan.dependencies(task).filter_map(|dependency| course.end(dependency)) {
             if !end.outputs.is_empty() {
                 deps.raw_set(end.task.task.as_str(), convert::object_to_lua(lua, &end.outputs)?)?;
             }
@@ -109,37 +112,40 @@ impl Engine {
         if let Some(close) = self.conditions(job).await {
             return close;
         }
-        let hooks = &job.course.finished.hooks;
-        self.hooks("the hook `on_task_start`", &hooks.task_start, job.name.task.as_str()).await;
+        let finished = job.course.finished;
+        self.hooks(finished, WorkflowHook::TaskStart, job.name.task.as_str()).await;
         let close = self.attempts(job, attempts).await;
-        if !hooks.task_complete.is_empty() && !self.is_halted() {
-            let arguments = (job.name.task.as_str(), close.ended == Ended::Opens);
-            self.hooks("the hook `on_task_complete`", &hooks.task_complete, arguments).await;
-        }
+        let arguments = (job.name.task.as_str(), close.ended == Ended::Opens, close.message.as_str());
+        self.hooks(finished, WorkflowHook::TaskComplete, arguments).await;
         close
     }
 
     /// The end of a task that its conditions keep from starting.
     async fn conditions(&self, job: &Job<'_>) -> Option<Close> {
-        for (condition, wanted) in [(&job.draft.abort_if, false), (&job.draft.run_if, true)] {
-            let Some(action) = condition else { continue };
-            let what = if wanted { "run_if" } else { "abort_if" };
-            let scope = self.task_scope(job, Duration::from_millis(HOOK_TIMEOUT_MS));
-            let arguments = (job.params.clone(), job.deps.clone());
-            let called = self.act(&scope, action, arguments).await;
+        let asked = job.draft.abort_if.iter().map(|condition| ("abort_if", condition));
+        let asked = asked.chain(job.draft.run_if.iter().map(|condition| ("run_if", condition)));
+        for (what, condition) in asked {
+            let scope = self.task_scope(job, HOOK_TIME);
+            let held = match self.this(job, 1).and_then(|this| self.early(job, &this)) {
+                Ok(arguments) => self.holds(&scope, condition, arguments).await,
+                Err(error) => Err(Called::Raised(error)),
+            };
             scope.stop();
-            let held = match called {
-                Called::Returned(values) => is_true(&values),
-                Called::Raised(error) => return Some(Close::failed(format!("`{what}`: {}", self.explained(&error)))),
-                Called::TimedOut => {
+            match held {
+                Ok(true) if what == "abort_if" => {
+                    return Some(Close::new(TaskStatus::Failed, ABORTED, Ended::Aborts));
+                }
+                Ok(false) if what == "run_if" => {
+                    return Some(Close::new(TaskStatus::Skipped, "`run_if` does not hold", Ended::Opens));
+                }
+                Ok(true | false) => {}
+                Err(Called::TimedOut) => {
                     return Some(Close::failed(format!("`{what}` took longer than {HOOK_TIMEOUT_MS} ms")));
                 }
-                Called::Halted => return Some(self.cancelled()),
-            };
-            match (held, wanted) {
-                (true, false) => return Some(Close::failed("`abort_if` holds")),
-                (false, true) => return Some(Close::new(TaskStatus::Skipped, "`run_if` does not hold", Ended::Opens)),
-                (true, true) | (false, false) => {}
+                Err(Called::Raised(error)) => {
+                    return Some(Close::failed(format!("`{what}`: {}", self.explained(&error))));
+                }
+                Err(Called::Halted | Called::Returned(_)) => return Some(self.cancelled()),
             }
         }
         None
@@ -186,7 +192,9 @@ impl Engine {
 
     /// Between half the wait that the strategy says and all of it, so that a fleet does not retry on one beat.
     fn retry_wait(&self, job: &Job<'_>, failed: u32) -> Duration {
-        let wait = job.spec.backoff.wait(self.context.limits.retry_wait, failed);
+        let first = job.spec.retry_wait_ms.map_or(self.context.limits.retry_wait, Duration::from_millis);
+        let max = Duration::from_millis(job.spec.retry_wait_ms_max.unwrap_or(RETRY_WAIT_MS_MAX));
+        let wait = job.spec.backoff.wait(first, failed, max.max(first));
         let half = wait / 2;
         let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
         #[expect(clippy::cast_possible_truncation, reason = "64 random bits are enough")]
@@ -220,6 +228,8 @@ impl Engine {
         self.task_hooks(job, TaskHook::Failure, number, |this, params| {
             let failure = self.prepared.machine.lua.create_table()?;
             failure.raw_set("error", message)?;
+            failure.raw_set("message", message)?;
+            speak(&self.prepared.machine.lua, &failure, Voice::Message)?;
             failure.raw_set("task_name", job.name.task.as_str())?;
             Ok((this, params, Value::Table(failure)))
         })
@@ -234,12 +244,20 @@ impl Engine {
             Ok(this) => this,
             Err(error) => return Tried::Bad(self.explained(&error)),
         };
-        let before = (this.clone(), job.params.clone(), job.deps.clone());
-        if let Some(tried) = self.gates(job, scope, TaskHook::Before, before).await {
-            return tried;
+        if job.draft.hooks.contains_key(&TaskHook::Before) {
+            let before = match self.early(job, &this) {
+                Ok(before) => before,
+                Err(error) => return Tried::Bad(self.explained(&error)),
+            };
+            if let Some(tried) = self.gates(job, scope, TaskHook::Before, before).await {
+                return tried;
+            }
         }
         let Some(action) = &job.draft.action else { return Tried::Bad("the task has no command".to_owned()) };
-        let arguments = (this.clone(), job.params.clone(), job.deps.clone(), self.session.clone());
+        let arguments = match self.arguments(job, &this) {
+            Ok(arguments) => arguments,
+            Err(error) => return Tried::Bad(self.explained(&error)),
+        };
         let values = match self.act(scope, action, arguments).await {
             Called::Returned(values) => values,
             Called::Raised(error) => return Tried::Bad(self.explained(&error)),
@@ -261,7 +279,62 @@ impl Engine {
         {
             return Tried::Bad(sloth_core::error::Chain(&error).to_string());
         }
-        Tried::Good(message, outputs)
+        self.noted(scope, message, outputs)
+    }
+
+    /// In a run that only checks, what the task would change stands in its message.
+    fn noted(&self, scope: &Scope, message: String, mut outputs: Map<String, Json>) -> Tried {
+        let changes = scope.would_change.take();
+        if self.context.phase != Phase::Check || changes.is_empty() {
+            return Tried::Good(message, outputs);
+        }
+        let mut told = changes.iter().take(CHANGES_SHOWN_MAX).cloned().collect::<Vec<_>>().join("; ");
+        if let Some(more @ 1..) = changes.len().checked_sub(CHANGES_SHOWN_MAX) {
+            told.push_str(&format!("; and {more} more"));
+        }
+        outputs.insert("changed".to_owned(), Json::Bool(true));
+        Tried::Good(told, outputs)
+    }
+
+    /// What a task's function is called with.
+    fn arguments(&self, job: &Job<'_>, this: &AnyUserData) -> mlua::Result<MultiValue> {
+        let lua = &self.prepared.machine.lua;
+        match job.draft.signature {
+            Signature::This => (this, job.params.clone(), job.deps.clone(), self.session.clone()).into_lua_multi(lua),
+            Signature::Params => {
+                let deps = self.joined(&job.deps, &job.params)?;
+                (self.speaking_params(job, this)?, deps, job.deps.clone(), self.session.clone()).into_lua_multi(lua)
+            }
+        }
+    }
+
+    /// What conditions and `pre_hook` are called with. Files are found that expect `params, deps`, `this, params` or
+    /// `this, params, deps`: the first argument is `this` and `params` in one, the second `params` and `deps`.
+    fn early(&self, job: &Job<'_>, this: &AnyUserData) -> mlua::Result<MultiValue> {
+        let second = self.joined(&job.params, &job.deps)?;
+        (self.speaking_params(job, this)?, second, job.deps.clone()).into_lua_multi(&self.prepared.machine.lua)
+    }
+
+    /// The entries of `first`; what it does not have is looked up in `second`.
+    fn joined(&self, first: &Table, second: &Table) -> mlua::Result<Table> {
+        let lua = &self.prepared.machine.lua;
+        let joined = lua.create_table()?;
+        first.for_each(|key: Value, value: Value| joined.raw_set(key, value))?;
+        joined.set_metatable(Some(lua.create_table_from([("__index", second)])?))?;
+        Ok(joined)
+    }
+
+    /// `params` that answer as `this` does as well.
+    fn speaking_params(&self, job: &Job<'_>, this: &AnyUserData) -> mlua::Result<Table> {
+        let lua = &self.prepared.machine.lua;
+        let fields = lua.create_table()?;
+        for field in This::FIELDS {
+            fields.raw_set(field, this.get::<Value>(field)?)?;
+        }
+        let params = self.joined(&job.params, &fields)?;
+        // The directory is a text to those who expect `params`, and an object to those who expect `this`: this is both.
+        params.raw_set("workdir", fields.raw_get::<Value>("workdir")?)?;
+        Ok(params)
     }
 
     /// The directories and files that the task needs.
@@ -281,8 +354,15 @@ impl Engine {
             if !self.context.capabilities.allows(Capability::Exec) {
                 write("workdir").map_err(refused)?;
             }
+            if job.course.finished.create_workdir == Some(false) && job.spec.workdir.is_none() {
+                let dir = job.workdir.display();
+                return Err(format!(
+                    "the directory `{dir}` does not exist, and `create_workdir_before_run` is `false`"
+                ));
+            }
             std::fs::create_dir_all(&job.workdir)
                 .map_err(|error| format!("cannot make the directory `{}`: {error}", job.workdir.display()))?;
+            self.made.borrow_mut().insert(job.workdir.clone());
         }
         if consumes {
             files::fetch(&self.store(job), &job.spec.consumes, &job.workdir)
@@ -304,8 +384,19 @@ impl Engine {
         arguments: impl IntoLuaMulti + Clone,
     ) -> Option<Tried> {
         let what = if hook == TaskHook::Before { "pre_hook" } else { "post_hook" };
-        for function in job.draft.hooks.get(&hook)? {
-            match self.call(scope, function, arguments.clone()).await {
+        for hook in job.draft.hooks.get(&hook)? {
+            if let Some(condition) = &hook.when {
+                match self.holds(scope, condition, arguments.clone()).await {
+                    Ok(true) => {}
+                    Ok(false) | Err(Called::Returned(_)) => continue,
+                    Err(Called::Raised(error)) => {
+                        return Some(Tried::Bad(format!("`{what}`: {}", self.explained(&error))));
+                    }
+                    Err(Called::TimedOut) => return Some(Tried::TimedOut),
+                    Err(Called::Halted) => return Some(Tried::Halted),
+                }
+            }
+            match self.call(scope, &hook.function, arguments.clone()).await {
                 Called::Returned(values) if matches!(values.front(), Some(Value::Boolean(false))) => {
                     let reason = values.get(1).and_then(Value::as_string).map(mlua::LuaString::to_string_lossy);
                     let reason = reason.unwrap_or_else(|| "it returned `false`".to_owned());
@@ -328,40 +419,40 @@ impl Engine {
         number: u32,
         arguments: impl Fn(AnyUserData, Table) -> mlua::Result<A>,
     ) {
-        let Some(functions) = job.draft.hooks.get(&hook) else { return };
-        for function in functions {
-            let arguments = match self.this(job, number).and_then(|this| arguments(this, job.params.clone())) {
-                Ok(arguments) => arguments,
-                Err(error) => return self.hook_ended("a hook", Called::Raised(error)),
-            };
-            let scope = self.task_scope(job, Duration::from_millis(HOOK_TIMEOUT_MS));
-            let called = self.call(&scope, function, arguments).await;
-            scope.stop();
-            self.context.current.with(&scope, || self.hook_ended("a hook of the task", called));
+        let Some(hooks) = job.draft.hooks.get(&hook) else { return };
+        let lua = &self.prepared.machine.lua;
+        for hook in hooks {
+            let made = self.this(job, number).and_then(|this| arguments(this, job.params.clone())?.into_lua_multi(lua));
+            match made {
+                Ok(arguments) => drop(self.task_hook(job, hook, arguments).await),
+                Err(error) => self.hook_ended("a hook of the task", Called::Raised(error)),
+            }
         }
     }
 
-    async fn act(&self, scope: &Rc<Scope>, action: &Action, arguments: impl IntoLuaMulti) -> Called {
+    pub(super) async fn act(&self, scope: &Rc<Scope>, action: &Action, arguments: impl IntoLuaMulti) -> Called {
         match action.function(&self.prepared.machine.lua) {
             Ok(function) => self.call(scope, &function, arguments).await,
             Err(error) => Called::Raised(error),
         }
     }
 
-    fn this(&self, job: &Job<'_>, attempt: u32) -> mlua::Result<AnyUserData> {
+    pub(super) fn this(&self, job: &Job<'_>, attempt: u32) -> mlua::Result<AnyUserData> {
         self.prepared.machine.lua.create_userdata(This {
             context: Rc::clone(&self.context),
             name: job.name.task.as_str().into(),
             workflow: Rc::clone(&job.course.name),
             workdir: job.workdir.clone(),
+            params: job.params.clone(),
             attempt,
         })
     }
 
-    fn task_scope(&self, job: &Job<'_>, time: Duration) -> Rc<Scope> {
+    pub(super) fn task_scope(&self, job: &Job<'_>, time: Duration) -> Rc<Scope> {
         let deadline = Instant::now() + time;
         let mut scope = Scope::new(self.next_scope(), Some(job.name.clone()), job.workdir.clone(), deadline);
-        scope.env.clone_from(&job.draft.env);
+        scope.env.clone_from(&job.course.finished.env);
+        scope.env.extend(job.draft.env.clone());
         scope.user.clone_from(&job.spec.user);
         Rc::new(scope)
     }
@@ -394,7 +485,7 @@ impl Engine {
 }
 
 /// What a condition says: `true`, or a command that succeeded.
-fn is_true(values: &MultiValue) -> bool {
+pub(super) fn is_true(values: &MultiValue) -> bool {
     match values.front() {
         None | Some(Value::Nil) => false,
         Some(Value::Boolean(held)) => *held,

@@ -1,25 +1,71 @@
-//! Hooks of a workflow. One that fails is logged and changes nothing else.
+//! Hooks. One that fails is logged and changes nothing else.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
-use mlua::{Function, IntoLuaMulti, Table};
+use mlua::{IntoLuaMulti, MultiValue, Table, Value};
 
-use super::{Called, Engine};
+use super::{Called, Engine, attempt::Job, attempt::is_true};
 use crate::{
     TaskEnd, TaskStatus,
+    dsl::{Condition, Finished, Hook, Test, WorkflowHook},
     limits::HOOK_TIMEOUT_MS,
+    modules::Scope,
     vm::{Fault, convert},
 };
 
-impl Engine {
-    /// Calls each hook with the same arguments, one after the other.
-    pub(super) async fn hooks(&self, what: &str, hooks: &[Function], arguments: impl IntoLuaMulti + Clone) {
-        for hook in hooks {
-            let scope = self.scope(Duration::from_millis(HOOK_TIMEOUT_MS));
-            let called = self.call(&scope, hook, arguments.clone()).await;
-            scope.stop();
-            self.hook_ended(what, called);
+/// How long a hook or a condition may take.
+pub(super) const HOOK_TIME: Duration = Duration::from_millis(HOOK_TIMEOUT_MS);
+
+impl WorkflowHook {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "on_start",
+            Self::TaskStart => "on_task_start",
+            Self::TaskComplete => "on_task_complete",
+            Self::Success => "on_success",
+            Self::Failure => "on_failure",
+            Self::Timeout => "on_timeout",
+            Self::Complete => "on_complete",
+            Self::Cleanup => "cleanup",
         }
+    }
+}
+
+impl Engine {
+    /// Calls the hooks of one kind with the same arguments, one after the other.
+    pub(super) async fn hooks(&self, finished: &Finished, hook: WorkflowHook, arguments: impl IntoLuaMulti) {
+        let Some(hooks) = finished.hooks.get(&hook) else { return };
+        if self.is_halted() {
+            return;
+        }
+        let what = format!("the hook `{}`", hook.name());
+        let arguments = match arguments.into_lua_multi(&self.prepared.machine.lua) {
+            Ok(arguments) => arguments,
+            Err(error) => return self.hook_ended(&what, Called::Raised(error)),
+        };
+        for hook in hooks {
+            let called = self.hook(self.scope(HOOK_TIME), &what, hook, arguments.clone()).await;
+            self.hook_ended(&what, called);
+        }
+    }
+
+    /// Calls one hook of a task; gives why it failed, which is logged.
+    pub(super) async fn task_hook(&self, job: &Job<'_>, hook: &Hook, arguments: MultiValue) -> Result<(), String> {
+        let scope = self.task_scope(job, HOOK_TIME);
+        let what = "a hook of the task";
+        let called = self.hook(Rc::clone(&scope), what, hook, arguments).await;
+        let outcome = match &called {
+            Called::Returned(values) if matches!(values.front(), Some(Value::Boolean(false))) => {
+                let reason = values.get(1).and_then(Value::as_string).map(mlua::LuaString::to_string_lossy);
+                Err(reason.unwrap_or_else(|| "it returned `false`".to_owned()))
+            }
+            Called::Returned(_) => Ok(()),
+            Called::Raised(error) => Err(Fault::from(error).message),
+            Called::TimedOut => Err("its time is over".to_owned()),
+            Called::Halted => Err("the run ended".to_owned()),
+        };
+        self.context.current.with(&scope, || self.hook_ended(what, called));
+        outcome
     }
 
     pub(super) fn hook_ended(&self, what: &str, called: Called) {
@@ -28,6 +74,77 @@ impl Engine {
             Called::Raised(error) => self.context.warn(&format!("{what} failed: {}", Fault::from(&error).text())),
             Called::TimedOut => self.context.warn(&format!("{what} was stopped: its time is over")),
         }
+    }
+
+    /// Whether a condition holds.
+    pub(super) async fn holds(
+        &self,
+        scope: &Rc<Scope>,
+        condition: &Condition,
+        arguments: impl IntoLuaMulti,
+    ) -> Result<bool, Called> {
+        let held = match &condition.test {
+            Test::Fixed(held) => *held,
+            Test::Action(action) => match self.act(scope, action, arguments).await {
+                Called::Returned(values) => is_true(&values),
+                other @ (Called::Raised(_) | Called::TimedOut | Called::Halted) => return Err(other),
+            },
+        };
+        Ok(held == condition.wanted)
+    }
+
+    /// Waits for hooks that nothing waited for.
+    pub(super) async fn background_ended(&self) {
+        let mut background = self.background.take();
+        while !background.is_empty() {
+            tokio::select! {
+                _ = background.join_next() => {}
+                () = self.halted() => return,
+            }
+        }
+    }
+
+    /// Calls a hook where its condition holds. One that is asynchronous is only begun.
+    async fn hook(&self, scope: Rc<Scope>, what: &str, hook: &Hook, arguments: MultiValue) -> Called {
+        if let Some(condition) = &hook.when {
+            match self.holds(&scope, condition, arguments.clone()).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    scope.stop();
+                    return Called::Returned(MultiValue::new());
+                }
+                Err(called) => {
+                    scope.stop();
+                    return called;
+                }
+            }
+        }
+        if hook.is_async {
+            self.begin(scope, what, hook, arguments);
+            return Called::Returned(MultiValue::new());
+        }
+        let called = self.call(&scope, &hook.function, arguments).await;
+        scope.stop();
+        called
+    }
+
+    fn begin(&self, scope: Rc<Scope>, what: &str, hook: &Hook, arguments: MultiValue) {
+        let context = Rc::clone(&self.context);
+        let (what, function) = (what.to_owned(), hook.function.clone());
+        self.background.borrow_mut().spawn_local(async move {
+            let running = context.current.enter(Rc::clone(&scope), function.call_async::<MultiValue>(arguments));
+            let told = tokio::select! {
+                ended = running => ended.err().map(|error| format!("{what} failed: {}", Fault::from(&error).text())),
+                () = tokio::time::sleep_until(scope.deadline.into()) => {
+                    Some(format!("{what} was stopped: its time is over"))
+                }
+            };
+            scope.stop();
+            context.processes.kill(scope.id).await;
+            if let Some(told) = told {
+                context.current.with(&scope, || context.warn(&told));
+            }
+        });
     }
 
     /// What `on_complete` gets: how each task ended, by name.

@@ -2,13 +2,16 @@
 
 mod attempt;
 mod hooks;
+pub(crate) mod place;
+mod select;
 mod this;
+mod undo;
 mod verdict;
 mod workflow;
 
 use std::{
-    cell::Cell,
-    collections::BTreeMap,
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     rc::Rc,
     time::{Duration, Instant},
@@ -16,13 +19,19 @@ use std::{
 
 use mlua::{Function, IntoLuaMulti, MultiValue, Value as LuaValue};
 use serde_json::{Map, Value};
-use tokio::{sync::watch, task::LocalSet};
+use tokio::{
+    sync::watch,
+    task::{JoinSet, LocalSet},
+};
+
+pub use place::Elsewhere;
+pub use select::Selection;
 
 use crate::{
     AgentInfo, CancelSignal, Capabilities, Host, Limits, LoadError, TaskEnd, TaskName,
-    dsl::Finished,
+    dsl::{self, Finished, Settled},
     load::Prepared,
-    modules::{Context, Phase, Scope, ScopeId},
+    modules::{Context, Phase, Scope, ScopeId, Settings},
     process::Processes,
     vm::convert::{self, Foreign},
 };
@@ -36,8 +45,12 @@ pub struct RunInput {
     pub file: PathBuf,
     /// The workflow to run; `None` = every one of the file, one after the other in its order.
     pub workflow: Option<String>,
+    /// Which of their tasks are run.
+    pub selection: Selection,
     /// What the script sees as `values`; null = nil.
     pub values: Value,
+    /// The stack, the secrets, and what becomes of tasks for other hosts.
+    pub settings: Settings,
     /// What the Lua may touch.
     pub capabilities: Capabilities,
     /// The bounds.
@@ -120,10 +133,12 @@ async fn run_local(input: RunInput, host: Rc<dyn Host>, cancel: CancelSignal) ->
         processes: Rc::new(Processes::default()),
         phase: if input.check { Phase::Check } else { Phase::Run },
         search_path: input.search_path.unwrap_or_else(|| SEARCH_PATH.to_owned()),
+        settings: input.settings,
     });
     let prepared = Prepared::new(&context, &input.file, cancel.clone())?;
     let engine = Engine::new(prepared, Rc::clone(&context), cancel);
-    let end = engine.run(input.workflow.as_deref(), &input.resume).await;
+    let end = engine.run(input.workflow.as_deref(), &input.selection, &input.resume).await;
+    engine.background.borrow_mut().abort_all();
     context.processes.kill_all().await;
     end
 }
@@ -138,6 +153,10 @@ struct Engine {
     halt: watch::Sender<Option<Halt>>,
     /// What every task function gets as its fourth argument.
     session: Option<mlua::Table>,
+    /// Hooks that nothing waits for.
+    background: RefCell<JoinSet<()>>,
+    /// The directories that this run made for its tasks.
+    made: RefCell<BTreeSet<PathBuf>>,
 }
 
 /// Why everything that runs must end.
@@ -167,17 +186,28 @@ impl Engine {
         if let Some(session) = &session {
             session.set_readonly(true);
         }
-        Self { prepared, context, cancel, scopes: Cell::new(0), halt: watch::Sender::new(None), session }
+        Self {
+            prepared,
+            context,
+            cancel,
+            scopes: Cell::new(0),
+            halt: watch::Sender::new(None),
+            session,
+            background: RefCell::default(),
+            made: RefCell::default(),
+        }
     }
 
-    async fn run(&self, wanted: Option<&str>, resume: &Resume) -> Result<RunEnd, LoadError> {
+    async fn run(&self, wanted: Option<&str>, selection: &Selection, resume: &Resume) -> Result<RunEnd, LoadError> {
         self.evaluate().await?;
-        let mut workflows = self.in_phase(|| self.prepared.finish())?;
+        let Settled { mut workflows, warnings, errors: _ } = self.in_phase(|| self.prepared.finish())?;
         if let Some(name) = wanted {
             self.select(&mut workflows, name)?;
         }
-        for workflow in &workflows {
-            self.check(workflow)?;
+        let left_out = selection.left_out(&workflows)?;
+        self.place(&workflows.iter().map(|workflow| &workflow.plan).collect::<Vec<_>>())?;
+        for warning in &warnings {
+            self.context.warn(warning);
         }
         let plans: Vec<_> = workflows.iter().map(|workflow| workflow.plan.clone()).collect();
         self.context.host.planned(&plans);
@@ -185,8 +215,8 @@ impl Engine {
         let mut before = workflow::Before::new(resume);
         let mut tasks = Vec::new();
         let mut failed = None;
-        for workflow in &workflows {
-            let end = self.workflow(workflow, &mut before).await;
+        for (workflow, left_out) in workflows.iter().zip(&left_out) {
+            let end = self.workflow(workflow, left_out, &mut before).await;
             failed = failed.or(end.message);
             tasks.extend(end.tasks);
         }
@@ -234,23 +264,6 @@ impl Engine {
         let known: Vec<String> = workflows.iter().map(|workflow| format!("`{}`", workflow.plan.name())).collect();
         let file = self.prepared.file.clone();
         Err(LoadError::UnknownWorkflow { file, name: name.to_owned(), known: known.join(", ") })
-    }
-
-    /// Every task must be one for this host.
-    fn check(&self, workflow: &Finished) -> Result<(), LoadError> {
-        let name = &self.context.agent.name;
-        for task in workflow.plan.tasks() {
-            let elsewhere =
-                |delegate: &&String| !["local", "localhost"].contains(&delegate.as_str()) && *delegate != name;
-            if let Some(delegate) = task.delegate_to.iter().find(elsewhere) {
-                let here = if name.is_empty() { "`local`".to_owned() } else { format!("`local` or `{name}`") };
-                return Err(LoadError::Elsewhere { task: task.name.clone(), delegate: delegate.clone(), here });
-            }
-        }
-        for warning in &workflow.warnings {
-            self.context.warn(warning);
-        }
-        Ok(())
     }
 
     /// A scope outside tasks.
@@ -317,18 +330,26 @@ impl Engine {
         });
     }
 
-    /// What the script left in its global `outputs`.
+    /// What the script left in its global `outputs`, and what it exported, which goes over the former.
     fn outputs(&self) -> Map<String, Value> {
         let lua = &self.prepared.machine.lua;
-        let Ok(LuaValue::Table(table)) = lua.globals().raw_get("outputs") else { return Map::new() };
-        match convert::to_object(lua, &table, Foreign::Drop) {
+        let global = match lua.globals().raw_get("outputs") {
+            Ok(LuaValue::Table(table)) => convert::to_object(lua, &table, Foreign::Drop),
+            Ok(_) | Err(_) => Ok(Map::new()),
+        };
+        let exported = dsl::exported(lua).map(|table| convert::to_object(lua, &table, Foreign::Drop));
+        let joined = global.and_then(|mut outputs| {
+            outputs.extend(exported.transpose()?.unwrap_or_default());
+            Ok(outputs)
+        });
+        match joined {
             Ok(outputs) if verdict::bytes(&outputs) <= self.context.limits.output_bytes_per_task => outputs,
             Ok(_) => {
-                self.context.warn("the global `outputs` is too large and is not kept");
+                self.context.warn("the run's outputs are too large and are not kept");
                 Map::new()
             }
             Err(error) => {
-                self.context.warn(&format!("the global `outputs` is not kept: {error}"));
+                self.context.warn(&format!("the run's outputs are not kept: {error}"));
                 Map::new()
             }
         }

@@ -2,11 +2,13 @@
 
 use std::{path::PathBuf, rc::Rc};
 
-use mlua::{Lua, MultiValue, Table, UserData, UserDataFields};
+use mlua::{Lua, MetaMethod, MultiValue, Table, UserData, UserDataFields, UserDataMethods, Value};
 
 use crate::{
     beneath::Last,
     modules::{AgentInfo, Context},
+    plan::nearest,
+    vm::location,
 };
 
 /// A task as its own functions see it.
@@ -15,7 +17,14 @@ pub(super) struct This {
     pub(super) name: Rc<str>,
     pub(super) workflow: Rc<str>,
     pub(super) workdir: PathBuf,
+    pub(super) params: Table,
     pub(super) attempt: u32,
+}
+
+impl This {
+    /// Everything that it has.
+    pub(super) const FIELDS: [&'static str; 7] =
+        ["name", "workflow", "attempt", "run_id", "workdir", "agent", "params"];
 }
 
 impl UserData for This {
@@ -26,6 +35,18 @@ impl UserData for This {
         fields.add_field_method_get("run_id", |_, this| Ok(this.context.run_id.clone()));
         fields.add_field_method_get("workdir", workdir);
         fields.add_field_method_get("agent", |lua, this| agent(lua, &this.context.agent));
+        fields.add_field_method_get("params", |_, this| Ok(this.params.clone()));
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_meta_method(MetaMethod::Index, |lua, _, key: Value| {
+            let key = key.to_string()?;
+            let hint = nearest(&key, Self::FIELDS).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            let place = location(lua).map_or_else(String::new, |place| format!("{place}: "));
+            let known = Self::FIELDS.join(", ");
+            Err::<Value, _>(mlua::Error::runtime(format!("{place}`this` has no `{key}`{hint} (it has {known})")))
+        });
+        methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(format!("task `{}`", this.name)));
     }
 }
 
@@ -54,6 +75,10 @@ fn workdir(lua: &Lua, this: &This) -> mlua::Result<Table> {
     table.raw_set("cleanup", lua.create_function(|_, _: MultiValue| Ok(true))?)?;
     let metatable = lua.create_table()?;
     metatable.raw_set("__tostring", constant(lua, &text)?)?;
+    let joined = lua.create_function(|lua, (left, right): (Value, Value)| {
+        lua.create_string(format!("{}{}", left.to_string()?, right.to_string()?))
+    })?;
+    metatable.raw_set("__concat", joined)?;
     table.set_metatable(Some(metatable))?;
     table.set_readonly(true);
     Ok(table)

@@ -1,16 +1,16 @@
 //! One workflow from its first task to its last.
 
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::Map;
 
-use super::{Engine, Halt, Resume};
+use super::{Engine, Halt, Resume, attempt::ABORTED};
 use crate::{
     TaskEnd, TaskName, TaskStatus,
-    dsl::Finished,
+    dsl::{Finished, WorkflowHook},
     modules::Busy,
-    plan::Plan,
+    plan::{OnTaskFailure, Plan},
     schedule::{Ended, Scheduler, Step},
 };
 
@@ -34,7 +34,11 @@ pub(super) struct Course<'a> {
     pub(super) name: Rc<str>,
     pub(super) attempts: &'a BTreeMap<TaskName, u32>,
     /// The ends of tasks so far, by their places.
-    pub(super) ends: std::cell::RefCell<Vec<Option<TaskEnd>>>,
+    ends: RefCell<Vec<Option<TaskEnd>>>,
+    /// Their places, in the order in which they ended.
+    completed: RefCell<Vec<usize>>,
+    /// Why a task is left out; `None` = it is run.
+    left_out: &'a [Option<String>],
 }
 
 /// What is to be done about a task.
@@ -55,45 +59,110 @@ impl Course<'_> {
     pub(super) fn task_name(&self, task: usize) -> TaskName {
         TaskName { workflow: self.name.to_string(), task: self.plan.tasks()[task].name.clone() }
     }
+
+    /// How a task ended, once it has.
+    pub(super) fn end(&self, task: usize) -> Option<TaskEnd> {
+        self.ends.borrow()[task].clone()
+    }
+
+    /// How all tasks ended that have, in the order of the file.
+    pub(super) fn all_ends(&self) -> Vec<TaskEnd> {
+        self.ends.borrow().iter().flatten().cloned().collect()
+    }
+
+    /// The tasks that have ended, the last one first.
+    pub(super) fn completed_last_first(&self) -> Vec<usize> {
+        self.completed.borrow().iter().rev().copied().collect()
+    }
+
+    /// Whether what a stopped workflow drops was stopped by an abortion.
+    fn aborted(&self) -> Option<String> {
+        let ends = self.ends.borrow();
+        ends.iter().flatten().find(|end| is_abortion(end)).map(|end| end.task.task.clone())
+    }
 }
 
 impl Engine {
-    pub(super) async fn workflow(&self, finished: &Finished, before: &mut Before) -> WorkflowEnd {
+    pub(super) async fn workflow(
+        &self,
+        finished: &Finished,
+        left_out: &[Option<String>],
+        before: &mut Before,
+    ) -> WorkflowEnd {
         let plan = &finished.plan;
         let parallel = plan.spec().max_parallel_tasks.unwrap_or(self.context.limits.parallel_tasks);
         let mut scheduler = Scheduler::new(plan, parallel);
-        let ends = restore(plan, &mut scheduler, &mut before.ended);
+        let ends = restore(plan, &mut scheduler, left_out, &mut before.ended);
         let course = Course {
             finished,
             plan,
             name: plan.name().into(),
             attempts: &before.attempts,
-            ends: std::cell::RefCell::new(ends),
+            completed: RefCell::new(in_order_of_ends(plan, &ends)),
+            ends: RefCell::new(ends),
+            left_out,
         };
-        if !self.is_halted() {
-            self.hooks("the hook `on_start`", &finished.hooks.start, ()).await;
-        }
+        self.hooks(finished, WorkflowHook::Start, ()).await;
         self.drive(&course, &mut scheduler).await;
-        let ends: Vec<TaskEnd> = course.ends.into_inner().into_iter().flatten().collect();
-        let message = self.judged(plan.name(), &ends);
-        if !finished.hooks.complete.is_empty() && !self.is_halted() {
-            match self.results(&ends) {
-                Ok(results) => {
-                    let arguments = (message.is_none(), results);
-                    self.hooks("the hook `on_complete`", &finished.hooks.complete, arguments).await;
-                }
-                Err(error) => self.context.warn(&format!("the hook `on_complete` cannot be called: {error}")),
-            }
-        }
-        // The next workflow has a time of its own.
-        self.halt.send_if_modified(|halt| {
+        let message = self.judged(plan.name(), &course.all_ends());
+        let message = self.wind_up(&course, message).await;
+        WorkflowEnd { tasks: course.ends.into_inner().into_iter().flatten().collect(), message }
+    }
+
+    /// What follows the last task. Gives why the workflow failed, with what was undone because of it.
+    async fn wind_up(&self, course: &Course<'_>, mut message: Option<String>) -> Option<String> {
+        // What follows, and the next workflow, have a time of their own.
+        let timed_out = self.halt.send_if_modified(|halt| {
             let over = matches!(halt, Some(Halt::Workflow(_)));
             if over {
                 *halt = None;
             }
             over
         });
-        WorkflowEnd { tasks: ends, message }
+        if let (Some(message), false) = (&mut message, self.is_halted())
+            && let Some(undone) = self.roll_back(course).await
+        {
+            message.push_str("; ");
+            message.push_str(&undone);
+        }
+        let finished = course.finished;
+        if timed_out {
+            self.end_hooks(course, WorkflowHook::Timeout, message.as_deref()).await;
+        }
+        let outcome = if message.is_none() { WorkflowHook::Success } else { WorkflowHook::Failure };
+        for hook in [outcome, WorkflowHook::Complete] {
+            self.end_hooks(course, hook, message.as_deref()).await;
+        }
+        if !self.is_halted() {
+            self.clean_up(course).await;
+        }
+        self.end_hooks(course, WorkflowHook::Cleanup, message.as_deref()).await;
+        self.background_ended().await;
+        if finished.clean_workdir.is_some() && !self.is_halted() {
+            self.clean_workdir(course, message.as_deref()).await;
+        }
+        message
+    }
+
+    /// Hooks of a workflow's end. `on_failure` gets the reason and the results, `on_success` and `on_timeout` the
+    /// results, and the others whether all went well and the results.
+    async fn end_hooks(&self, course: &Course<'_>, hook: WorkflowHook, failure: Option<&str>) {
+        if !course.finished.hooks.contains_key(&hook) {
+            return;
+        }
+        let results = match self.results(&course.all_ends()) {
+            Ok(results) => results,
+            Err(error) => return self.context.warn(&format!("hooks cannot be called: {error}")),
+        };
+        match hook {
+            WorkflowHook::Success | WorkflowHook::Timeout => self.hooks(course.finished, hook, results).await,
+            WorkflowHook::Failure => self.hooks(course.finished, hook, (failure, results)).await,
+            WorkflowHook::Start
+            | WorkflowHook::TaskStart
+            | WorkflowHook::TaskComplete
+            | WorkflowHook::Complete
+            | WorkflowHook::Cleanup => self.hooks(course.finished, hook, (failure.is_none(), results)).await,
+        }
     }
 
     /// Does what the scheduler says until every task has ended.
@@ -104,6 +173,12 @@ impl Engine {
         let mut time_over = std::pin::pin!(sleep(limit));
         let mut halted = std::pin::pin!(self.halted());
         let mut stopped = false;
+        for (task, reason) in course.left_out.iter().enumerate() {
+            if let (Some(reason), None) = (reason, course.end(task)) {
+                let errand = Errand::Tell(TaskStatus::Skipped, reason.clone());
+                running.push(self.errand(course, task, errand, current.busy()));
+            }
+        }
         loop {
             if !stopped && self.is_halted() {
                 stopped = true;
@@ -122,10 +197,15 @@ impl Engine {
                     running.push(self.errand(course, task, errand, current.busy()));
                     continue;
                 }
+                Step::Spare(task) => {
+                    let awaited = course.plan.tasks()[task].if_failed.join("`, `");
+                    let message = format!("`{awaited}`, which it waited to fail, did not");
+                    let errand = Errand::Tell(TaskStatus::Skipped, message);
+                    running.push(self.errand(course, task, errand, current.busy()));
+                    continue;
+                }
                 Step::Drop(task) => {
-                    let message = self
-                        .halt_message()
-                        .unwrap_or_else(|| "a task failed, and `on_task_failure` is `stop`".to_owned());
+                    let message = self.halt_message().unwrap_or_else(|| dropped(course));
                     let errand = Errand::Tell(TaskStatus::Cancelled, message);
                     running.push(self.errand(course, task, errand, current.busy()));
                     continue;
@@ -180,6 +260,7 @@ impl Engine {
             self.halt(Halt::Host(stop.reason));
         }
         course.ends.borrow_mut()[task] = Some(end);
+        course.completed.borrow_mut().push(task);
         (task, ended, busy)
     }
 
@@ -224,27 +305,55 @@ async fn sleep(span: Option<Duration>) {
     }
 }
 
+/// Why a task is not begun that nothing kept from it but the workflow's policy.
+fn dropped(course: &Course<'_>) -> String {
+    match (course.aborted(), course.plan.spec().on_task_failure) {
+        (Some(task), _) => format!("`abort_if` of `{task}` holds, so nothing more is begun"),
+        (None, OnTaskFailure::Rollback) => "a task failed, and `on_task_failure` is `rollback`".to_owned(),
+        (None, OnTaskFailure::Stop | OnTaskFailure::Continue) => {
+            "a task failed, and `on_task_failure` is `stop`".to_owned()
+        }
+    }
+}
+
+fn is_abortion(end: &TaskEnd) -> bool {
+    end.status == TaskStatus::Failed && end.message == ABORTED
+}
+
 /// Tells the scheduler what ended before, in an order in which it can judge what a skip was for.
 fn restore(
     plan: &Plan,
     scheduler: &mut Scheduler<'_>,
+    left_out: &[Option<String>],
     ended: &mut BTreeMap<TaskName, TaskEnd>,
 ) -> Vec<Option<TaskEnd>> {
     let mut ends = vec![None; plan.tasks().len()];
-    if ended.is_empty() {
+    let none_left_out = left_out.iter().all(Option::is_none);
+    if ended.is_empty() && none_left_out {
         return ends;
     }
     for &task in plan.order() {
         let name = TaskName { workflow: plan.name().to_owned(), task: plan.tasks()[task].name.clone() };
-        let Some(end) = ended.remove(&name) else { continue };
-        let meaning = match end.status {
-            TaskStatus::Succeeded | TaskStatus::Unchanged => Ended::Opens,
-            TaskStatus::Skipped if scheduler.skipped_by_condition(task) => Ended::Opens,
-            TaskStatus::Skipped | TaskStatus::Cancelled => Ended::Blocks,
-            TaskStatus::Failed | TaskStatus::TimedOut | TaskStatus::Interrupted => Ended::Fails,
+        let end = ended.remove(&name);
+        let meaning = match end.as_ref().map(|end| end.status) {
+            _ if left_out[task].is_some() => Ended::Opens,
+            None => continue,
+            Some(TaskStatus::Succeeded | TaskStatus::Unchanged) => Ended::Opens,
+            Some(TaskStatus::Skipped) if scheduler.skipped_by_condition(task) => Ended::Opens,
+            Some(TaskStatus::Skipped | TaskStatus::Cancelled) => Ended::Blocks,
+            Some(TaskStatus::Failed) if end.as_ref().is_some_and(is_abortion) => Ended::Aborts,
+            Some(TaskStatus::Failed | TaskStatus::TimedOut | TaskStatus::Interrupted) => Ended::Fails,
         };
         scheduler.end(task, meaning);
-        ends[task] = Some(end);
+        ends[task] = end;
     }
     ends
+}
+
+/// The places of the tasks that ended in an earlier life of the run, in the order in which they did.
+fn in_order_of_ends(plan: &Plan, ends: &[Option<TaskEnd>]) -> Vec<usize> {
+    let mut places: Vec<usize> = plan.order().iter().copied().filter(|&task| ends[task].is_some()).collect();
+    // Stable: of two that ended in the same millisecond, what was waited for ended first.
+    places.sort_by_key(|&task| ends[task].as_ref().map(|end| end.ended));
+    places
 }

@@ -1,8 +1,8 @@
 //! What a module knows of the run and of the task that called it.
 
-use std::{path::PathBuf, rc::Rc};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, rc::Rc};
 
-use sloth_core::Labels;
+use sloth_core::{Labels, Secret};
 
 use super::scope::CurrentTask;
 use crate::{Level, LogLine, Stream, capability::Capabilities, host::Host, limits::Limits, process::Processes};
@@ -33,7 +33,39 @@ pub struct Context {
     pub phase: Phase,
     /// Where programs are looked for, as `PATH` holds it.
     pub search_path: String,
+    /// What else the run was given.
+    pub settings: Settings,
 }
+
+/// What a run may be given besides its file and its values.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The stack that it belongs to; `None` = the one of the workflow file's name.
+    pub stack: Option<String>,
+    /// What the file sees as `secrets`; where they stand in the log they are masked.
+    pub secrets: Rc<BTreeMap<String, Secret<String>>>,
+    /// What becomes of tasks that are meant for another host.
+    pub elsewhere: crate::Elsewhere,
+}
+
+impl Settings {
+    /// `text` with every secret masked.
+    #[must_use]
+    pub fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut masked = Cow::Borrowed(text);
+        for secret in self.secrets.values().map(Secret::expose) {
+            if SECRET_BYTES_MIN <= secret.len() && masked.contains(secret.as_str()) {
+                masked = Cow::Owned(masked.replace(secret.as_str(), MASK));
+            }
+        }
+        masked
+    }
+}
+
+/// Shorter secrets are not masked: every other word of a log would be.
+const SECRET_BYTES_MIN: usize = 4;
+/// What stands in the log for a secret.
+const MASK: &str = "[secret]";
 
 /// The host that runs a workflow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,11 +106,19 @@ impl Context {
     /// Logs `text` in the name of the running task, one line a line, each cut at the limit.
     pub fn log(&self, stream: Stream, text: &str) {
         let task = self.current.get().and_then(|scope| scope.task.clone());
+        let text = self.settings.masked(text);
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
         for line in std::iter::once(first).chain(lines) {
             let text = cut(line, self.limits.log_line_bytes).to_owned();
             self.host.log(LogLine { task: task.clone(), stream, text });
+        }
+    }
+
+    /// Notes what the running task would change, in a run that only checks.
+    pub fn would_change(&self, what: &str) {
+        if let Some(scope) = self.current.get() {
+            scope.would_change.borrow_mut().push(what.to_owned());
         }
     }
 

@@ -182,7 +182,9 @@ fn passed_over(call: &Call, program: &Program, options: &Options<'_>) -> mlua::R
             words.collect::<Vec<_>>().join(" ")
         }
     };
-    call.context.log(Stream::Log(Level::Info), &format!("would run: {line}"));
+    let told = format!("would run: {line}");
+    call.context.would_change(&told);
+    call.context.log(Stream::Log(Level::Info), &told);
     Ok(Some(Completed { ending: Ending::Exited(0), stdout: Vec::new(), stderr: Vec::new(), truncated: false }))
 }
 

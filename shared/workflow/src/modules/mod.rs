@@ -46,6 +46,7 @@ use mlua::{Lua, LuaString, Table};
 
 pub use context::*;
 pub use scope::*;
+pub(crate) use spoken::{Voice, speak};
 
 use crate::vm::pin_globals;
 

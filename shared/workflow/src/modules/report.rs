@@ -71,6 +71,9 @@ impl Change {
     fn told(self, call: &Call) -> Report {
         let checking = call.checking();
         let message = if checking { format!("would {}", self.would) } else { self.did };
+        if checking {
+            call.context.would_change(&message);
+        }
         let diff = self.diff.as_deref().unwrap_or_default();
         let told = if diff.is_empty() { message.clone() } else { format!("{message}\n{diff}") };
         call.context.log(Stream::Log(Level::Info), &told);

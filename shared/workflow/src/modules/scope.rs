@@ -46,6 +46,8 @@ pub struct Scope {
     pub user: Option<String>,
     /// When it must have ended.
     pub deadline: Instant,
+    /// What it would change, in a run that only checks.
+    pub would_change: RefCell<Vec<String>>,
     stopped: Cell<bool>,
     /// Without the one that has its turn.
     goroutines: RefCell<BTreeMap<CoroutineId, Goroutine>>,
@@ -63,6 +65,7 @@ impl Scope {
             env: BTreeMap::new(),
             user: None,
             deadline,
+            would_change: RefCell::default(),
             stopped: Cell::new(false),
             goroutines: RefCell::default(),
             queue: Arc::default(),

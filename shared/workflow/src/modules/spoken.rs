@@ -49,7 +49,7 @@ pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
 
 /// The text that a result speaks as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Voice {
+pub(crate) enum Voice {
     /// What a command printed.
     Stdout,
     /// What was done.
@@ -81,7 +81,7 @@ impl Voice {
 }
 
 /// Gives `result` its voice.
-pub(super) fn speak(lua: &Lua, result: &Table, voice: Voice) -> mlua::Result<()> {
+pub(crate) fn speak(lua: &Lua, result: &Table, voice: Voice) -> mlua::Result<()> {
     result.set_metatable(Some(metatable(lua, voice)?))
 }
 

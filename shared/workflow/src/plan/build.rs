@@ -7,7 +7,7 @@ use std::{
 
 use petgraph::{Direction, algo::kosaraju_scc, graph::NodeIndex};
 
-use super::{Graph, WorkflowSpec, nearest};
+use super::{Awaited, Graph, TaskSpec, WorkflowSpec, nearest};
 
 /// Most tasks of a cycle that are named in a message.
 const CYCLE_NAMES_MAX: usize = 20;
@@ -41,6 +41,16 @@ pub enum PlanError {
         /// What may have been meant.
         nearest: Option<String>,
     },
+    /// A task that can never run.
+    #[error("task `{task}` of workflow `{workflow}` waits for `{other}` to end well and to fail: write one of the two")]
+    Never {
+        /// The workflow.
+        workflow: String,
+        /// The task.
+        task: String,
+        /// What it waits for.
+        other: String,
+    },
     /// Tasks that wait for each other.
     #[error(
         "the tasks of workflow `{workflow}` wait for each other: `{}`; remove one of these dependencies",
@@ -71,45 +81,75 @@ pub enum PlanError {
 }
 
 pub(super) fn build(spec: &WorkflowSpec, tasks_max: usize) -> Result<(Graph, Vec<usize>), PlanError> {
-    if tasks_max < spec.tasks.len() {
-        return Err(PlanError::TooMany { workflow: spec.name.clone(), tasks: spec.tasks.len(), tasks_max });
+    if let Some(first) = simple_problems(spec, tasks_max).into_iter().next() {
+        return Err(first);
     }
-    if spec.max_parallel_tasks == Some(0) {
-        return Err(PlanError::NoneAtATime { workflow: spec.name.clone() });
-    }
-    let graph = graph(spec)?;
+    let graph = graph(spec);
     let order = order(spec, &graph)?;
     Ok((graph, order))
+}
+
+/// Everything that keeps a workflow of `tasks_max` tasks at most from being planned, in the order of the file. Cycles
+/// are looked for only where nothing else is wrong.
+#[must_use]
+pub fn problems(spec: &WorkflowSpec, tasks_max: usize) -> Vec<PlanError> {
+    let found = simple_problems(spec, tasks_max);
+    if found.is_empty() { order(spec, &graph(spec)).err().into_iter().collect() } else { found }
 }
 
 pub(super) fn places(spec: &WorkflowSpec) -> HashMap<&str, usize> {
     spec.tasks.iter().enumerate().map(|(place, task)| (task.name.as_str(), place)).collect()
 }
 
-fn graph(spec: &WorkflowSpec) -> Result<Graph, PlanError> {
-    let mut places = HashMap::with_capacity(spec.tasks.len());
-    for (place, task) in spec.tasks.iter().enumerate() {
+fn simple_problems(spec: &WorkflowSpec, tasks_max: usize) -> Vec<PlanError> {
+    let mut found = Vec::new();
+    let workflow = || spec.name.clone();
+    if tasks_max < spec.tasks.len() {
+        found.push(PlanError::TooMany { workflow: workflow(), tasks: spec.tasks.len(), tasks_max });
+    }
+    if spec.max_parallel_tasks == Some(0) {
+        found.push(PlanError::NoneAtATime { workflow: workflow() });
+    }
+    let mut names = HashSet::with_capacity(spec.tasks.len());
+    for task in &spec.tasks {
         if task.name.is_empty() {
-            return Err(PlanError::Unnamed { workflow: spec.name.clone() });
-        }
-        if places.insert(task.name.as_str(), place).is_some() {
-            return Err(PlanError::Duplicate { workflow: spec.name.clone(), task: task.name.clone() });
+            found.push(PlanError::Unnamed { workflow: workflow() });
+        } else if !names.insert(task.name.as_str()) {
+            found.push(PlanError::Duplicate { workflow: workflow(), task: task.name.clone() });
         }
     }
+    for task in &spec.tasks {
+        let missing = awaited(task).filter(|(name, _)| !names.contains(name.as_str()));
+        found.extend(missing.map(|(name, _)| unknown(spec, &task.name, name)));
+        if let Some(other) = task.if_failed.iter().find(|name| task.depends_on.contains(name)) {
+            found.push(PlanError::Never { workflow: workflow(), task: task.name.clone(), other: other.clone() });
+        }
+    }
+    found
+}
+
+fn awaited(task: &TaskSpec) -> impl Iterator<Item = (&String, Awaited)> {
+    let well = task.depends_on.iter().map(|name| (name, Awaited::Success));
+    well.chain(task.if_failed.iter().map(|name| (name, Awaited::Failure)))
+}
+
+/// The graph of a workflow whose names are all known.
+fn graph(spec: &WorkflowSpec) -> Graph {
+    let places = places(spec);
     let mut graph = Graph::with_capacity(spec.tasks.len(), spec.tasks.iter().map(|task| task.depends_on.len()).sum());
     for _ in &spec.tasks {
         graph.add_node(());
     }
     for (place, task) in spec.tasks.iter().enumerate() {
-        let find = |name: &String| places.get(name.as_str()).copied().ok_or_else(|| unknown(spec, &task.name, name));
-        let mut dependencies = task.depends_on.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let find = |(name, what): (&String, Awaited)| Some((places.get(name.as_str()).copied()?, what));
+        let mut dependencies: Vec<_> = awaited(task).filter_map(find).collect();
         dependencies.sort_unstable();
         dependencies.dedup();
-        for dependency in dependencies {
-            graph.add_edge(NodeIndex::new(dependency), NodeIndex::new(place), ());
+        for (dependency, what) in dependencies {
+            graph.add_edge(NodeIndex::new(dependency), NodeIndex::new(place), what);
         }
     }
-    Ok(graph)
+    graph
 }
 
 fn unknown(spec: &WorkflowSpec, task: &str, unknown: &str) -> PlanError {

@@ -8,10 +8,11 @@ use std::{collections::HashMap, time::Duration};
 use petgraph::{
     Direction,
     graph::{DiGraph, NodeIndex},
+    visit::EdgeRef,
 };
 use serde::{Deserialize, Serialize};
 
-pub use build::PlanError;
+pub use build::{PlanError, problems};
 pub use names::nearest;
 
 use crate::host::OnInterrupt;
@@ -28,9 +29,15 @@ pub struct TaskSpec {
     /// The names of the tasks that must have ended well before it starts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<String>,
+    /// The names of the tasks of which one must have failed before it starts; empty = it needs no failure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub if_failed: Vec<String>,
     /// The agents it is meant for; empty = the one that runs the workflow.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub delegate_to: Vec<String>,
+    /// Whether it may run on the agent that runs the workflow where it cannot run on those it is meant for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub fallback_here: bool,
     /// How long one attempt may take, in milliseconds; `None` = as the runner's limits say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -39,6 +46,12 @@ pub struct TaskSpec {
     pub retries: u32,
     /// How the waits between attempts grow.
     pub backoff: Backoff,
+    /// The wait after the first failed attempt, in milliseconds; `None` = as the runner's limits say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_wait_ms: Option<u64>,
+    /// The longest wait between two attempts, in milliseconds; `None` = [`RETRY_WAIT_MS_MAX`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_wait_ms_max: Option<u64>,
     /// Whether it may be begun again after a crash cut it off; `None` = while it has retries left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotent: Option<bool>,
@@ -93,15 +106,15 @@ impl Backoff {
     pub const NAMES: [(&'static str, Self); 3] =
         [("fixed", Self::Fixed), ("linear", Self::Linear), ("exponential", Self::Exponential)];
 
-    /// The wait after the `failed`-th failed attempt (from 1), before jitter: never above [`RETRY_WAIT_MS_MAX`].
+    /// The wait after the `failed`-th failed attempt (from 1), before jitter: never above `max`.
     #[must_use]
-    pub fn wait(self, first: Duration, failed: u32) -> Duration {
+    pub fn wait(self, first: Duration, failed: u32, max: Duration) -> Duration {
         let times = match self {
             Self::Fixed => 1,
             Self::Linear => failed.max(1),
             Self::Exponential => 1_u32.checked_shl(failed.saturating_sub(1)).unwrap_or(u32::MAX),
         };
-        first.saturating_mul(times).min(Duration::from_millis(RETRY_WAIT_MS_MAX))
+        first.saturating_mul(times).min(max)
     }
 }
 
@@ -114,6 +127,20 @@ pub enum OnTaskFailure {
     Continue,
     /// None of them is started any more; those that run are left to end.
     Stop,
+    /// As [`Self::Stop`], and then what ended well is undone: the rollback of each such task is called, that of the
+    /// last one first.
+    Rollback,
+}
+
+impl OnTaskFailure {
+    /// Whether a failure keeps further tasks from being started.
+    #[must_use]
+    pub const fn stops(self) -> bool {
+        match self {
+            Self::Continue => false,
+            Self::Stop | Self::Rollback => true,
+        }
+    }
 }
 
 /// A workflow as it is recorded in a bundle.
@@ -154,8 +181,17 @@ pub struct Plan {
     order: Vec<usize>,
 }
 
+/// What a task waits for in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Awaited {
+    /// That it ends well.
+    Success,
+    /// That it ends; one of those that are awaited so must fail.
+    Failure,
+}
+
 /// Who waits for whom: a node for each task, by its place in the file, and an edge from what is waited for.
-type Graph = DiGraph<(), ()>;
+type Graph = DiGraph<(), Awaited>;
 
 impl Plan {
     /// Checks a workflow of `tasks_max` tasks at most.
@@ -189,6 +225,17 @@ impl Plan {
     /// What a task waits for, in no particular order.
     pub fn dependencies(&self, task: usize) -> impl Iterator<Item = usize> {
         self.graph.neighbors_directed(NodeIndex::new(task), Direction::Incoming).map(NodeIndex::index)
+    }
+
+    /// What a task waits for, and what for in each, in no particular order.
+    pub fn awaited(&self, task: usize) -> impl Iterator<Item = (usize, Awaited)> {
+        let edges = self.graph.edges_directed(NodeIndex::new(task), Direction::Incoming);
+        edges.map(|edge| (edge.source().index(), *edge.weight()))
+    }
+
+    /// What waits for a task, and what for, in no particular order.
+    pub fn awaiting(&self, task: usize) -> impl Iterator<Item = (usize, Awaited)> {
+        self.graph.edges(NodeIndex::new(task)).map(|edge| (edge.target().index(), *edge.weight()))
     }
 
     /// What waits for a task, in no particular order.

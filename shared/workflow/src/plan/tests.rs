@@ -51,6 +51,23 @@ fn what_cannot_be_planned_is_named() {
     }
     let spec = WorkflowSpec { max_parallel_tasks: Some(0), ..workflow("a") };
     assert_eq!(Plan::new(spec, 8), Err(PlanError::NoneAtATime { workflow: "w".into() }));
+    let mut spec = workflow("a; b after a");
+    spec.tasks[1].if_failed = vec!["a".into()];
+    let never = Plan::new(spec, 8).expect_err("it never runs").to_string();
+    assert_eq!(never, "task `b` of workflow `w` waits for `a` to end well and to fail: write one of the two");
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let spec = WorkflowSpec { max_parallel_tasks: Some(0), ..workflow("a; a; b after x; ; c after d") };
+    let told: Vec<_> = problems(&spec, 8).iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 5, "{told:?}");
+    assert!(
+        told[1].contains("two tasks named `a`") && told[4].contains("`c` of workflow `w` depends on `d`"),
+        "{told:?}"
+    );
+    assert_eq!(problems(&workflow("a after b; b after a"), 8).len(), 1);
+    assert!(problems(&workflow("a; b after a"), 8).is_empty());
 }
 
 #[test]
@@ -76,7 +93,9 @@ fn json_round_trips_and_is_checked() {
 #[test]
 fn waits_grow_as_their_strategy_says() {
     let first = Duration::from_secs(1);
-    let waits = |backoff: Backoff| [1, 2, 3, 4, 40].map(|failed| backoff.wait(first, failed).as_secs());
+    let waits = |backoff: Backoff| {
+        [1, 2, 3, 4, 40].map(|failed| backoff.wait(first, failed, Duration::from_secs(60)).as_secs())
+    };
     assert_eq!(waits(Backoff::Fixed), [1, 1, 1, 1, 1]);
     assert_eq!(waits(Backoff::Linear), [1, 2, 3, 4, 40]);
     assert_eq!(waits(Backoff::Exponential), [1, 2, 4, 8, 60]);

@@ -41,6 +41,20 @@ pub fn adapt(mut text: String) -> Result<String, DialectError> {
     if text.contains("goto") { rewrite_goto(text) } else { Ok(text) }
 }
 
+/// Whether `text` calls the global `name`, as far as its words tell.
+#[must_use]
+pub fn calls(text: &str, name: &str) -> bool {
+    if !text.contains(name) {
+        return false;
+    }
+    let tokens = tokens(text);
+    tokens.iter().enumerate().any(|(at, token)| {
+        let before = at.checked_sub(1).map_or("", |before| tokens[before].text);
+        let after = tokens.get(at + 1).map_or("", |after| after.text);
+        token.text == name && matches!(after, "(" | "{") && !matches!(before, "." | ":" | "function")
+    })
+}
+
 /// A piece of a file's text that is no comment and no string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token<'a> {
@@ -250,6 +264,20 @@ mod tests {
             ("local s = [==[ goto x ]] ]==]", "local s = [==[ goto x ]] ]==]"),
         ] {
             assert_eq!(adapt(old.to_owned()).as_deref(), Ok(new), "{old}");
+        }
+    }
+
+    #[test]
+    fn calls_are_told_from_other_uses() {
+        for (text, called) in [
+            ("values({ a = 1 })", true),
+            ("local v = values { a = 1 }", true),
+            ("x = values.a or f(values)", false),
+            ("t.values({})", false),
+            ("function values() end", false),
+            ("-- values({})", false),
+        ] {
+            assert_eq!(calls(text, "values"), called, "{text}");
         }
     }
 

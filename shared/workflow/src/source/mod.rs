@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use dialect::{DialectError, adapt};
+pub use dialect::{DialectError, adapt, calls};
 pub(crate) use dialect::{Token, is_name, tokens};
 
 /// Endings that `require` tries, in this order.

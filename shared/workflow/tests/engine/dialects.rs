@@ -44,7 +44,7 @@ fn every_form_of_a_workflow_is_known() {
             "w: a, b after a, c after a+b",
         ),
         (
-            "workflow.define('w', { tasks = { { name = 'a', command = 'x', retries = 3, timeout = '5m', async = true, next_if_fail = 'b', params = { n = 1 }, pre_exec = function() end, on_fail = function() end } } })",
+            "workflow.define('w', { tasks = { { name = 'a', command = 'x', retries = 3, timeout = '5m', async = true, params = { n = 1 }, pre_exec = function() end, on_fail = function() end } } })",
             "w: a",
         ),
     ] {
@@ -100,10 +100,10 @@ fn a_built_task_can_be_run_at_once() {
 #[test]
 fn a_settings_table_may_hold_more_than_we_know() {
     let ended = Case::new(
-        r#"workflow.define("w"):config({ retry_policy = "x", timeout = "1m" }):tasks({ task("a"):command(function() return true end) })"#,
+        r#"workflow.define("w"):config({ monitoring = "x", timeout = "1m" }):tasks({ task("a"):command(function() return true end) })"#,
     )
     .run();
-    assert_eq!(ended.log(), ["workflow `w`: these settings have no effect: `retry_policy`"]);
+    assert_eq!(ended.log(), ["workflow `w`: these settings have no effect: `monitoring`"]);
 }
 
 #[test]
