@@ -227,6 +227,7 @@ impl Prepared {
         let definitions = Definitions::new(source.text.clone(), context.limits.tasks_max);
         let machine = Machine::new(context, sources, cancel.clone(), |lua| dsl::install(lua, &definitions, context));
         let machine = machine.map_err(LoadError::Machine)?;
+        dsl::install_values(&machine.lua, &definitions, context).map_err(LoadError::Machine)?;
         let chunk = machine.compile(&source).map_err(|error| syntax(&source, &error))?;
         Ok(Self { machine, chunk, file: source.name, definitions, context: Rc::clone(context), cancel })
     }

@@ -2,8 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use futures_util::future::join_all;
-use mlua::{AnyUserData, Lua, MetaMethod, MultiValue, Table, UserData, UserDataMethods, Value};
+use mlua::{AnyUserData, Function, Lua, MetaMethod, MultiValue, Table, UserData, UserDataMethods, Value};
 
 use super::{
     SharedDefinitions, SharedTask,
@@ -13,7 +12,10 @@ use super::{
     task::{TaskBuilder, run_now},
     workflow::WorkflowBuilder,
 };
-use crate::{modules::Context, vm::Fault};
+use crate::{
+    modules::{self, Context},
+    vm::Builtin,
+};
 
 /// Most things that run at once by one call of `parallel`.
 const PARALLEL_MAX: usize = 1_000;
@@ -52,9 +54,7 @@ impl TaskGroup {
                 group.heads.extend(member.heads);
             } else {
                 for head in &member.heads {
-                    head.borrow_mut()
-                        .depends_on
-                        .extend(group.tails.drain(..).map(Dependency::Task).collect::<Vec<_>>());
+                    head.borrow_mut().depends_on.extend(group.tails.iter().cloned().map(Dependency::Task));
                 }
             }
             group.tails = match order {
@@ -195,11 +195,11 @@ async fn at_once(lua: &Lua, values: MultiValue) -> mlua::Result<MultiValue> {
     if PARALLEL_MAX < errands.len() {
         return Err(arguments.error(format_args!("{PARALLEL_MAX} at a time is the most")));
     }
-    let ended = join_all(errands.iter().map(|errand| perform(lua, errand))).await;
+    let ended = all_of(lua, &errands).await?;
     let results = lua.create_table()?;
     let mut failed = Vec::new();
-    for (at, (errand, result)) in errands.iter().zip(ended).enumerate() {
-        let result = result?;
+    for (at, errand) in errands.iter().enumerate() {
+        let result = result(lua, &ended.raw_get(at + 1)?)?;
         if !result.raw_get::<bool>("success")? {
             let shown = errand.name.clone().unwrap_or_else(|| (at + 1).to_string());
             let reason: Option<String> = result.raw_get("error")?;
@@ -260,21 +260,42 @@ fn add_errands(arguments: &Arguments<'_>, value: &Value, errands: &mut Vec<Erran
     }
 }
 
-async fn perform(lua: &Lua, errand: &Errand) -> mlua::Result<Table> {
-    let called = match &errand.work {
-        Work::Task(task) => run_now(lua, task).await,
-        Work::Action(action) => action.function(lua)?.call_async::<MultiValue>(()).await,
+/// Goroutines see to it that whoever waits is known; each gives what `pcall` does, as a table.
+static ALL: Builtin =
+    Builtin::new("local map, pack = ... return map(pack, function(f) return table.pack(pcall(f)) end)");
+
+/// What became of each.
+async fn all_of(lua: &Lua, errands: &[Errand]) -> mlua::Result<Table> {
+    let functions = lua.create_table_with_capacity(errands.len(), 0)?;
+    for errand in errands {
+        functions.raw_push(match &errand.work {
+            Work::Action(action) => action.function(lua)?,
+            Work::Task(task) => {
+                let task = Rc::clone(task);
+                lua.create_async_function(move |lua, ()| {
+                    let task = Rc::clone(&task);
+                    async move { run_now(&lua, &task).await }
+                })?
+            }
+        })?;
+    }
+    let goroutine =
+        modules::find(lua, "goroutine")?.ok_or_else(|| mlua::Error::runtime("there is no module `goroutine`"))?;
+    let map: Function = goroutine.raw_get("map")?;
+    ALL.function(lua)?.call_async((map, functions)).await
+}
+
+fn result(lua: &Lua, ended: &Table) -> mlua::Result<Table> {
+    let value = |at: usize| ended.raw_get::<Value>(at);
+    let failure = match value(1)? {
+        Value::Boolean(true) => refused(&value(2)?, &value(3)?),
+        _ => Some(value(2)?.to_string()?),
     };
     let result = lua.create_table()?;
-    let value = |at: usize| called.as_ref().ok().and_then(|values| values.get(at)).cloned().unwrap_or(Value::Nil);
-    let failure = match &called {
-        Err(error) => Some(Fault::from(error).message),
-        Ok(_) => refused(&value(0), &value(1)),
-    };
     result.raw_set("success", failure.is_none())?;
-    result.raw_set("value", value(0))?;
-    result.raw_set("message", value(1).as_string().cloned())?;
-    result.raw_set("outputs", value(2).as_table().cloned())?;
+    result.raw_set("value", value(2)?)?;
+    result.raw_set("message", value(3)?.as_string().cloned())?;
+    result.raw_set("outputs", value(4)?.as_table().cloned())?;
     result.raw_set("error", failure)?;
     Ok(result)
 }

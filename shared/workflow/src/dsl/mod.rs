@@ -63,7 +63,7 @@ impl Definitions {
 
 type SharedDefinitions = Rc<RefCell<Definitions>>;
 
-/// Adds what defines tasks and workflows to the globals, and `values`.
+/// Adds what defines tasks and workflows to the globals.
 pub(crate) fn install(lua: &Lua, definitions: &SharedDefinitions, context: &Rc<Context>) -> mlua::Result<()> {
     let globals = lua.globals();
     let defining = Rc::clone(definitions);
@@ -94,7 +94,11 @@ pub(crate) fn install(lua: &Lua, definitions: &SharedDefinitions, context: &Rc<C
     globals.raw_set("group", define)?;
     delegate::install(lua, context)?;
     export::install(lua)?;
-    secrets(lua, context)?;
+    secrets(lua, context)
+}
+
+/// Adds `values` to the globals of a machine whose sandbox is closed: a file may add to them.
+pub(crate) fn install_values(lua: &Lua, definitions: &SharedDefinitions, context: &Context) -> mlua::Result<()> {
     values::install(lua, context, &definitions.borrow().text)
 }
 

@@ -97,6 +97,7 @@ impl Engine {
     pub(super) async fn background_ended(&self) {
         let mut background = self.background.take();
         while !background.is_empty() {
+            let _idle = self.context.current.idle();
             tokio::select! {
                 _ = background.join_next() => {}
                 () = self.halted() => return,

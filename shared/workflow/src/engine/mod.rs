@@ -26,6 +26,7 @@ use tokio::{
 
 pub use place::Elsewhere;
 pub use select::Selection;
+pub(crate) use this::empty;
 
 use crate::{
     AgentInfo, CancelSignal, Capabilities, Host, Limits, LoadError, TaskEnd, TaskName,

@@ -85,7 +85,7 @@ fn workdir(lua: &Lua, this: &This) -> mlua::Result<Table> {
 }
 
 /// Removes what is in a directory, and not the directory: others may stand in it.
-fn empty(path: &std::path::Path) -> std::io::Result<()> {
+pub(crate) fn empty(path: &std::path::Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

@@ -31,6 +31,7 @@ mod regex;
 mod report;
 mod scope;
 mod spoken;
+mod stack;
 mod state;
 mod strings;
 mod sysctl;
@@ -39,6 +40,7 @@ mod time;
 mod tool;
 mod user;
 mod validate;
+mod workdir;
 
 use std::rc::Rc;
 
@@ -56,7 +58,7 @@ const REGISTRY: &str = "sloth.modules";
 /// Makes the table of a module.
 type Make = fn(&Lua, &Rc<Context>) -> mlua::Result<Table>;
 
-const MODULES: [(&str, Make); 24] = [
+const MODULES: [(&str, Make); 26] = [
     ("bundle", fs::bundle_module),
     ("cron", cron::module),
     ("crypto", crypto::module),
@@ -71,6 +73,7 @@ const MODULES: [(&str, Make); 24] = [
     ("json", data::json_module),
     ("log", log::module),
     ("math", math::module),
+    ("stack", stack::module),
     ("state", state::module),
     ("strings", strings::module),
     ("sysctl", sysctl::module),
@@ -79,6 +82,7 @@ const MODULES: [(&str, Make); 24] = [
     ("toml", data::toml_module),
     ("user", user::module),
     ("validate", validate::module),
+    ("workdir", workdir::module),
     ("xml", data::xml_module),
     ("yaml", data::yaml_module),
 ];

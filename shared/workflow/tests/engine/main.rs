@@ -5,6 +5,7 @@ mod dialects;
 mod failing;
 mod harness;
 mod hostile;
+mod language;
 mod loading;
 mod resuming;
 mod running;
