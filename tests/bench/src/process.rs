@@ -113,6 +113,38 @@ pub(crate) fn time(command: &mut Command) -> Result<Duration> {
     Ok(took)
 }
 
+/// What a run of a command takes, its children included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    /// The processor's time.
+    pub(crate) cpu: Duration,
+    /// From start to end.
+    pub(crate) wall: Duration,
+}
+
+/// As [`time`], with the processor's time of the command and of all that it waited for.
+pub(crate) fn cost(command: &mut Command) -> Result<Cost> {
+    // The shell tells it by the millisecond; what `/proc` has of children is ten times coarser.
+    let mut line = Command::new("bash");
+    line.args(["-c", "\"$@\" >/dev/null 2>&1 || exit; times", "bash"]).arg(command.get_program());
+    line.args(command.get_args()).stdin(Stdio::null());
+    line.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let began = Instant::now();
+    let output = line.output().with_context(|| format!("cannot start {command:?}"))?;
+    let wall = began.elapsed();
+    ensure!(output.status.success(), "{command:?} ended with {}", output.status);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let spans = text.lines().nth(1).unwrap_or_default().split_whitespace().map(span);
+    let cpu = spans.sum::<Option<Duration>>().with_context(|| format!("`times` says `{text}`"))?;
+    Ok(Cost { cpu, wall })
+}
+
+/// Reads `0m1.234s`.
+fn span(text: &str) -> Option<Duration> {
+    let (minutes, seconds) = text.strip_suffix('s')?.split_once('m')?;
+    Some(Duration::from_secs(60 * minutes.parse::<u64>().ok()?) + Duration::from_secs_f64(seconds.parse().ok()?))
+}
+
 fn kib(text: &str, name: &str) -> Result<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no `{name}`"))?;
     let word = line.split_whitespace().next().unwrap_or_default();

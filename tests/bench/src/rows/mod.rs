@@ -7,6 +7,8 @@ mod journal;
 mod latency;
 mod lua;
 mod memory;
+mod resources;
+mod runs;
 mod start;
 
 use std::path::Path;
@@ -36,6 +38,10 @@ pub(crate) enum Row {
     Lua,
     /// Tasks under the agent's journal.
     Journal,
+    /// A run that finds nothing to do.
+    Resources,
+    /// Memory of Lua machines and of many runs at once.
+    Runs,
 }
 
 impl Row {
@@ -50,6 +56,8 @@ impl Row {
             Self::Exec => "exec",
             Self::Lua => "lua",
             Self::Journal => "journal",
+            Self::Resources => "resources",
+            Self::Runs => "runs",
         }
     }
 
@@ -64,6 +72,8 @@ impl Row {
             Self::Exec => "Tasks that start a program",
             Self::Lua => "Tasks of Lua alone, no journal",
             Self::Journal => "Tasks under the agent's journal",
+            Self::Resources => "A run of 25 files and 25 commands that finds nothing to do",
+            Self::Runs => "Memory of runs",
         }
     }
 
@@ -78,6 +88,8 @@ impl Row {
             Self::Exec => blocking(bench, exec::measure).await,
             Self::Lua => blocking(bench, lua::measure).await,
             Self::Journal => journal::measure(bench).await,
+            Self::Resources => blocking(bench, resources::measure).await,
+            Self::Runs => blocking(bench, runs::measure).await,
         }
     }
 }
