@@ -165,7 +165,7 @@ fn values_that_grow_when_they_are_written_anew_are_measured_as_they_are_sent() {
 
     let answer = start(&mut machine, list("1e15", 13_000));
     assert!(matches!(&answer, Answer::Operator(Reply::Started(started)) if started.agents == 1), "{answer:?}");
-    let poll = Ask::Poll(Poll { accepted: 0, hold: Millis::ZERO, room: 8 });
+    let poll = Ask::Poll(Poll { accepted: 0, hold: Millis::ZERO, room: 8, root: 1 });
     let mut output = machine.handle(NOW, Event::Asked { conn: 1, ticket: 10, ask: poll });
     let (_, Answer::Agent(response)) = output.answers.remove(0) else { unreachable!("an agent is answered") };
     assert!(matches!(&response, AgentResponse::Work(work) if work.items.len() == 1), "{response:?}");

@@ -25,7 +25,7 @@ fn a_cancel_passes_the_runs_that_wait_for_room() {
         ..Durable::default()
     };
     let mut machine = welcomed(state, agent);
-    let poll = Poll { accepted: 1, hold: Millis::from_secs(60), room: 0 };
+    let poll = Poll { accepted: 1, hold: Millis::from_secs(60), room: 0, root: 1 };
     let output = machine.handle(NOW, Event::Asked { conn: 1, ticket: 1, ask: Ask::Poll(poll) });
     assert!(output.answers.is_empty(), "{:?}", output.answers);
     let command = Command::CancelRun(held);

@@ -82,6 +82,14 @@ fn millis(random: &mut Random) -> Millis {
     Millis::from_u64(number(random))
 }
 
+fn roots(random: &mut Random) -> Vec<Vec<u8>> {
+    match random.below(8) {
+        0 => vec![fixture().root.clone()],
+        1 => vec![vec![1, 2, 3]],
+        _ => Vec::new(),
+    }
+}
+
 fn run_id(random: &mut Random) -> RunId {
     RunId::new(NOW, u128::from(random.below(3)))
 }
@@ -137,7 +145,7 @@ fn response(random: &mut Random) -> AgentResponse {
         2 | 3 => {
             let items =
                 (0..random.below(3)).map(|_| WorkItem { generation: number(random), order: order(random) }).collect();
-            AgentResponse::Work(Work { items, next_poll: millis(random) })
+            AgentResponse::Work(Work { items, next_poll: millis(random), roots: roots(random) })
         }
         4 | 5 => AgentResponse::Acked(Acked { lane: lane(random), through: number(random) }),
         6 => AgentResponse::Blob(BlobHead { length: number(random) }),
@@ -186,7 +194,12 @@ fn ask(random: &mut Random) -> coordinator::Ask {
     match random.below(6) {
         0 | 1 => coordinator::Ask::Hello(Hello { labels: Labels::new(), ..hello }),
         2 => coordinator::Ask::Hello(hello),
-        3 => coordinator::Ask::Poll(Poll { accepted: number(random), hold: millis(random), room: u32::MAX }),
+        3 => coordinator::Ask::Poll(Poll {
+            accepted: number(random),
+            hold: millis(random),
+            room: u32::MAX,
+            root: number(random),
+        }),
         4 => coordinator::Ask::Renew(Renew { csr: Vec::new() }),
         _ => {
             let records = (0..random.below(4))

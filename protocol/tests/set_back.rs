@@ -22,7 +22,7 @@ fn durable(agent: AgentId, run: RunId) -> Durable {
 }
 
 fn poll(machine: &mut Coordinator, accepted: u64) -> (Vec<Write>, Vec<Answer>) {
-    let poll = Poll { accepted, hold: Millis::ZERO, room: 8 };
+    let poll = Poll { accepted, hold: Millis::ZERO, room: 8, root: 1 };
     let output = machine.handle(NOW, Event::Asked { conn: 1, ticket: accepted, ask: Ask::Poll(poll) });
     (output.writes, output.answers.into_iter().map(|(_, answer)| answer).collect())
 }

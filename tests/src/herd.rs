@@ -88,7 +88,8 @@ impl Herd {
         let ids: Vec<AgentId> = (0..count).map(|_| AgentId::new(START, random.next_u128())).collect();
         let record = |index: usize, id: &AgentId| (*id, record(index));
         let agents = ids.iter().enumerate().map(|(index, id)| record(index, id)).collect();
-        let state = coordinator::Durable { root: Some(publisher().root.clone()), agents, ..Default::default() };
+        let state =
+            coordinator::Durable { roots: [(1, publisher().roots[0].clone())].into(), agents, ..Default::default() };
         Self {
             now: START,
             queue: BTreeMap::new(),
@@ -252,7 +253,7 @@ fn agent(index: usize, id: AgentId, seed: u64) -> Agent {
         enrolled_labels: Labels::new(),
         version: "0.1.0".to_owned(),
         platform: Platform::default(),
-        root: publisher().root.clone(),
+        root: publisher().roots[0].clone(),
         root_pin: publisher().pin,
         certificate_from: START,
         certificate_until: START + Millis::from_secs(30 * 24 * 3600),

@@ -17,6 +17,7 @@ mod serve;
 mod show;
 mod sign;
 mod tokens;
+mod trust;
 mod upload;
 
 use std::path::PathBuf;
@@ -47,6 +48,9 @@ enum Command {
     /// Publishers' signing keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Who may sign what
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     /// Check, sign and publish the bundle in a directory
     Publish(publish::PublishArgs),
     /// Join tokens, with which hosts enrol
@@ -109,6 +113,7 @@ pub fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Init(args) => init::run(&args, format),
         Command::Serve(args) => serve::run(&args),
         Command::Keys(command) => keys::run(command, format),
+        Command::Trust(command) => trust::run(command, format),
         Command::Publish(args) => publish::run(&args, format),
         Command::Token(command) => tokens::run(command, format),
         Command::Agents(command) => agents::run(command, format),

@@ -109,7 +109,7 @@ impl Operator {
             OperatorRequest::Run(run) => self.run(run).await,
             OperatorRequest::PutRoot(root) => {
                 let response = self.command(Command::PutRoot(root)).await?;
-                ordered("put root", "the coordinator that had none");
+                ordered("put root", "the next of its trust roots");
                 Ok(response)
             }
             OperatorRequest::RevokeAgent(key) => {

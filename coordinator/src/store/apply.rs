@@ -22,6 +22,7 @@ type Bytes<'t> = Table<'t, &'static [u8], &'static [u8]>;
 /// Every table of one transaction, open for writing.
 pub(super) struct Changes<'t> {
     meta: Bytes<'t>,
+    roots: Bytes<'t>,
     agents: Bytes<'t>,
     inboxes: Bytes<'t>,
     work: Bytes<'t>,
@@ -41,6 +42,7 @@ impl<'t> Changes<'t> {
         let open = |table| transaction.open_table(table).map_err(Fault::of);
         Ok(Self {
             meta: open(tables::META)?,
+            roots: open(tables::ROOTS)?,
             agents: open(tables::AGENTS)?,
             inboxes: open(tables::INBOXES)?,
             work: open(tables::WORK)?,
@@ -65,7 +67,7 @@ impl<'t> Changes<'t> {
 
     pub(super) fn apply(&mut self, write: &Write) -> Result<(), Fault> {
         match write {
-            Write::PutRoot(envelope) => put_bytes(&mut self.meta, tables::META_ROOT, envelope),
+            Write::PutRoot(version, envelope) => put_bytes(&mut self.roots, &version.to_be_bytes(), envelope),
             Write::PutAgent(id, agent) => put(&mut self.agents, "agents", &id.to_bytes(), agent),
             Write::PutInbox(id, lane, inbox) => put(&mut self.inboxes, "inboxes", &inbox_key(*id, *lane), inbox),
             Write::PutWork(id, generation, item) => {

@@ -8,12 +8,15 @@ use super::{
     RowError, codec,
     database::Fault,
     reads::{Reader, row},
-    tables::{self, JobRow, ReleaseRow, beginning_with, number_of, run_of, split_id, token_of},
+    tables::{JobRow, ReleaseRow, beginning_with, number_of, run_of, split_id, token_of},
 };
 
 pub(super) fn durable(reader: &Reader) -> Result<Durable, Fault> {
-    let root = row(&reader.meta, tables::META_ROOT, |value| Ok(value.to_vec()), "meta")?;
-    let mut state = Durable { root, ..Durable::default() };
+    let mut state = Durable::default();
+    reader.roots.each("roots", |key, value| {
+        state.roots.insert(number_of(key)?, value.to_vec());
+        Ok(())
+    })?;
     reader.agents.each("agents", |key, value| {
         let (id, _) = split_id(key)?;
         state.agents.insert(AgentId::from_bytes(id), codec::decode::<AgentRecord>(value)?);

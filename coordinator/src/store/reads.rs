@@ -28,7 +28,7 @@ const ROW_BYTES: usize = 128;
 
 /// Every table of one moment, open for reading.
 pub(super) struct Reader {
-    pub(super) meta: Rows,
+    pub(super) roots: Rows,
     pub(super) agents: Rows,
     pub(super) inboxes: Rows,
     pub(super) work: Rows,
@@ -50,7 +50,7 @@ impl Reader {
     pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, Fault> {
         let open = |table| transaction.open_table(table).map(Rows).map_err(Fault::of);
         Ok(Self {
-            meta: open(tables::META)?,
+            roots: open(tables::ROOTS)?,
             agents: open(tables::AGENTS)?,
             inboxes: open(tables::INBOXES)?,
             work: open(tables::WORK)?,

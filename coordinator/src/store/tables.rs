@@ -17,6 +17,8 @@ pub(super) type Definition = redb::TableDefinition<'static, &'static [u8], &'sta
 
 /// One of a kind, by name.
 pub(super) const META: Definition = Definition::new("meta");
+/// Version → the envelope of a trust root.
+pub(super) const ROOTS: Definition = Definition::new("roots");
 /// Agent → `AgentRecord`.
 pub(super) const AGENTS: Definition = Definition::new("agents");
 /// Agent, lane → `Inbox`.
@@ -43,13 +45,11 @@ pub(super) const EVENTS: Definition = Definition::new("events");
 pub(super) const TASK_ENDS: Definition = Definition::new("task_ends");
 
 /// Every table.
-pub(super) const ALL: [Definition; 13] =
-    [META, AGENTS, INBOXES, WORK, TOKENS, RELEASES, RUNS, VALUES, TALLIES, ENDED, JOBS, EVENTS, TASK_ENDS];
+pub(super) const ALL: [Definition; 14] =
+    [META, ROOTS, AGENTS, INBOXES, WORK, TOKENS, RELEASES, RUNS, VALUES, TALLIES, ENDED, JOBS, EVENTS, TASK_ENDS];
 
 /// The version of this layout, a big-endian `u32`.
 pub(super) const META_SCHEMA: &[u8] = b"schema";
-/// The trust root's envelope.
-pub(super) const META_ROOT: &[u8] = b"root";
 /// Changes with every commit that changes nothing else.
 pub(super) const META_PROBE: &[u8] = b"probe";
 

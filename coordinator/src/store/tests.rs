@@ -117,7 +117,7 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
     let small = random.below(5);
     let active = state.runs.keys().nth(usize::try_from(small).expect("small")).copied();
     match random.below(14) {
-        0 => Write::PutRoot(vec![1, 2, 3]),
+        0 => Write::PutRoot(small, vec![1, 2, 3]),
         1 | 2 => put_agent(id, 1 + random.below(9)),
         3 => {
             let lane = Lane::ALL[usize::from(small == 0)];
@@ -128,7 +128,8 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
         5 => Write::DropWork(id, vec![small, small + 1]),
         6 => {
             let labels = [("a".to_owned(), "b".to_owned())].into();
-            let token = Token { secret: Digest::of(b"s"), uses: 2, expires: AT, labels, operator: "ann".into() };
+            let token =
+                Token { secret: Digest::of(b"s"), uses: 2, expires: AT, labels, operator: "ann".into(), root: 1 };
             Write::PutToken(TokenId::new(AT, small.into()), token)
         }
         7 => Write::DropToken(TokenId::new(AT, small.into())),
@@ -147,7 +148,7 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
 }
 
 fn same(disk: &Durable, memory: &Durable) {
-    assert_eq!(disk.root, memory.root);
+    assert_eq!(disk.roots, memory.roots);
     assert_eq!(disk.agents, memory.agents);
     assert_eq!(disk.inboxes, memory.inboxes);
     assert_eq!(disk.work, memory.work);

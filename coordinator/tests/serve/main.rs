@@ -15,3 +15,4 @@ mod enrolment;
 mod harness;
 mod hostile;
 mod operators;
+mod trust;

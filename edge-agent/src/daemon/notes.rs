@@ -9,6 +9,10 @@ pub(super) fn log(note: &Note) {
     match note {
         Note::Accepted { run, bundle } => tracing::info!(%run, %bundle, "run accepted"),
         Note::Refused { run, reason } => tracing::warn!(%run, %reason, "run refused"),
+        Note::RootAccepted { version } => tracing::info!(version, "took on a later trust root"),
+        Note::RootRefused { reason } => {
+            tracing::warn!(%reason, "the coordinator gave a trust root that the one before does not vouch for");
+        }
         Note::Stale { generation, accepted } => tracing::debug!(generation, accepted, "order was dealt with before"),
         Note::Dropped { lane, total } => {
             tracing::warn!(

@@ -39,6 +39,8 @@ pub(super) mod keys {
 
     /// The version of the whole file, as a `u32`.
     pub(in crate::store) const SCHEMA: &[u8] = b"schema";
+    /// The envelope of the newest trust root, if one came after the enrolment's.
+    pub(in crate::store) const ROOT: &[u8] = b"root";
     /// The highest generation that was dealt with, as a `u64`.
     pub(in crate::store) const ACCEPTED: &[u8] = b"accepted";
     /// Bytes of all keys and values in `state`, as a `u64`.
@@ -134,6 +136,11 @@ impl Tables<'_> {
     fn apply(&mut self, write: &Write) -> Result<(), Fault> {
         match write {
             Write::Accepted(generation) => put(&mut self.meta, keys::ACCEPTED, generation),
+            Write::PutRoot(envelope) => put(&mut self.meta, keys::ROOT, envelope),
+            Write::ForgetSeen(bundle) => {
+                self.seen.remove(bundle.as_str().as_bytes())?;
+                Ok(())
+            }
             Write::Seen { bundle, seen } => put(&mut self.seen, bundle.as_str().as_bytes(), seen),
             Write::PutJob(job) => put(&mut self.jobs, &job.run.to_bytes(), job),
             Write::PutTask { run, task, state } => put(&mut self.tasks, &task_key(*run, task)?, state),

@@ -227,7 +227,11 @@ fn change_all(database: &Database, changes: &[Change], bytes_max: u64) -> Result
 fn load(database: &Database) -> Result<Durable, Fault> {
     let txn = database.begin_read()?;
     let meta = txn.open_table(META)?;
-    let mut durable = Durable { accepted: tables::get(&meta, keys::ACCEPTED)?.unwrap_or(0), ..Durable::default() };
+    let mut durable = Durable {
+        accepted: tables::get(&meta, keys::ACCEPTED)?.unwrap_or(0),
+        root: tables::get(&meta, keys::ROOT)?,
+        ..Durable::default()
+    };
     each(&txn.open_table(SEEN)?, |key, seen: Seen| {
         let name = std::str::from_utf8(key).ok().and_then(|name| name.parse().ok()).ok_or(Fault::Key)?;
         durable.seen.insert(name, seen);

@@ -333,7 +333,7 @@ async fn answer(shared: &Arc<Shared>, request: AgentRequest, mut sending: SendSt
             let waited = orders.wait_for(|newest| poll.accepted < *newest);
             let _ = tokio::time::timeout(poll.hold.as_duration(), waited).await;
             let items = shared.state().items.iter().filter(|item| poll.accepted < item.generation).cloned().collect();
-            AgentResponse::Work(Work { items, next_poll: Millis::ZERO })
+            AgentResponse::Work(Work { items, next_poll: Millis::ZERO, roots: Vec::new() })
         }
         AgentRequest::Report(report) => {
             let lane: Lane = report.lane;

@@ -13,7 +13,9 @@ use crate::wire::{Class, Dropped, Lane, OnInterrupt, Record, TaskEnd, TaskName};
 pub struct Durable {
     /// The highest generation whose order was taken on or refused for good.
     pub accepted: u64,
-    /// The newest release of each bundle that was ever accepted.
+    /// The envelope of the newest trust root that was accepted; `None` while it is the one of the enrolment.
+    pub root: Option<Vec<u8>>,
+    /// The newest release of each bundle that was ever accepted under the keys that count today.
     pub seen: BTreeMap<BundleName, Seen>,
     /// Jobs that have not ended.
     pub jobs: BTreeMap<RunId, Job>,
@@ -105,6 +107,10 @@ pub struct Entry {
 pub enum Write {
     /// Orders up to this generation are dealt with.
     Accepted(u64),
+    /// The trust root after the one before.
+    PutRoot(Vec<u8>),
+    /// What was accepted of a bundle counts no more: its signers were replaced.
+    ForgetSeen(BundleName),
     /// A bundle's newest accepted release.
     Seen {
         /// The bundle.
@@ -185,6 +191,10 @@ impl Durable {
     pub fn apply(&mut self, write: &Write) {
         match write {
             Write::Accepted(generation) => self.accepted = *generation,
+            Write::PutRoot(envelope) => self.root = Some(envelope.clone()),
+            Write::ForgetSeen(bundle) => {
+                self.seen.remove(bundle);
+            }
             Write::Seen { bundle, seen } => {
                 self.seen.insert(bundle.clone(), *seen);
             }

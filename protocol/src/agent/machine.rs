@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sloth_core::{Millis, RunId};
-use sloth_trust::{Envelope, EnvelopeError, Refusal, Trusted};
+use sloth_trust::{Envelope, EnvelopeError, Refusal, Root, RootPin, Trusted};
 
 use super::{
     Config, Durable, Effect, Event, Note, Output, Pacing, Write, jobs::Live, outbox::RunEndHold, session::Session,
@@ -55,6 +55,7 @@ impl Agent {
     pub fn restore(config: Config, state: Durable, now: Millis, seed: u64) -> Result<Self, RestoreError> {
         let root = Envelope::decode(&config.root).map_err(|source| RestoreError::Unreadable { source })?;
         let trusted = Trusted::new(&root, config.root_pin).map_err(|source| RestoreError::Refused { source })?;
+        let trusted = newest_root(trusted, state.root.as_deref())?;
         let live = state.jobs.keys().map(|run| (*run, Live::New)).collect();
         let mut random = Random::new(seed);
         let session = Session::new(&config, &state.lanes, now, &mut random);
@@ -130,6 +131,12 @@ impl Agent {
         [self.jobs_wake(), self.outbox_wake(), self.session_wake()].into_iter().flatten().min()
     }
 
+    /// The trust root that counts.
+    #[must_use]
+    pub const fn root(&self) -> &Root {
+        self.trusted.root()
+    }
+
     /// Whether the agent leaves after each exchange.
     pub(super) fn leaves(&self) -> bool {
         match self.config.pacing {
@@ -137,4 +144,12 @@ impl Agent {
             Pacing::Interval(_) => true,
         }
     }
+}
+
+/// The root that was accepted last, which the one of the enrolment vouches for: it was checked before it was stored.
+fn newest_root(first: Trusted, stored: Option<&[u8]>) -> Result<Trusted, RestoreError> {
+    let Some(bytes) = stored else { return Ok(first) };
+    let envelope = Envelope::decode(bytes).map_err(|source| RestoreError::Unreadable { source })?;
+    let pin = RootPin::of(&envelope.payload);
+    Trusted::new(&envelope, pin).map_err(|source| RestoreError::Refused { source })
 }

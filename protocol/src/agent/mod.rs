@@ -14,6 +14,7 @@ mod jobs;
 mod machine;
 mod outbox;
 mod session;
+mod trust;
 
 use std::collections::BTreeMap;
 
@@ -274,6 +275,16 @@ pub enum Note {
     Refused {
         /// Which run.
         run: RunId,
+        /// Why.
+        reason: String,
+    },
+    /// A later trust root counts from now on.
+    RootAccepted {
+        /// Its version.
+        version: u64,
+    },
+    /// What the coordinator gave as the next trust root is none.
+    RootRefused {
         /// Why.
         reason: String,
     },

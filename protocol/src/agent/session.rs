@@ -255,7 +255,10 @@ impl Agent {
             Pacing::Hold(hold) => hold,
             Pacing::Interval(_) => Millis::ZERO,
         };
-        let asked = self.ask(Ask::Poll(Poll { accepted: self.state.accepted, hold, room }), hold);
+        let asked = self.ask(
+            Ask::Poll(Poll { accepted: self.state.accepted, hold, room, root: self.trusted.root().version }),
+            hold,
+        );
         if let Some(up) = self.session.up_mut() {
             up.poll = Some(AskedPoll { asked, room });
         }
@@ -352,6 +355,7 @@ impl Agent {
         if let Some(up) = self.session.up_mut() {
             up.poll_at = self.now + next;
         }
+        self.take_roots(&work.roots);
         for item in work.items {
             self.take_order(item);
         }

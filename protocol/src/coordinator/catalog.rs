@@ -4,27 +4,53 @@ use sloth_core::error::Chain;
 use sloth_trust::{BundleName, Envelope, Seen, trusted::follows};
 
 use super::{
-    ManifestFacts, RELEASES_MAX, Release, Reply, Write,
+    ManifestFacts, RELEASES_MAX, ROOTS_MAX, Release, Reply, Write,
     machine::{Coordinator, read_root},
     registry::invalid,
 };
 use crate::wire::{BundleView, Published, Refusal, RefusalCode};
 
 impl Coordinator {
-    /// Takes the first trust root; the same one again changes nothing.
-    pub(super) fn put_root(&mut self, envelope: Vec<u8>) -> Result<Reply, Refusal> {
-        let trusted = read_root(&envelope)?;
-        match &self.trusted {
-            Some(have) if have.pin() == trusted.pin() => Ok(Reply::Done),
+    /// Takes the first trust root, or the one after the newest; the same one again changes nothing.
+    pub(super) fn put_root(&mut self, bytes: Vec<u8>) -> Result<Reply, Refusal> {
+        let next = match &self.trusted {
+            None => read_root(&bytes)?,
             Some(have) => {
-                let reason = format!("this coordinator trusts another root already, SHA-256 `{}`", have.pin());
-                Err(Refusal::new(RefusalCode::Conflict, reason))
+                let envelope = Envelope::decode(&bytes).map_err(|error| invalid(&Chain(&error).to_string()))?;
+                let next = have.accept_root(&envelope);
+                next.map_err(|error| Refusal::new(RefusalCode::Conflict, Chain(&error).to_string()))?
             }
-            None => {
-                self.trusted = Some(trusted);
-                self.write(Write::PutRoot(envelope));
-                Ok(Reply::Done)
-            }
+        };
+        if self.root_pin() == Some(next.pin()) {
+            return Ok(Reply::Done);
+        }
+        if ROOTS_MAX <= self.state.roots.len() {
+            return Err(Refusal::new(
+                RefusalCode::TooLarge,
+                format!("{ROOTS_MAX} trust roots followed each other already"),
+            ));
+        }
+        self.write(Write::PutRoot(next.root().version, bytes));
+        self.trusted = Some(next);
+        self.drop_unsigned();
+        self.offer_roots();
+        Ok(Reply::Done)
+    }
+
+    /// Drops the releases whose signatures count no more. Agents would refuse them, and a number that a thief chose
+    /// must not stand in the way of the next release.
+    fn drop_unsigned(&mut self) {
+        let Some(trusted) = &self.trusted else { return };
+        let counts = |release: &Release| {
+            Envelope::decode(&release.envelope).is_ok_and(|envelope| trusted.verify_bundle(&envelope).is_ok())
+        };
+        let releases = self.state.bundles.values().flat_map(|releases| releases.values());
+        let unsigned = releases.filter(|release| !counts(release));
+        let unsigned: Vec<(BundleName, u64)> =
+            unsigned.map(|release| (release.metadata.name.clone(), release.metadata.counter)).collect();
+        for (name, counter) in unsigned {
+            self.withdraw(&name, counter);
+            self.write(Write::DropRelease(name, counter));
         }
     }
 

@@ -9,13 +9,13 @@ use super::{
     AgentRecord, Answer, EXPIRY_GRACE, Item, Job, JobEnd, JobUpdate, LAST_SEEN_STEP, POLL_PAUSE_MAX, POLLS_PER_SECOND,
     RUN_TTL_MAX, RUN_TTL_MIN, RUNS_ACTIVE_MAX, RUNS_ENDED_MAX, Reply, Run, Ticket, WORK_WAITING_MAX, Write,
     catalog::no_bundle,
-    machine::{Coordinator, Held, Timer},
+    machine::{Coordinator, Held, Presence, Timer},
     registry::invalid,
     views::matches,
 };
 use crate::wire::{
     AgentResponse, HOLD_MAX, JobState, NUMBER_MAX, Order, Poll, Refusal, RefusalCode, RunOrder, StartRun, Started,
-    VALUES_BYTES_MAX, WORK_ITEMS_MAX, Work, WorkItem,
+    VALUES_BYTES_MAX, WORK_ITEMS_MAX, WORK_ROOTS_MAX, Work, WorkItem,
 };
 
 /// Bytes of orders after which an answer takes no further one; one order may be up to its own bounds over it.
@@ -88,13 +88,14 @@ impl Coordinator {
         self.confirm(agent, poll.accepted);
         let room = usize::try_from(poll.room).unwrap_or(usize::MAX);
         let items = self.next_items(agent, poll.accepted, room);
-        if !items.is_empty() || poll.hold == Millis::ZERO {
-            let next_poll = if items.is_empty() { self.poll_pause() } else { Millis::ZERO };
-            return self.answer(ticket, work(items, next_poll));
+        let roots = self.roots_after(poll.root);
+        if !items.is_empty() || !roots.is_empty() || poll.hold == Millis::ZERO {
+            let next_poll = if items.is_empty() && roots.is_empty() { self.poll_pause() } else { Millis::ZERO };
+            return self.answer(ticket, work(items, next_poll, roots));
         }
         let until = self.now + poll.hold.min(HOLD_MAX);
         if let Some(presence) = self.present.get_mut(&agent) {
-            presence.held = Some(Held { ticket, until, room });
+            presence.held = Some(Held { ticket, until, room, root: poll.root });
             self.set_timer(until, Timer::Hold(agent));
         }
     }
@@ -102,7 +103,7 @@ impl Coordinator {
     /// Answers a held poll with nothing, and says to ask again at once.
     pub(super) fn end_hold(&mut self, agent: AgentId) {
         if let Some(held) = self.take_held(agent) {
-            self.answer(held.ticket, work(Vec::new(), Millis::ZERO));
+            self.answer(held.ticket, work(Vec::new(), Millis::ZERO, Vec::new()));
         }
     }
 
@@ -279,7 +280,57 @@ impl Coordinator {
         let Some(held) = self.present.get(&agent).and_then(|presence| presence.held) else { return };
         let items = self.next_items(agent, 0, held.room);
         if !items.is_empty() && self.take_held(agent).is_some() {
-            self.answer(held.ticket, work(items, Millis::ZERO));
+            let roots = self.roots_after(held.root);
+            self.answer(held.ticket, work(items, Millis::ZERO, roots));
+        }
+    }
+
+    /// Answers every held poll of an agent that has an older trust root than the newest.
+    pub(super) fn offer_roots(&mut self) {
+        let newest = self.trusted.as_ref().map_or(0, |trusted| trusted.root().version);
+        let behind = |presence: &Presence| presence.held.is_some_and(|held| held.root < newest);
+        let agents: Vec<AgentId> =
+            self.present.iter().filter(|(_, presence)| behind(presence)).map(|(agent, _)| *agent).collect();
+        for agent in agents {
+            if let Some(held) = self.take_held(agent) {
+                let roots = self.roots_after(held.root);
+                self.answer(held.ticket, work(Vec::new(), Millis::ZERO, roots));
+            }
+        }
+    }
+
+    /// The trust roots after this version that fit into one answer.
+    fn roots_after(&self, version: u64) -> Vec<Vec<u8>> {
+        let after = self.state.roots.range((Bound::Excluded(version), Bound::Unbounded)).map(|(_, envelope)| envelope);
+        let mut bytes = 0;
+        let fits = |envelope: &&Vec<u8>| {
+            bytes += envelope.len();
+            bytes <= WORK_BYTES_MAX
+        };
+        after.take(WORK_ROOTS_MAX).take_while(fits).cloned().collect()
+    }
+
+    /// Ends what waits for a release that counts no more.
+    pub(super) fn withdraw(&mut self, name: &BundleName, counter: u64) {
+        let of_it = |run: &&Run| run.bundle == *name && run.counter == counter;
+        let runs: Vec<RunId> = self.state.runs.iter().filter(|(_, run)| of_it(run)).map(|(id, _)| *id).collect();
+        for run in runs {
+            for (agent, job) in self.open_jobs(run) {
+                let told = self.told.get(&agent).copied().unwrap_or(0);
+                if told < job.generation {
+                    self.write(Write::DropWork(agent, vec![job.generation]));
+                    self.refuse_unsigned(run, agent);
+                }
+            }
+        }
+    }
+
+    /// Ends a job, if it has not ended, whose bundle nobody vouches for any more.
+    fn refuse_unsigned(&mut self, run: RunId, agent: AgentId) {
+        let job = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent));
+        if job.is_some_and(|job| !job.state.is_final()) {
+            let message = "the keys that signed the bundle count no more: publish it again";
+            self.end_job(run, agent, JobState::Refused, message);
         }
     }
 
@@ -293,6 +344,7 @@ impl Coordinator {
     fn next_items(&mut self, agent: AgentId, accepted: u64, mut room: usize) -> Vec<WorkItem> {
         let mut items = Vec::new();
         let mut bytes = 0;
+        let mut withdrawn = Vec::new();
         let waiting = self
             .state
             .work
@@ -304,8 +356,12 @@ impl Coordinator {
                 Item::Run(_) if room == 0 => break,
                 Item::Run(run) => match self.order(agent, generation, *run) {
                     Some(order) => Order::Run(order),
-                    // The run has ended in the meantime: its place is kept by something harmless.
-                    None => Order::Cancel { run: *run },
+                    // The run has ended in the meantime, or its release was withdrawn: its place is kept by something
+                    // harmless.
+                    None => {
+                        withdrawn.push(*run);
+                        Order::Cancel { run: *run }
+                    }
                 },
                 Item::Cancel(run) => Order::Cancel { run: *run },
             };
@@ -317,6 +373,9 @@ impl Coordinator {
             if WORK_ITEMS_MAX <= items.len() || WORK_BYTES_MAX <= bytes {
                 break;
             }
+        }
+        for run in withdrawn {
+            self.refuse_unsigned(run, agent);
         }
         if let Some(last) = items.last() {
             let told = self.told.entry(agent).or_default();
@@ -372,6 +431,6 @@ fn started(run: RunId, agents: usize) -> Reply {
     Reply::Started(Started { run, agents: u32::try_from(agents).unwrap_or(u32::MAX) })
 }
 
-fn work(items: Vec<WorkItem>, next_poll: Millis) -> Answer {
-    Answer::Agent(AgentResponse::Work(Work { items, next_poll }))
+fn work(items: Vec<WorkItem>, next_poll: Millis, roots: Vec<Vec<u8>>) -> Answer {
+    Answer::Agent(AgentResponse::Work(Work { items, next_poll, roots }))
 }

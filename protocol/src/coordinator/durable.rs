@@ -11,8 +11,8 @@ use crate::wire::{Dropped, JobState, Lane, Platform, Record};
 /// Everything a machine is restored from.
 #[derive(Debug, Clone, Default)]
 pub struct Durable {
-    /// The trust root's envelope.
-    pub root: Option<Vec<u8>>,
+    /// The envelope of every trust root there was, by version: each vouches for the next.
+    pub roots: BTreeMap<u64, Vec<u8>>,
     /// Every agent that was ever enrolled.
     pub agents: BTreeMap<AgentId, AgentRecord>,
     /// What each agent has reported, by agent, in the order of [`Lane::ALL`].
@@ -98,6 +98,8 @@ pub struct Token {
     pub labels: Labels,
     /// Who made it.
     pub operator: String,
+    /// The version of the trust root that it names.
+    pub root: u64,
 }
 
 /// A release of a bundle.
@@ -172,8 +174,8 @@ pub struct JobUpdate {
 /// One change of what is on the disk.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
-    /// The trust root.
-    PutRoot(Vec<u8>),
+    /// A trust root, by its version.
+    PutRoot(u64, Vec<u8>),
     /// An agent, new or changed.
     PutAgent(AgentId, AgentRecord),
     /// What was counted of a lane.
@@ -201,10 +203,18 @@ pub enum Write {
 }
 
 impl Durable {
+    /// The envelope of the newest trust root.
+    #[must_use]
+    pub fn root(&self) -> Option<&[u8]> {
+        self.roots.last_key_value().map(|(_, envelope)| envelope.as_slice())
+    }
+
     /// Applies one change.
     pub fn apply(&mut self, write: &Write) {
         match write {
-            Write::PutRoot(envelope) => self.root = Some(envelope.clone()),
+            Write::PutRoot(version, envelope) => {
+                self.roots.insert(*version, envelope.clone());
+            }
             Write::PutAgent(id, agent) => {
                 self.agents.insert(*id, agent.clone());
             }

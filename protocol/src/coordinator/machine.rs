@@ -48,6 +48,8 @@ pub(super) struct Held {
     pub(super) ticket: Ticket,
     pub(super) until: Millis,
     pub(super) room: usize,
+    /// The version of the trust root that the agent has.
+    pub(super) root: u64,
 }
 
 /// What may be due. A timer that is no longer true when it fires changes nothing.
@@ -67,7 +69,7 @@ impl Coordinator {
     ///
     /// When the trust root on the disk cannot be read: the store was damaged.
     pub fn restore(state: Durable, now: Millis, seed: u64) -> Result<Self, Refusal> {
-        let trusted = state.root.as_deref().map(read_root).transpose()?;
+        let trusted = state.root().map(read_root).transpose()?;
         let names = state.agents.iter().filter(|(_, agent)| !agent.revoked);
         let names = names.map(|(id, agent)| (agent.name.clone(), *id)).collect();
         // Before a crash, everything that waited may have been on its way.
@@ -131,7 +133,7 @@ impl Coordinator {
 
     fn command(&mut self, operator: &str, command: Command) -> Result<Reply, Refusal> {
         match command {
-            Command::Root => Ok(Reply::Root(self.state.root.clone())),
+            Command::Root => Ok(Reply::Root(self.state.root().map(<[u8]>::to_vec))),
             Command::PutRoot(envelope) => self.put_root(envelope),
             Command::Publish { metadata, manifest } => self.publish(metadata, manifest),
             Command::CreateToken { create, id, secret } => self.create_token(operator, create, id, secret),

@@ -31,6 +31,8 @@ pub const TOKENS_MAX: usize = 10_000;
 pub const TOKEN_TTL_MAX: Millis = Millis::from_secs(30 * 24 * 3600);
 /// Most releases of one bundle that are kept; the oldest one that no run uses goes first.
 pub const RELEASES_MAX: usize = 100;
+/// Most trust roots, each of which vouched for the next.
+pub const ROOTS_MAX: usize = 1024;
 /// Most runs that have not ended.
 pub const RUNS_ACTIVE_MAX: usize = 10_000;
 /// Most runs that have ended and can still be looked at; the oldest one goes first.

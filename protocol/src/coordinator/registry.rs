@@ -20,7 +20,9 @@ impl Coordinator {
                 "the join token is not known here: it expired, or it is another coordinator's; make one with `sloth-coord token create`",
             ));
         };
-        let (labels, root) = (token.labels.clone(), self.state.root.clone().unwrap_or_default());
+        // The one that the token names; the agent is told of those after it as any other is.
+        let root = self.state.roots.get(&token.root).cloned().unwrap_or_default();
+        let labels = token.labels.clone();
         if let Some(agent) = self.names.get(&enroll.name).copied()
             && let Some(record) = self.state.agents.get(&agent)
         {
@@ -50,11 +52,12 @@ impl Coordinator {
         id: TokenId,
         secret: Digest,
     ) -> Result<Reply, Refusal> {
-        let Some(root) = self.root_pin() else {
+        let Some(trusted) = &self.trusted else {
             return Err(invalid(
                 "there is no trust root yet, which every join token names: publish a bundle first with `sloth-coord publish`",
             ));
         };
+        let (root, version) = (trusted.pin(), trusted.root().version);
         if create.uses == 0 {
             return Err(invalid("a join token takes at least one use"));
         }
@@ -67,7 +70,7 @@ impl Coordinator {
         }
         let expires = self.now + create.ttl;
         let (uses, labels, operator) = (create.uses, create.labels, operator.to_owned());
-        self.write(Write::PutToken(id, Token { secret, uses, expires, labels, operator }));
+        self.write(Write::PutToken(id, Token { secret, uses, expires, labels, operator, root: version }));
         self.set_timer(expires, Timer::Token(id));
         Ok(Reply::Token { root, expires })
     }

@@ -9,6 +9,8 @@ use super::{Dropped, Lane, ProtoVersion, Record, Refusal};
 pub const HOLD_MAX: Millis = Millis::from_secs(300);
 /// Most items of one answer to a poll.
 pub const WORK_ITEMS_MAX: usize = 16;
+/// Most trust roots of one answer to a poll.
+pub const WORK_ROOTS_MAX: usize = 8;
 
 /// One request of an agent. Tags only grow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +97,8 @@ pub struct Poll {
     pub hold: Millis,
     /// How many more runs the agent would take.
     pub room: u32,
+    /// The version of the trust root on the agent's disk.
+    pub root: u64,
 }
 
 /// Work, or when to come back.
@@ -104,6 +108,9 @@ pub struct Work {
     pub items: Vec<WorkItem>,
     /// Wait this long before polling again; zero for at once.
     pub next_poll: Millis,
+    /// The trust roots after the one that the agent has, one version after the other: at most [`WORK_ROOTS_MAX`], each
+    /// the bytes of an envelope of `sloth-trust`. They count before the items.
+    pub roots: Vec<Vec<u8>>,
 }
 
 /// One order under its generation.

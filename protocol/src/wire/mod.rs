@@ -18,7 +18,7 @@ mod version;
 
 pub use agent::{
     Acked, AgentRequest, AgentResponse, BlobHead, Fetch, HOLD_MAX, Hello, Order, Platform, Poll, Renew, Renewed,
-    Report, RunOrder, WORK_ITEMS_MAX, Welcome, Work, WorkItem,
+    Report, RunOrder, WORK_ITEMS_MAX, WORK_ROOTS_MAX, Welcome, Work, WorkItem,
 };
 pub use enroll::{CSR_BYTES_MAX, Enroll, EnrollRequest, EnrollResponse, Enrolled};
 pub use frame::{

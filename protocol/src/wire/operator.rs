@@ -21,7 +21,7 @@ pub enum OperatorRequest {
     Hello(OperatorHello),
     /// The trust root. Answered by [`OperatorResponse::Root`].
     Root,
-    /// Makes this envelope the trust root of a coordinator that has none.
+    /// Makes this envelope the trust root: the first, or the one after the newest.
     PutRoot(Vec<u8>),
     /// Which of these blobs are not there? Answered by [`OperatorResponse::Missing`].
     MissingBlobs(Vec<Digest>),

@@ -36,7 +36,7 @@ fn requests() {
             platform: platform(),
             labels: labels(),
         }),
-        AgentRequest::Poll(Poll { accepted: 1000, hold: Millis::from_secs(60), room: 64 }),
+        AgentRequest::Poll(Poll { accepted: 1000, hold: Millis::from_secs(60), room: 64, root: 3 }),
         AgentRequest::Report(Report { lane: Lane::Results, dropped: dropped(), records: results }),
         AgentRequest::Report(Report {
             lane: Lane::Logs,
@@ -70,8 +70,8 @@ fn responses() {
             acked: [300, 4],
             reconnect_within: Millis::from_secs(200),
         }),
-        AgentResponse::Work(Work { items, next_poll: Millis::ZERO }),
-        AgentResponse::Work(Work { items: Vec::new(), next_poll: Millis::from_secs(10) }),
+        AgentResponse::Work(Work { items, next_poll: Millis::ZERO, roots: vec![vec![1, 2]] }),
+        AgentResponse::Work(Work { items: Vec::new(), next_poll: Millis::from_secs(10), roots: Vec::new() }),
         AgentResponse::Acked(Acked { lane: Lane::Logs, through: 12_345 }),
         AgentResponse::Blob(BlobHead { length: 1 << 40 }),
         AgentResponse::Renewed(Renewed {

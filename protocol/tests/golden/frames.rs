@@ -98,8 +98,9 @@ fn work() -> impl Strategy<Value = AgentResponse> {
         })),
     ];
     let item = (any::<u64>(), order).prop_map(|(generation, order)| WorkItem { generation, order });
-    (vec(item, 0..16), any::<u64>())
-        .prop_map(|(items, next)| AgentResponse::Work(Work { items, next_poll: Millis::from_u64(next) }))
+    (vec(item, 0..16), any::<u64>()).prop_map(|(items, next)| {
+        AgentResponse::Work(Work { items, next_poll: Millis::from_u64(next), roots: Vec::new() })
+    })
 }
 
 fn hello() -> impl Strategy<Value = AgentRequest> {

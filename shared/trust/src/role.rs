@@ -73,6 +73,12 @@ impl RoleKeys {
         self.keys.iter().find(|key| key.id() == id)
     }
 
+    /// Whether nothing that was signed by keys of `before` alone is signed well enough now.
+    #[must_use]
+    pub fn supersedes(&self, before: &Self) -> bool {
+        before.keys.iter().filter(|key| self.key(key.id()).is_some()).count() < self.threshold
+    }
+
     /// How many of the keys must sign.
     #[must_use]
     pub const fn threshold(&self) -> usize {

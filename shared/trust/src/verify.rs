@@ -87,6 +87,22 @@ pub fn verify_threshold(role: &RoleKeys, envelope: &Envelope, domain: &Domain) -
     Ok(())
 }
 
+/// Whose signature of `payload` as `domain` this is: for signatures that come alone, as `minisign` writes them.
+#[must_use]
+pub fn find_signer<'k>(
+    keys: impl IntoIterator<Item = &'k PublicKey>,
+    payload: &[u8],
+    minisig: &str,
+    domain: &Domain,
+) -> Option<KeyId> {
+    let wanted = domain.to_string();
+    let signed_by = |key: &&PublicKey| {
+        let signature = Signature { key: key.id(), minisig: minisig.to_owned() };
+        verify_one(key, &signature, payload, &wanted).is_ok()
+    };
+    keys.into_iter().find(signed_by).map(PublicKey::id)
+}
+
 fn verify_one(key: &PublicKey, signature: &Signature, payload: &[u8], wanted: &str) -> Result<(), VerifyError> {
     use minisign_verify::Error;
 

@@ -103,7 +103,7 @@ fn agent_requests() -> Vec<(&'static str, AgentRequest)> {
         Report { lane: Lane::Results, dropped: Dropped { logs: 300, ..Dropped::default() }, records: records() };
     vec![
         ("hello", AgentRequest::Hello(hello)),
-        ("poll", AgentRequest::Poll(Poll { accepted: 300, hold: Millis::from_secs(30), room: 4 })),
+        ("poll", AgentRequest::Poll(Poll { accepted: 300, hold: Millis::from_secs(30), room: 4, root: 2 })),
         ("report", AgentRequest::Report(report)),
         ("fetch", AgentRequest::Fetch(Fetch { digest: Digest::of(b"x"), offset: 65_536 })),
         ("renew", AgentRequest::Renew(Renew { csr: vec![0x30, 0x82] })),
@@ -120,7 +120,7 @@ fn agent_responses() -> Vec<(&'static str, AgentResponse)> {
     ];
     vec![
         ("welcome", AgentResponse::Welcome(welcome)),
-        ("work", AgentResponse::Work(Work { items, next_poll: Millis::ZERO })),
+        ("work", AgentResponse::Work(Work { items, next_poll: Millis::ZERO, roots: vec![vec![7; 9]] })),
         ("acked", AgentResponse::Acked(Acked { lane: Lane::Logs, through: 300 })),
         ("blob", AgentResponse::Blob(BlobHead { length: 70_000 })),
         ("agent-refused", AgentResponse::Refused(refusal())),

@@ -181,7 +181,7 @@ impl Sim {
                     None
                 }
                 Write::PutJob(..)
-                | Write::PutRoot(_)
+                | Write::PutRoot(..)
                 | Write::PutInbox(..)
                 | Write::PutWork(..)
                 | Write::DropWork(..)

@@ -70,6 +70,8 @@ impl AgentDisk {
                     moved.map(|(seq, (name, record))| (seq + by, (name, Record { seq: seq + by, ..record }))).collect();
             }
             agent::Write::Accepted(_)
+            | agent::Write::PutRoot(_)
+            | agent::Write::ForgetSeen(_)
             | agent::Write::Seen { .. }
             | agent::Write::PutJob(_)
             | agent::Write::PutTask { .. }
@@ -115,7 +117,7 @@ impl CenterDisk {
                 self.jobs.remove(run);
                 self.events.remove(run);
             }
-            coordinator::Write::PutRoot(_)
+            coordinator::Write::PutRoot(..)
             | coordinator::Write::PutAgent(..)
             | coordinator::Write::PutInbox(..)
             | coordinator::Write::PutWork(..)

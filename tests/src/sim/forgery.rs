@@ -29,7 +29,7 @@ pub(super) fn forge(agent: AgentId, item: &mut WorkItem, random: &mut Random) {
         6 => assign(order, agent, &publisher.other_repository),
         // The first release is good for who has seen no later one.
         7 => assign(order, agent, &publisher.releases[0]),
-        8 => order.metadata.clone_from(&publisher.root),
+        8 => order.metadata.clone_from(&publisher.roots[0]),
         9 => order.assignment = assignment(order.run, AgentId::new(Millis::ZERO, 1), &publisher.releases[0].metadata),
         _ => order.metadata.truncate(usize::try_from(random.below(40)).unwrap_or(0)),
     }

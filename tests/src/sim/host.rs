@@ -8,6 +8,7 @@ use sloth_protocol::{
     coordinator::ConnId,
     wire::{AgentRequest, Platform, Record, Renew, Report},
 };
+use sloth_trust::RootPin;
 
 use super::{
     Bug, Happening, Sim,
@@ -33,6 +34,8 @@ pub(super) struct Host {
     pub id: Option<AgentId>,
     /// Labels that its token gave.
     pub token_labels: Labels,
+    /// The trust root that it was enrolled with, and its pin.
+    pub root: Option<(Vec<u8>, RootPin)>,
     pub disk: AgentDisk,
     pub snapshot: Option<(AgentDisk, HostWitness)>,
     pub machine: Option<Agent>,
@@ -69,6 +72,7 @@ impl Host {
             plan,
             id: None,
             token_labels: Labels::new(),
+            root: None,
             disk: AgentDisk::default(),
             snapshot: None,
             machine: None,
@@ -94,11 +98,16 @@ impl Host {
         }
     }
 
+    /// The version of the root that it trusts.
+    pub(super) fn root_version(&self) -> Option<u64> {
+        self.machine.as_ref().map(|machine| machine.root().version)
+    }
+
     fn config(&self, id: AgentId, bug: Option<Bug>) -> Config {
         let publisher = publisher();
         let (root, root_pin) = match bug {
             Some(Bug::TrustAnotherRoot) => publisher.foreign_root.clone(),
-            Some(_) | None => (publisher.root.clone(), publisher.pin),
+            Some(_) | None => self.root.clone().unwrap_or_else(|| (publisher.roots[0].clone(), publisher.pin)),
         };
         Config {
             id,
@@ -306,7 +315,8 @@ impl Sim {
             Note::Stale { .. } => self.tally.stale_orders += 1,
             Note::StateWentBack { .. } => self.tally.seen_rollbacks += 1,
             Note::Ended { .. } => self.tally.ended_jobs += 1,
-            Note::Accepted { .. } | Note::Dropped { .. } | Note::Denied { .. } => {}
+            Note::RootAccepted { .. } => self.tally.new_roots += 1,
+            Note::Accepted { .. } | Note::Dropped { .. } | Note::Denied { .. } | Note::RootRefused { .. } => {}
         }
     }
 

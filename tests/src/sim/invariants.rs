@@ -29,6 +29,7 @@ pub(super) type Check = Result<(), Violation>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct HostWitness {
     accepted: u64,
+    root: u64,
     next_seq: [u64; 2],
     counters: BTreeMap<BundleName, u64>,
     ended_tasks: BTreeMap<RunId, BTreeSet<TaskName>>,
@@ -93,6 +94,12 @@ pub(super) fn numbers_never_fall(witness: &mut HostWitness, disk: &AgentDisk, re
         format!("accepted generation {} after {}", state.accepted, witness.accepted)
     })?;
     witness.accepted = state.accepted;
+    if let Some(root) = &state.root {
+        let version = publisher().version_of(root);
+        // Several may come at once, but none is passed over: each was held against the one before.
+        hold(name, 0 < version && witness.root <= version, || format!("root {version} after {}", witness.root))?;
+        witness.root = version;
+    }
     for lane in Lane::ALL {
         let (before, after) = (&mut witness.next_seq[lane.index()], state.lanes[lane.index()].next_seq);
         hold(name, *before <= after, || format!("{lane:?} goes on at {after} after {before}"))?;
@@ -141,7 +148,7 @@ pub(super) fn numbers_never_fall_at_the_coordinator(
                 hold(name, *before < counter, || format!("{bundle} {counter} after {before}"))?;
                 *before = counter;
             }
-            coordinator::Write::PutRoot(_)
+            coordinator::Write::PutRoot(..)
             | coordinator::Write::DropWork(..)
             | coordinator::Write::PutToken(..)
             | coordinator::Write::DropToken(_)
@@ -302,7 +309,7 @@ pub(super) fn commit_before_send_of_the_coordinator(
         Answer::Operator(Reply::Published(published)) => state.bundles.values().flatten().any(|(counter, release)| {
             *counter == published.counter && release.metadata.name.as_str() == published.name
         }),
-        Answer::Operator(Reply::Root(root)) => *root == state.root,
+        Answer::Operator(Reply::Root(root)) => root.as_deref() == state.root(),
         Answer::Agent(AgentResponse::Blob(_) | AgentResponse::Renewed(_) | AgentResponse::Refused(_))
         | Answer::Operator(
             Reply::Done | Reply::Token { .. } | Reply::Agents(_) | Reply::Agent(_) | Reply::Bundles(_),
@@ -355,6 +362,15 @@ pub(super) fn every_agent_comes_back(host: &Host) -> Check {
     hold("every_agent_comes_back", host.keeps_in_touch(), || host.plan.name.clone())
 }
 
+/// Once faults have healed, agents trust the coordinator's newest root.
+pub(super) fn every_agent_has_the_newest_root(host: &Host, disk: &CenterDisk) -> Check {
+    let newest = disk.state.root().map(|root| publisher().version_of(root));
+    let trusted = host.root_version();
+    hold("every_agent_has_the_newest_root", trusted == newest, || {
+        format!("{} trusts {trusted:?}, the coordinator has {newest:?}", host.plan.name)
+    })
+}
+
 /// Once faults have healed, agents get rid of what they have to report, and have nothing left to do.
 pub(super) fn every_outbox_is_empty(host: &Host) -> Check {
     let name = "every_outbox_is_empty";
@@ -396,6 +412,8 @@ impl HostWitness {
                 | Write::DropRecords { .. }
                 | Write::PutTask { .. }
                 | Write::Accepted(_)
+                | Write::PutRoot(_)
+                | Write::ForgetSeen(_)
                 | Write::Seen { .. }
                 | Write::Acked { .. }
                 | Write::Renumber { .. } => {}

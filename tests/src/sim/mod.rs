@@ -34,7 +34,7 @@ use host::Host;
 use invariants::{Check, HostWitness};
 use network::{Conn, Request};
 use operators::Errand;
-use publisher::START;
+use publisher::{START, publisher};
 use scenario::{Action, Faults, Scenario};
 pub use tally::Tally;
 use worker::Step;
@@ -114,7 +114,7 @@ enum Happening {
     Request(Request),
     Answer { host: usize, life: u64, conn: ConnId, ticket: agent::Ticket, frame: Vec<u8> },
     Enroll { host: usize, life: u64 },
-    Enrolled { host: usize, life: u64, agent: AgentId, labels: Labels },
+    Enrolled { host: usize, life: u64, agent: AgentId, labels: Labels, root: Vec<u8> },
     NotEnrolled { host: usize, reason: String },
     CenterStart { life: u64 },
     CenterWake { life: u64, at: Millis },
@@ -244,9 +244,14 @@ impl Sim {
     }
 
     fn is_settled(&self) -> bool {
+        let root = self.center.disk.state.root().map(|root| publisher().version_of(root));
         let idle = |host: &Host| {
             let state = &host.disk.state;
-            state.jobs.is_empty() && state.lanes.iter().all(|lane| lane.entries.is_empty()) && host.keeps_in_touch()
+            let newest_root = host.root_version() == root || self.bug == Some(Bug::TrustAnotherRoot);
+            newest_root
+                && state.jobs.is_empty()
+                && state.lanes.iter().all(|lane| lane.entries.is_empty())
+                && host.keeps_in_touch()
         };
         self.center.disk.state.runs.is_empty()
             && self.errands.iter().all(|errand| errand.done)
@@ -261,6 +266,10 @@ impl Sim {
             }
             invariants::every_agent_comes_back(host)?;
             invariants::every_outbox_is_empty(host)?;
+            // Who trusts somebody else is to be found by what it does.
+            if self.bug != Some(Bug::TrustAnotherRoot) {
+                invariants::every_agent_has_the_newest_root(host, &self.center.disk)?;
+            }
             if !host.rolled_back {
                 invariants::the_coordinator_knows_how_runs_ended(host, &self.center.disk)?;
             }
@@ -306,8 +315,8 @@ impl Sim {
                 self.answered(host, conn, ticket, &frame)
             }
             Happening::Enroll { host, life } if alive(self, host, life) => self.enroll(host),
-            Happening::Enrolled { host, life, agent, labels } if alive(self, host, life) => {
-                self.enrolled(host, agent, labels)
+            Happening::Enrolled { host, life, agent, labels, root } if alive(self, host, life) => {
+                self.enrolled(host, agent, labels, root)
             }
             Happening::NotEnrolled { host, reason } => self.not_enrolled(host, &reason),
             Happening::Errand { number, attempt } => self.try_errand(number, attempt),

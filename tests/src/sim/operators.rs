@@ -7,6 +7,7 @@ use sloth_protocol::{
     coordinator::{Answer, Command, Enroll, Event, ManifestFacts},
     wire::{CreateToken, Platform, RefusalCode},
 };
+use sloth_trust::{Envelope, RootPin};
 
 use super::{
     Happening, Sim,
@@ -53,8 +54,12 @@ impl Sim {
         if self.chance(self.faults().loss) {
             return;
         }
+        let newest_root = self.center.disk.state.roots.last_key_value().map_or(0, |(version, _)| *version);
+        let newest_root = usize::try_from(newest_root).unwrap_or(usize::MAX);
         let errand = &mut self.errands[number];
         match (&errand.operation, answer) {
+            // Another root comes first.
+            (Operation::PutRoot(place), Answer::Refused(_)) if newest_root <= *place => {}
             // It waits for what another errand brings.
             (Operation::CreateToken(_) | Operation::Publish(_), Answer::Refused(refusal))
                 if refusal.code == RefusalCode::Invalid && refusal.reason.contains("trust root") => {}
@@ -68,7 +73,7 @@ impl Sim {
                 self.tally.revocations += 1;
             }
             (
-                Operation::PutRoot
+                Operation::PutRoot(_)
                 | Operation::Publish(_)
                 | Operation::CreateToken(_)
                 | Operation::Start(_)
@@ -114,8 +119,8 @@ impl Sim {
         }
         let wait = self.delay();
         match answer {
-            Answer::Enrolled { agent, labels, .. } => {
-                self.after(wait, Happening::Enrolled { host, life, agent, labels });
+            Answer::Enrolled { agent, labels, root } => {
+                self.after(wait, Happening::Enrolled { host, life, agent, labels, root });
             }
             Answer::Refused(refusal) => self.after(wait, Happening::NotEnrolled { host, reason: refusal.reason }),
             Answer::Agent(_) | Answer::Certify { .. } | Answer::Operator(_) => {}
@@ -123,7 +128,7 @@ impl Sim {
     }
 
     /// A host has become an agent.
-    pub(super) fn enrolled(&mut self, index: usize, agent: AgentId, labels: Labels) -> Check {
+    pub(super) fn enrolled(&mut self, index: usize, agent: AgentId, labels: Labels, root: Vec<u8>) -> Check {
         let now = self.now;
         let host = &mut self.hosts[index];
         if host.id.is_some() {
@@ -131,6 +136,8 @@ impl Sim {
         }
         host.id = Some(agent);
         host.token_labels = labels;
+        let envelope = Envelope::decode(&root).expect("a root");
+        host.root = Some((root, RootPin::of(&envelope.payload)));
         host.disk.certificate = (now, now + CERTIFICATE_LIFE);
         self.tally.enrolled += 1;
         self.start_host(index)
@@ -158,7 +165,7 @@ impl Sim {
 
     fn command(&self, number: usize, attempt: u64) -> Command {
         match &self.errands[number].operation {
-            Operation::PutRoot => Command::PutRoot(publisher().root.clone()),
+            Operation::PutRoot(place) => Command::PutRoot(publisher().roots[*place].clone()),
             Operation::Publish(place) => Command::Publish {
                 metadata: publisher().releases[*place].envelope.clone(),
                 manifest: ManifestFacts { size: 1000, workflows: ["main".to_owned()].into() },

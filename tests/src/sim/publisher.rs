@@ -18,8 +18,9 @@ const SHORT_LIVED: &str = "short";
 
 /// Who signs, and everything that was signed.
 pub(crate) struct Publisher {
-    /// The envelope of the trust root.
-    pub root: Vec<u8>,
+    /// The envelopes of the trust roots, the first with version 1; each vouches for the next.
+    pub roots: Vec<Vec<u8>>,
+    /// The pin of the first.
     pub pin: RootPin,
     /// What may be run: the counters of each bundle rise.
     pub releases: Vec<Release>,
@@ -49,6 +50,11 @@ pub(crate) fn publisher() -> &'static Publisher {
 }
 
 impl Publisher {
+    /// The version of a root of which this is the envelope; zero for one that is none of these.
+    pub(super) fn version_of(&self, root: &[u8]) -> u64 {
+        self.roots.iter().zip(1..).find(|(known, _)| *known == root).map_or(0, |(_, version)| version)
+    }
+
     /// The release with this manifest, of those that may be run somewhere.
     pub(super) fn find(&self, bundle: &BundleName, manifest: Digest) -> Option<&Release> {
         let same = |r: &&Release| r.metadata.name == *bundle && r.metadata.manifest.digest == manifest;
@@ -59,7 +65,16 @@ impl Publisher {
 fn make() -> Publisher {
     let (key, stranger) = (new_key(), new_key());
     let repository = RepositoryId::new(START, 1);
-    let (root, pin) = root(&key, repository);
+    let successor = new_key();
+    let signs = |version, holder: &SecretKey, signers: &[&SecretKey]| root(version, holder, &key, signers, repository);
+    // The second is renewed, with the third the holder of the role changes, the fourth is the new holder's alone.
+    let (first, pin) = signs(1, &key, &[&key]);
+    let roots = vec![
+        first,
+        signs(2, &key, &[&key]).0,
+        signs(3, &successor, &[&key, &successor]).0,
+        signs(4, &successor, &[&successor]).0,
+    ];
     let later = START + LONG_LIFE;
     let release = |name: &str, counter: u64, audience: &str, expires: Millis| {
         signed(&key, repository, name, counter, audience, expires)
@@ -75,23 +90,30 @@ fn make() -> Publisher {
         releases.push(release(SHORT_LIVED, counter, "site notin (attic)", START + SHORT_LIFE));
     }
     Publisher {
-        root,
+        roots,
         pin,
         releases,
         expired: release("app", 90, "*", START - SHORT_LIFE),
         for_nobody: release("app", 91, "role=nobody", later),
         foreign: signed(&stranger, repository, "app", 92, "*", later),
         other_repository: signed(&key, RepositoryId::new(START, 2), "app", 93, "*", later),
-        foreign_root: self::root(&stranger, repository),
+        foreign_root: root(1, &stranger, &stranger, &[&stranger], repository),
     }
 }
 
-fn root(key: &SecretKey, repository: RepositoryId) -> (Vec<u8>, RootPin) {
-    let role = RoleKeys::new(vec![public_key(key).expect("a key")], 1).expect("a role");
-    let bundles = BTreeMap::from([("*".parse().expect("a pattern"), role.clone())]);
-    let roles = Roles { root: role, releases: None, bundles, head: None, assignment: None };
-    let root = Root { spec: SPEC, repository, version: 1, expires: START + LONG_LIFE + LONG_LIFE, roles };
-    let envelope = sign(&root, &root.domain(), &[key]).expect("signed");
+/// A root whose own role `holder` has, and under which `publisher` signs every bundle.
+fn root(
+    version: u64,
+    holder: &SecretKey,
+    publisher: &SecretKey,
+    signers: &[&SecretKey],
+    repository: RepositoryId,
+) -> (Vec<u8>, RootPin) {
+    let role = |key| RoleKeys::new(vec![public_key(key).expect("a key")], 1).expect("a role");
+    let bundles = BTreeMap::from([("*".parse().expect("a pattern"), role(publisher))]);
+    let roles = Roles { root: role(holder), releases: None, bundles, head: None, assignment: None };
+    let root = Root { spec: SPEC, repository, version, expires: START + LONG_LIFE + LONG_LIFE, roles };
+    let envelope = sign(&root, &root.domain(), signers).expect("signed");
     (envelope.encode(), RootPin::of(&envelope.payload))
 }
 

@@ -84,8 +84,8 @@ pub(super) enum Action {
 /// What operators do.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
-    /// Sets the trust root.
-    PutRoot,
+    /// Sets the trust root, by its place in the publisher's list.
+    PutRoot(usize),
     /// Publishes a release, by its place in the publisher's list.
     Publish(usize),
     /// Makes a join token, by its number.
@@ -155,7 +155,11 @@ fn faults(days: bool, random: &mut Random) -> Faults {
 }
 
 fn operations(hosts: &[HostPlan], horizon: Millis, random: &mut Random) -> Vec<(Millis, Action)> {
-    let mut operations = vec![(START, Operation::PutRoot), (START, Operation::Publish(0))];
+    let mut operations = vec![(START, Operation::PutRoot(0)), (START, Operation::Publish(0))];
+    for root in 1..1 + pick(random, publisher().roots.len()) {
+        let at = START + Millis::from_u64(random.below(horizon.as_u64()));
+        operations.push((at, Operation::PutRoot(root)));
+    }
     let mut tokens: Vec<usize> = hosts.iter().map(|host| host.token).collect();
     tokens.sort_unstable();
     tokens.dedup();

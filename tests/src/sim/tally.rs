@@ -49,6 +49,8 @@ pub struct Tally {
     pub renewals: u64,
     /// Identities that were withdrawn.
     pub revocations: u64,
+    /// Trust roots that agents took on after their first.
+    pub new_roots: u64,
 }
 
 impl Tally {
@@ -59,7 +61,7 @@ impl Tally {
 
     /// Every count with its name.
     #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 22] {
+    pub fn counts(&self) -> [(&'static str, u64); 23] {
         [
             ("events", self.events),
             ("enrolled", self.enrolled),
@@ -83,6 +85,7 @@ impl Tally {
             ("sheds", self.sheds),
             ("renewals", self.renewals),
             ("revocations", self.revocations),
+            ("new_roots", self.new_roots),
         ]
     }
 }
@@ -111,6 +114,7 @@ impl std::ops::AddAssign for Tally {
         self.sheds += other.sheds;
         self.renewals += other.renewals;
         self.revocations += other.revocations;
+        self.new_roots += other.new_roots;
     }
 }
 

@@ -1,0 +1,142 @@
+//! `sloth-coord trust status`.
+
+use serde::Serialize;
+use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
+use sloth_core::{Clock, Millis};
+use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse};
+use sloth_trust::{RoleKeys, Root, Trusted};
+
+use super::{StatusArgs, fetch, files::RootFile, trusted};
+use crate::cli::{
+    client::{AskError, expect_answer, with_client},
+    printed, show,
+};
+
+/// Parts of a life, in hundredths, after which it is said that it ends.
+const WARN_HUNDREDTHS: u64 = 50;
+const URGE_HUNDREDTHS: u64 = 80;
+/// Digits of a key's id that tell it from others.
+const KEY_CHARS: usize = 12;
+/// How long roots vouch for new work when nothing else is said.
+const ROOT_LIFE: Millis = Millis::from_secs(365 * 24 * 3600);
+
+#[derive(Serialize)]
+struct Shown {
+    version: u64,
+    sha256: String,
+    repository: String,
+    expires: String,
+    roles: Vec<ShownRole>,
+    bundles: Vec<ShownBundle>,
+    /// What must be renewed soon, or should have been.
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ShownRole {
+    role: String,
+    threshold: usize,
+    keys: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ShownBundle {
+    name: String,
+    version: String,
+    expires: String,
+}
+
+pub(super) fn run(args: &StatusArgs, format: Format) -> Result<Outcome, Failure> {
+    let (trusted, bundles) = match &args.root {
+        Some(path) => (trusted(&RootFile::read(path)?.envelope(None))?, Vec::new()),
+        None => with_client(&args.credential, async |client| {
+            let trusted = trusted(&fetch(client).await?)?;
+            let bundles = expect_answer!(client.ask(OperatorRequest::Bundles).await?, Bundles)?;
+            Ok((trusted, bundles))
+        })?,
+    };
+    let now = Clock::new().now();
+    let shown = Shown {
+        version: trusted.root().version,
+        sha256: trusted.pin().to_string(),
+        repository: trusted.root().repository.to_string(),
+        expires: trusted.root().expires.to_string(),
+        roles: roles(trusted.root()),
+        bundles: bundles.iter().map(ShownBundle::from).collect(),
+        warnings: warnings(&trusted, &bundles, now),
+    };
+    if format == Format::Json {
+        printed(print_json(&shown))?;
+        return Ok(Outcome::Done);
+    }
+    print(&shown, trusted.root().expires, now)?;
+    Ok(Outcome::Done)
+}
+
+fn roles(root: &Root) -> Vec<ShownRole> {
+    let shown = |name: String, role: &RoleKeys| ShownRole {
+        role: name,
+        threshold: role.threshold(),
+        keys: role.keys().iter().map(|key| key.id().to_string()).collect(),
+    };
+    let bundles = root.roles.bundles.iter().map(|(pattern, role)| shown(format!("bundles/{pattern}"), role));
+    [shown("root".to_owned(), &root.roles.root)].into_iter().chain(bundles).collect()
+}
+
+/// What of the root's and the bundles' lives is nearly over.
+fn warnings(trusted: &Trusted, bundles: &[BundleView], now: Millis) -> Vec<String> {
+    let root = trusted.root();
+    // When a root was made is not in it; a year is what roots are made for.
+    let began = root.expires - ROOT_LIFE;
+    let mut found = Vec::new();
+    found.extend(warning("the trust root", began, root.expires, now, "sloth-coord trust renew --key FILE"));
+    for bundle in bundles {
+        let what = format!("bundle `{}`", bundle.name);
+        found.extend(warning(&what, bundle.published, bundle.expires, now, "sloth-coord publish"));
+    }
+    found
+}
+
+fn warning(what: &str, began: Millis, expires: Millis, now: Millis, remedy: &str) -> Option<String> {
+    if expires <= now {
+        let since = show::rough(now.since(expires));
+        return Some(format!("{what} expired {since} ago and vouches for no new work: `{remedy}`"));
+    }
+    let life = expires.since(began).as_u64().max(1);
+    let spent = now.since(began).as_u64().saturating_mul(100) / life;
+    let left = show::rough(expires.since(now));
+    match spent {
+        URGE_HUNDREDTHS.. => Some(format!("{what} expires in {left}: renew it now with `{remedy}`")),
+        WARN_HUNDREDTHS.. => Some(format!("{what} expires in {left}: renew it with `{remedy}`")),
+        _ => None,
+    }
+}
+
+fn print(shown: &Shown, expires: Millis, now: Millis) -> Result<(), Failure> {
+    printed(print_line(&format!("root {}, {}, SHA-256 {}", shown.version, life(expires, now), shown.sha256)))?;
+    printed(print_line(&format!("repository {}", shown.repository)))?;
+    let mut table = Table::new(&["ROLE", "MUST SIGN", "KEYS"]);
+    for role in &shown.roles {
+        let keys: Vec<String> = role.keys.iter().map(|key| key.chars().take(KEY_CHARS).collect()).collect();
+        table.row(vec![role.role.clone(), format!("{} of {}", role.threshold, role.keys.len()), keys.join(" ")]);
+    }
+    printed(table.print())?;
+    for warning in &shown.warnings {
+        printed(print_line(&format!("warning: {warning}")))?;
+    }
+    Ok(())
+}
+
+fn life(expires: Millis, now: Millis) -> String {
+    if expires <= now {
+        format!("expired {} ago", show::rough(now.since(expires)))
+    } else {
+        format!("good for {}", show::rough(expires.since(now)))
+    }
+}
+
+impl From<&BundleView> for ShownBundle {
+    fn from(bundle: &BundleView) -> Self {
+        Self { name: bundle.name.clone(), version: bundle.version.clone(), expires: bundle.expires.to_string() }
+    }
+}

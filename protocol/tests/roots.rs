@@ -1,0 +1,136 @@
+//! An agent that is given trust roots after its own.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "these are tests")]
+
+use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId};
+use sloth_protocol::{
+    agent::{Agent, Ask, Config, Durable, Effect, Event, Note, Output, Pacing, Write},
+    wire::{AgentResponse, Platform, Welcome, Work},
+};
+use sloth_trust::{
+    Envelope, RoleKeys, Roles, Root, RootPin, SPEC, Seen,
+    sign::{SecretKey, generate, open, public_key, sign},
+};
+
+const NOW: Millis = Millis::from_secs(1_700_000_000);
+
+fn key() -> SecretKey {
+    open(&generate(None).expect("a key").secret, None).expect("opens")
+}
+
+fn role(keys: &[&SecretKey]) -> RoleKeys {
+    RoleKeys::new(keys.iter().map(|key| public_key(key).expect("a key")).collect(), 1).expect("a role")
+}
+
+/// A root of these keys, `web-*` signed by others than the rest.
+fn root(version: u64, holder: &SecretKey, web: &[&SecretKey], signers: &[&SecretKey]) -> Envelope {
+    let pattern = |text: &str| text.parse().expect("a pattern");
+    let bundles = [(pattern("*"), role(&[holder])), (pattern("web-*"), role(web))].into();
+    let roles = Roles { root: role(&[holder]), releases: None, bundles, head: None, assignment: None };
+    let root = Root { spec: SPEC, repository: RepositoryId::new(NOW, 1), version, expires: NOW + NOW, roles };
+    sign(&root, &root.domain(), signers).expect("signed")
+}
+
+fn config(first: &Envelope) -> Config {
+    Config {
+        id: AgentId::new(NOW, 1),
+        name: "web-1".to_owned(),
+        host_labels: Labels::new(),
+        enrolled_labels: Labels::new(),
+        version: "0.1.0".to_owned(),
+        platform: Platform::default(),
+        root: first.encode(),
+        root_pin: RootPin::of(&first.payload),
+        certificate_from: NOW,
+        certificate_until: NOW + Millis::from_secs(86_400),
+        pacing: Pacing::Hold(Millis::from_secs(60)),
+        runs_max: 1,
+        outbox_bytes_max: [2000, 1000],
+    }
+}
+
+fn seen() -> Durable {
+    let seen = |counter| Seen { counter, payload: Digest::of(b"payload") };
+    let names = [("web-shop", u64::MAX), ("db", 7)];
+    let seen = names.map(|(name, counter)| (name.parse().expect("a name"), seen(counter)));
+    Durable { seen: seen.into(), ..Durable::default() }
+}
+
+/// What the agent makes of an answer to its poll that brings these roots.
+fn poll(agent: &mut Agent, roots: &[&Envelope]) -> (Output, u64) {
+    let asked = |output: &Output, wanted: fn(&Ask) -> bool| {
+        output.effects.iter().find_map(|effect| match effect {
+            Effect::Ask { ticket, ask } if wanted(ask) => Some((*ticket, ask.clone())),
+            _ => None,
+        })
+    };
+    let _ = agent.handle(NOW, Event::Wake);
+    let hello = agent.handle(NOW, Event::Connected { link: 1 });
+    let (ticket, _) = asked(&hello, |ask| matches!(ask, Ask::Hello(_))).expect("a hello");
+    let welcome = Welcome { proto: 1, features: 0, time: NOW, acked: [0, 0], reconnect_within: Millis::ZERO };
+    let polled = agent.handle(NOW, Event::Answered { ticket, response: AgentResponse::Welcome(welcome) });
+    let (ticket, ask) = asked(&polled, |ask| matches!(ask, Ask::Poll(_))).expect("a poll");
+    let Ask::Poll(poll) = ask else { panic!("{ask:?}") };
+    let roots = roots.iter().map(|root| root.encode()).collect();
+    let work = Work { items: Vec::new(), next_poll: Millis::ZERO, roots };
+    (agent.handle(NOW, Event::Answered { ticket, response: AgentResponse::Work(work) }), poll.root)
+}
+
+fn notes(output: &Output) -> Vec<String> {
+    let note = |effect: &Effect| match effect {
+        Effect::Note(Note::RootAccepted { version }) => Some(format!("accepted {version}")),
+        Effect::Note(Note::RootRefused { reason }) => Some(format!("refused: {reason}")),
+        _ => None,
+    };
+    output.effects.iter().filter_map(note).collect()
+}
+
+#[test]
+fn roots_are_taken_on_one_after_the_other_as_far_as_each_vouches_for_the_next() {
+    let (old, new, thief) = (key(), key(), key());
+    let first = root(1, &old, &[&old], &[&old]);
+    let second = root(2, &new, &[&old], &[&old, &new]);
+    let third = root(3, &new, &[&old], &[&new]);
+    for (name, given, version, told) in [
+        ("in order", vec![&second, &third], 3, vec!["accepted 2", "accepted 3"]),
+        ("again", vec![&first, &second, &second], 2, vec!["accepted 2"]),
+        ("nothing", vec![], 1, vec![]),
+        ("one passed over", vec![&third], 1, vec!["refused: "]),
+        ("by its own keys alone", vec![&root(2, &new, &[&old], &[&new])], 1, vec!["refused: "]),
+        ("by a thief", vec![&root(2, &thief, &[&thief], &[&thief]), &second], 1, vec!["refused: "]),
+        (
+            "another second one",
+            vec![&second, &root(2, &thief, &[&old], &[&new, &thief])],
+            2,
+            vec!["accepted 2", "refused: "],
+        ),
+    ] {
+        let mut agent = Agent::restore(config(&first), Durable::default(), NOW, 1).expect("restored");
+        let (output, said) = poll(&mut agent, &given);
+        assert_eq!(said, 1, "{name}: it says which root it has");
+        assert_eq!(agent.root().version, version, "{name}");
+        let notes = notes(&output);
+        assert_eq!(notes.len(), told.len(), "{name}: {notes:?}");
+        assert!(notes.iter().zip(&told).all(|(note, start)| note.starts_with(start)), "{name}: {notes:?}");
+        let again = Agent::restore(config(&first), agent.durable().clone(), NOW, 1).expect("restored");
+        assert_eq!(again.root().version, version, "{name}: after a restart");
+    }
+}
+
+#[test]
+fn numbers_of_a_thief_are_forgotten_when_nothing_that_he_signed_counts_any_more() {
+    let (holder, leaked, successor) = (key(), key(), key());
+    let first = root(1, &holder, &[&leaked], &[&holder]);
+    let names = |agent: &Agent| agent.durable().seen.keys().map(ToString::to_string).collect::<Vec<_>>();
+    for (web, kept) in [
+        (vec![&leaked, &successor], vec!["db", "web-shop"]),
+        (vec![&successor], vec!["db"]),
+        (vec![&leaked], vec!["db", "web-shop"]),
+    ] {
+        let mut agent = Agent::restore(config(&first), seen(), NOW, 1).expect("restored");
+        let (output, _) = poll(&mut agent, &[&root(2, &holder, &web, &[&holder])]);
+        assert_eq!(names(&agent), kept);
+        let forgotten = output.writes.iter().any(|write| matches!(write, Write::ForgetSeen(_)));
+        assert_eq!(forgotten, kept.len() == 1);
+    }
+}
