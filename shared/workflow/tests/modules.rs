@@ -44,7 +44,7 @@ scripts!(
     template, time, toml, validate, xml, yaml
 );
 
-scripts!(goroutine_channels, goroutine_sync, goroutine_work);
+scripts!(goroutine_channels, goroutine_sync, goroutine_work, reliability);
 
 #[test]
 fn denied() {

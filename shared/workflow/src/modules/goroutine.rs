@@ -26,7 +26,7 @@ static CONTEXT: Builtin = Builtin::new(include_str!("goroutine/context.luau"));
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let native = native(lua, context)?;
-    let core: Table = CORE.function(lua)?.call(&native)?;
+    let core = core(lua, &native)?;
     let channel: Table = CHANNEL.function(lua)?.call((&native, &core))?;
     let sync: Table = SYNC.function(lua)?.call((&native, &core))?;
     let work: Table = WORK.function(lua)?.call((&native, &core, &channel, &sync))?;
@@ -41,32 +41,46 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     Ok(builder.alias("WaitGroup", "wait_group")?.finish())
 }
 
+/// The helpers of modules that are written in Luau: queues, waiters, arguments, objects.
+pub(super) fn core(lua: &Lua, native: &Table) -> mlua::Result<Table> {
+    CORE.function(lua)?.call(native)
+}
+
+/// What modules that are written in Luau need to wait, in the name of `module`.
+pub(super) fn waiting<'a>(lua: &'a Lua, context: &'a Rc<Context>, module: &'static str) -> mlua::Result<Builder<'a>> {
+    let began = Instant::now();
+    Builder::new(lua, context, module)?
+        .asynchronous("sleep", Gate::Acting, sleep)?
+        .function("block", Gate::Open, block)?
+        .function("wake", Gate::Open, |call, id: &u64| Ok(call.context.current.wake(*id)))?
+        .function("take_deadlock", Gate::Open, take_deadlock)?
+        .function("describe", Gate::Open, |_, value: &Value| Ok(call::describe(value)))?
+        .function("clock", Gate::Open, move |_, (): &()| Ok(milliseconds_since(began)))?
+        .value("pending", Lua::poll_pending())
+}
+
+fn milliseconds_since(began: Instant) -> f64 {
+    began.elapsed().as_secs_f64() * 1000.0
+}
+
 /// What the Luau part is given.
 fn native(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let began = Instant::now();
-    let clock = move || began.elapsed().as_secs_f64() * 1000.0;
     // Milliseconds since 1970 stay far below what a float holds exactly.
     #[expect(clippy::cast_precision_loss)]
     let epoch = context.host.now().as_u64() as f64;
-    let table = Builder::new(lua, context, "goroutine")?
-        .asynchronous("sleep", Gate::Acting, sleep)?
+    let table = waiting(lua, context, "goroutine")?
         .function("spawn", Gate::Open, spawn)?
         .function("kill", Gate::Open, |call, id: &u64| {
             call.context.current.kill(*id);
             Ok(())
         })?
-        .function("block", Gate::Open, block)?
-        .function("wake", Gate::Open, |call, id: &u64| Ok(call.context.current.wake(*id)))?
-        .function("take_deadlock", Gate::Open, take_deadlock)?
         .function("scope", Gate::Open, |call, (): &()| Ok(call.context.current.get().map(|scope| scope.id.0)))?
         .function("warn", Gate::Open, |call, text: &String| {
             call.context.warn(text);
             Ok(())
         })?
-        .function("describe", Gate::Open, |_, value: &Value| Ok(call::describe(value)))?
-        .function("clock", Gate::Open, move |_, (): &()| Ok(clock()))?
-        .function("epoch", Gate::Open, move |_, (): &()| Ok((epoch + clock()).floor()))?
-        .value("pending", Lua::poll_pending())?
+        .function("epoch", Gate::Open, move |_, (): &()| Ok((epoch + milliseconds_since(began)).floor()))?
         .finish();
     Ok(table)
 }

@@ -28,6 +28,7 @@ mod paths;
 mod pattern;
 mod protect;
 mod regex;
+mod reliability;
 mod report;
 mod scope;
 mod spoken;
@@ -58,7 +59,7 @@ const REGISTRY: &str = "sloth.modules";
 /// Makes the table of a module.
 type Make = fn(&Lua, &Rc<Context>) -> mlua::Result<Table>;
 
-const MODULES: [(&str, Make); 26] = [
+const MODULES: [(&str, Make); 27] = [
     ("bundle", fs::bundle_module),
     ("cron", cron::module),
     ("crypto", crypto::module),
@@ -73,6 +74,7 @@ const MODULES: [(&str, Make); 26] = [
     ("json", data::json_module),
     ("log", log::module),
     ("math", math::module),
+    ("reliability", reliability::module),
     ("stack", stack::module),
     ("state", state::module),
     ("strings", strings::module),

@@ -1,0 +1,42 @@
+//! `reliability`: tries again what failed, and leaves alone what fails again and again.
+
+use std::rc::Rc;
+
+use mlua::{Lua, Table, Value};
+
+use super::{
+    Context,
+    call::{Builder, Call, Gate},
+    goroutine,
+};
+use crate::vm::Builtin;
+
+static RETRY: Builtin = Builtin::new(include_str!("reliability/retry.luau"));
+
+pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let native = goroutine::waiting(lua, context, "reliability")?
+        .function("seconds", Gate::Open, seconds)?
+        .function("fraction", Gate::Open, fraction)?
+        .finish();
+    let core = goroutine::core(lua, &native)?;
+    let public: Table = RETRY.function(lua)?.call((native, core))?;
+    let mut builder = Builder::new(lua, context, "reliability")?;
+    for pair in public.pairs::<String, Value>() {
+        let (name, value) = pair?;
+        builder = builder.value(&name, value)?;
+    }
+    Ok(builder.finish())
+}
+
+/// The span that an argument of the function `name` says.
+fn seconds(call: &Call, (name, argument, value): &(String, String, Value)) -> mlua::Result<f64> {
+    let call = Call { name: name.as_str().into(), ..call.clone() };
+    call.duration(argument, value).map(|span| span.as_secs_f64())
+}
+
+/// A random number from 0 to 1.
+fn fraction(call: &Call, (): &()) -> mlua::Result<f64> {
+    #[expect(clippy::cast_possible_truncation, reason = "32 random bits are enough")]
+    let random = call.context.host.random() as u32;
+    Ok(f64::from(random) / f64::from(u32::MAX))
+}
