@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sloth_core::Millis;
 
+use crate::signal::{Event, Sample};
+
 /// A future of the one thread that a run lives on.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
@@ -23,6 +25,17 @@ pub trait Host {
     /// Takes the plans of the run, once, before its first attempt. Hosts that do not show plans ignore it.
     fn planned(&self, plans: &[crate::Plan]) {
         let _ = plans;
+    }
+
+    /// Takes an event that the run tells of. Never blocks. Hosts that pass it on to nobody show it to whoever looks for a
+    /// fault.
+    fn event(&self, event: &Event) {
+        self.log(LogLine { task: event.task.clone(), stream: Stream::Log(Level::Debug), text: event.to_string() });
+    }
+
+    /// Takes a value that the run measured. Never blocks. Hosts that keep none show it to whoever looks for a fault.
+    fn sample(&self, sample: &Sample) {
+        self.log(LogLine { task: sample.task.clone(), stream: Stream::Log(Level::Debug), text: sample.to_string() });
     }
 
     /// Asks to begin an attempt; resolves when the intent is durable. `Err` stops the run.

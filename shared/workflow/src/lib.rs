@@ -17,6 +17,7 @@ pub mod modules;
 pub mod plan;
 pub mod process;
 pub mod schedule;
+pub mod signal;
 pub mod source;
 pub mod vm;
 
@@ -31,3 +32,4 @@ pub use limits::Limits;
 pub use load::{LoadError, Validation, load, validate};
 pub use modules::AgentInfo;
 pub use plan::{Plan, PlanError, TaskSpec, WorkflowSpec};
+pub use signal::{Event, Sample, SampleKind};

@@ -24,6 +24,8 @@ use sloth_workflow::{
 
 #[path = "modules/git.rs"]
 mod git_checks;
+#[path = "modules/signals.rs"]
+mod signals;
 #[path = "modules/system.rs"]
 mod system;
 
@@ -40,11 +42,37 @@ macro_rules! scripts {
 }
 
 scripts!(
-    crypto, csv, data, exec, facts, fs, git, goroutine, io, json, log, math, options, os, require, state, strings,
-    template, time, toml, validate, xml, yaml
+    crypto,
+    csv,
+    data,
+    event,
+    exec,
+    facts,
+    fs,
+    git,
+    goroutine,
+    goroutine_channels,
+    goroutine_sync,
+    goroutine_work,
+    io,
+    json,
+    log,
+    math,
+    metrics,
+    options,
+    os,
+    reliability,
+    require,
+    state,
+    strings,
+    template,
+    time,
+    toml,
+    validate,
+    watcher,
+    xml,
+    yaml
 );
-
-scripts!(goroutine_channels, goroutine_sync, goroutine_work, reliability);
 
 #[test]
 fn denied() {
@@ -286,6 +314,9 @@ fn a_machine_is_freed_with_all_its_modules() {
     let script = "kept = {io.open('file', 'w'), goroutine.wait_group(), io.lines('file'), exec.run('true')}
         goroutine.spawn(function() goroutine.sleep(60000) end)
         local ch, held = goroutine.channel(3), goroutine.mutex()
+        event.on('*', function() return kept end)
+        watcher.register.custom({check = function() return kept end, handler = function() return kept end})
+        metrics.gauge('kept', 1)
         ch:send(ch) ch:send(function() return ch, held end) held:lock()
         goroutine.spawn(function() held:lock() end)
         goroutine.pool_create('p')
@@ -421,8 +452,9 @@ impl Bench {
             agent: AgentInfo { name: "web-1".to_owned(), labels: [("role".to_owned(), "web".to_owned())].into() },
             processes: Rc::new(Processes::with_grace(KILL_GRACE)),
             phase,
-            search_path: sloth_workflow::SEARCH_PATH.to_owned(),
             settings: modules::Settings::default(),
+            // A test may put programs of its own first.
+            search_path: format!("{}:{}", dir.path().join("bin").display(), sloth_workflow::SEARCH_PATH),
         });
         let task = TaskName { workflow: "test".to_owned(), task: "script".to_owned() };
         let mut scope = Scope::new(ScopeId(1), Some(task), workdir, Instant::now() + SCRIPT_TIMEOUT);

@@ -10,7 +10,7 @@ mod verdict;
 mod workflow;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     rc::Rc,
@@ -140,6 +140,7 @@ async fn run_local(input: RunInput, host: Rc<dyn Host>, cancel: CancelSignal) ->
     let engine = Engine::new(prepared, Rc::clone(&context), cancel);
     let end = engine.run(input.workflow.as_deref(), &input.selection, &input.resume).await;
     engine.background.borrow_mut().abort_all();
+    crate::modules::end(&engine.prepared.machine.lua).await;
     context.processes.kill_all().await;
     end
 }
@@ -149,7 +150,6 @@ struct Engine {
     prepared: Prepared,
     context: Rc<Context>,
     cancel: CancelSignal,
-    scopes: Cell<u64>,
     /// Why everything that runs must end, once it must.
     halt: watch::Sender<Option<Halt>>,
     /// What every task function gets as its fourth argument.
@@ -191,7 +191,6 @@ impl Engine {
             prepared,
             context,
             cancel,
-            scopes: Cell::new(0),
             halt: watch::Sender::new(None),
             session,
             background: RefCell::default(),
@@ -274,9 +273,7 @@ impl Engine {
     }
 
     fn next_scope(&self) -> ScopeId {
-        let id = self.scopes.get();
-        self.scopes.set(id + 1);
-        ScopeId(id)
+        self.context.current.next_scope()
     }
 
     /// Calls a function of the script in the name of `scope`, until its deadline or the run's end.

@@ -13,6 +13,7 @@ mod cron;
 mod crypto;
 mod data;
 mod diff;
+mod event;
 mod exec;
 mod facts;
 mod files;
@@ -22,6 +23,7 @@ mod goroutine;
 mod io;
 mod log;
 mod math;
+mod metrics;
 mod options;
 mod os;
 mod paths;
@@ -39,8 +41,10 @@ mod sysctl;
 mod template;
 mod time;
 mod tool;
+mod usage;
 mod user;
 mod validate;
+mod watcher;
 mod workdir;
 
 use std::rc::Rc;
@@ -59,12 +63,13 @@ const REGISTRY: &str = "sloth.modules";
 /// Makes the table of a module.
 type Make = fn(&Lua, &Rc<Context>) -> mlua::Result<Table>;
 
-const MODULES: [(&str, Make); 27] = [
+const MODULES: [(&str, Make); 30] = [
     ("bundle", fs::bundle_module),
     ("cron", cron::module),
     ("crypto", crypto::module),
     ("csv", data::csv_module),
     ("data", data::module),
+    ("event", event::module),
     ("exec", exec::module),
     ("facts", facts::module),
     ("fs", fs::module),
@@ -74,6 +79,7 @@ const MODULES: [(&str, Make); 27] = [
     ("json", data::json_module),
     ("log", log::module),
     ("math", math::module),
+    ("metrics", metrics::module),
     ("reliability", reliability::module),
     ("stack", stack::module),
     ("state", state::module),
@@ -84,6 +90,7 @@ const MODULES: [(&str, Make); 27] = [
     ("toml", data::toml_module),
     ("user", user::module),
     ("validate", validate::module),
+    ("watcher", watcher::module),
     ("workdir", workdir::module),
     ("xml", data::xml_module),
     ("yaml", data::yaml_module),
@@ -131,4 +138,9 @@ fn maker(name: &str) -> Option<Make> {
 /// When the machine has no memory left.
 pub fn find(lua: &Lua, name: &str) -> mlua::Result<Option<Table>> {
     lua.named_registry_value::<Table>(REGISTRY)?.get(name)
+}
+
+/// Ends what modules run beside the tasks of a machine. When it resolves, nothing of it runs any more.
+pub(crate) async fn end(lua: &Lua) {
+    watcher::end(lua).await;
 }

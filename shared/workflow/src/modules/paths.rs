@@ -14,11 +14,19 @@ use crate::beneath::{Last, Place};
 ///
 /// When `value` is no path, or the bundle may not read there.
 pub(super) fn readable(call: &Call, argument: &str, value: &Value) -> mlua::Result<Place> {
-    let path = call.path(argument, value)?;
-    if let Some(path) = files::found_beneath(&path, &call.context.bundle_dir) {
+    readable_path(call, &call.path(argument, value)?)
+}
+
+/// As [`readable`], of a path that is known already and absolute.
+///
+/// # Errors
+///
+/// When the bundle may not read there.
+pub(super) fn readable_path(call: &Call, path: &Path) -> mlua::Result<Place> {
+    if let Some(path) = files::found_beneath(path, &call.context.bundle_dir) {
         return Ok(Place::unbound(path));
     }
-    call.context.may_read(&path, Last::Followed, &call.name)
+    call.context.may_read(path, Last::Followed, &call.name)
 }
 
 /// As [`readable`], of a link itself.

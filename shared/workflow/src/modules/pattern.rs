@@ -28,7 +28,7 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
 }
 
 /// `pattern` in the spelling of the `regex` crate.
-fn translate(pattern: &str) -> String {
+pub(super) fn translate(pattern: &str) -> String {
     let mut translated = String::with_capacity(pattern.len());
     let mut rest = pattern;
     let mut in_class = false;

@@ -4,6 +4,8 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use regex::{Captures, Regex, RegexBuilder};
 
+use super::pattern::translate;
+
 /// Most bytes of a pattern.
 const PATTERN_BYTES_MAX: usize = 16 * 1024;
 /// Most bytes that a compiled pattern takes.
@@ -17,7 +19,7 @@ thread_local! {
     static KEPT: RefCell<BTreeMap<String, Regex>> = RefCell::default();
 }
 
-/// The compiled pattern, in the syntax of the `regex` crate, which is RE2's but for what takes look-around.
+/// The compiled pattern, in RE2's syntax.
 ///
 /// # Errors
 ///
@@ -30,7 +32,7 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
     if PATTERN_BYTES_MAX < pattern.len() {
         return Err(format!("the pattern `{shown}…` is longer than {PATTERN_BYTES_MAX} bytes"));
     }
-    let compiled = RegexBuilder::new(pattern).size_limit(COMPILED_BYTES_MAX).build();
+    let compiled = RegexBuilder::new(&translate(pattern)).size_limit(COMPILED_BYTES_MAX).build();
     let compiled = compiled.map_err(|error| format!("`{shown}` is no regular expression: {}", reason(&error)))?;
     KEPT.with_borrow_mut(|kept| {
         if KEPT_MAX <= kept.len() {

@@ -78,6 +78,12 @@ impl Scope {
         self.stopped.get() || self.deadline <= Instant::now()
     }
 
+    /// How many goroutines it has now, without the one that has its turn.
+    #[must_use]
+    pub fn goroutines(&self) -> usize {
+        self.goroutines.borrow().len()
+    }
+
     /// Ends the goroutines and makes every later step of its Lua raise an error. Processes are ended apart, by
     /// [`Processes::kill`](crate::process::Processes::kill).
     pub fn stop(&self) {
@@ -96,6 +102,7 @@ pub struct CurrentTask {
     turn: Cell<Option<CoroutineId>>,
     coroutines: RefCell<BTreeMap<CoroutineId, Coroutine>>,
     next: Cell<CoroutineId>,
+    scopes: Cell<u64>,
     /// How many coroutines wait for others.
     blocked: Cell<usize>,
     /// How many of those who drive the run do something else than wait for its coroutines.
@@ -111,6 +118,7 @@ impl Default for CurrentTask {
             turn: Cell::default(),
             coroutines: RefCell::default(),
             next: Cell::new(1),
+            scopes: Cell::default(),
             blocked: Cell::default(),
             // Whoever made it, until it waits for what it entered.
             busy: Cell::new(1),
@@ -156,6 +164,14 @@ pub(super) struct Waiting {
 }
 
 impl CurrentTask {
+    /// The name of a new scope.
+    #[must_use]
+    pub fn next_scope(&self) -> ScopeId {
+        let id = self.scopes.get();
+        self.scopes.set(id + 1);
+        ScopeId(id)
+    }
+
     /// The scope of the Lua that runs; `None` when none does.
     #[must_use]
     pub fn get(&self) -> Option<Rc<Scope>> {

@@ -10,3 +10,4 @@ mod loading;
 mod resuming;
 mod running;
 mod waiting;
+mod watching;
