@@ -1,5 +1,4 @@
 //! The mode and the owner that a file is to have.
-#![allow(dead_code, reason = "modules that change the host come to use all of it")]
 
 use std::{
     fs::{File, Metadata, Permissions},
@@ -74,9 +73,7 @@ enum Kind {
 }
 
 impl Attributes {
-    /// The options that [`Self::read`] knows.
-    pub(super) const OPTIONS: [&str; 3] = ["mode", "owner", "group"];
-
+    /// From the options `mode`, `owner` and `group`.
     pub(super) fn read(call: &Call, options: &Options<'_>) -> mlua::Result<Self> {
         let mode = options.value("mode")?;
         Ok(Self {

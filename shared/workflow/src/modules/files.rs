@@ -81,6 +81,11 @@ pub(super) fn open_anew(path: &Path) -> Result<File, String> {
     open(options, &inode(path)).map_err(said("write", path))
 }
 
+/// The last part of a path.
+pub(super) fn file_name(path: &Path) -> &std::ffi::OsStr {
+    path.file_name().unwrap_or_default()
+}
+
 /// Copies a file with its mode; the target appears at once. A target that is a directory gets it by its name.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), String> {
     let to = match from.file_name() {
@@ -224,6 +229,6 @@ pub(super) fn openable(path: &Path) -> Result<(), String> {
 }
 
 /// Whether renaming onto `path` cannot work, though it looks like a plain file.
-fn is_kernel(path: &Path) -> bool {
+pub(super) fn is_kernel(path: &Path) -> bool {
     ["/proc", "/sys", "/dev"].iter().any(|root| path.starts_with(root))
 }

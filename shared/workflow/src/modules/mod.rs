@@ -16,10 +16,12 @@ mod diff;
 mod event;
 mod exec;
 mod facts;
+mod file_ops;
 mod files;
 mod fs;
 mod git;
 mod goroutine;
+mod gotemplate;
 mod io;
 mod log;
 mod math;
@@ -63,7 +65,7 @@ const REGISTRY: &str = "sloth.modules";
 /// Makes the table of a module.
 type Make = fn(&Lua, &Rc<Context>) -> mlua::Result<Table>;
 
-const MODULES: [(&str, Make); 30] = [
+const MODULES: &[(&str, Make)] = &[
     ("bundle", fs::bundle_module),
     ("cron", cron::module),
     ("crypto", crypto::module),
@@ -72,6 +74,8 @@ const MODULES: [(&str, Make); 30] = [
     ("event", event::module),
     ("exec", exec::module),
     ("facts", facts::module),
+    ("file", file_ops::file_module),
+    ("file_ops", file_ops::module),
     ("fs", fs::module),
     ("git", git::module),
     ("goroutine", goroutine::module),

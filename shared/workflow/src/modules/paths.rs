@@ -50,6 +50,22 @@ pub(super) fn movable(call: &Call, argument: &str, value: &Value) -> mlua::Resul
     call.context.may_write(&call.path(argument, value)?, Last::Itself, &call.name)
 }
 
+/// The path of a file to copy or to fill in: a relative one that is not in the task's directory is looked for in the
+/// bundle.
+///
+/// # Errors
+///
+/// As [`readable`].
+pub(super) fn source(call: &Call, argument: &str, value: &Value) -> mlua::Result<PathBuf> {
+    let path = call.path(argument, value)?;
+    if path.symlink_metadata().is_err()
+        && let Ok(Ok(found)) = in_bundle(call, value)
+    {
+        return Ok(found);
+    }
+    readable(call, argument, value)
+}
+
 /// The path of a file of the bundle, or why there is none.
 ///
 /// # Errors

@@ -1,5 +1,4 @@
 //! Regular expressions as Go and RE2 write them, which old files are written for.
-#![allow(dead_code, reason = "modules that change the host come to use all of it")]
 
 use regex::bytes::{Regex, RegexBuilder};
 

@@ -4,12 +4,14 @@ use std::{error::Error as _, io, rc::Rc};
 
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 use mlua::{Lua, Table, Value};
-use serde_json::Map;
+use serde_json::{Map, Value as Json};
 
 use super::{
     Context,
     call::{Builder, Call, Gate},
-    files, paths,
+    files, gotemplate,
+    options::Options,
+    paths,
 };
 use crate::vm::convert::{Foreign, to_object};
 
@@ -22,33 +24,81 @@ const UNNAMED: &str = "template";
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let table = Builder::new(lua, context, "template")?
-        .function("render", Gate::Open, |call, (text, variables): &(Value, Value)| {
-            render(call, UNNAMED, &call.text("text", text)?, variables)
+        .function("render", Gate::Open, |call, (text, variables, options): &(Value, Value, Value)| {
+            render(call, UNNAMED, &call.text("text", text)?, variables, options)
         })?
-        .function("render_file", Gate::Open, |call, (path, variables): &(Value, Value)| {
+        .function("render_file", Gate::Open, |call, (path, variables, options): &(Value, Value, Value)| {
             let name = call.text("path", path)?;
             let file = paths::in_bundle(call, path)?.and_then(|path| files::read(&path));
             let text =
                 file.and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("`{name}` is not valid UTF-8")));
-            render(call, &name, &text.map_err(|error| call.error(error))?, variables)
+            render(call, &name, &text.map_err(|error| call.error(error))?, variables, options)
         })?
+        .alias("file", "render_file")?
         .finish();
     Ok(table)
 }
 
-fn render(call: &Call, name: &str, text: &str, variables: &Value) -> mlua::Result<String> {
-    let variables = match variables.as_table() {
-        Some(table) => to_object(&call.lua, table, Foreign::Drop).map_err(|error| call.error(error))?,
-        None if variables.is_nil() => Map::new(),
-        None => return Err(call.expected("variables", "a table", variables)),
-    };
-    let environment = environment(&call.context);
+/// The language of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Engine {
+    Jinja,
+    Go,
+}
+
+impl Engine {
+    pub(super) fn parse(call: &Call, name: &str) -> mlua::Result<Self> {
+        match name {
+            "jinja" => Ok(Self::Jinja),
+            "go" => Ok(Self::Go),
+            other => Err(call.error(format_args!("`engine` takes `jinja` or `go`, got `{other}`"))),
+        }
+    }
+}
+
+/// Fills `text`, in the language that it is written in unless `engine` says it.
+pub(super) fn fill(
+    context: &Context,
+    engine: Option<Engine>,
+    name: &str,
+    text: &str,
+    variables: Map<String, Json>,
+) -> Result<String, String> {
+    let written = if gotemplate::looks_like_go(text) { Engine::Go } else { Engine::Jinja };
+    match engine.unwrap_or(written) {
+        Engine::Jinja => jinja(context, name, text, variables),
+        Engine::Go => {
+            let bounds = gotemplate::Bounds { steps: FUEL, output_bytes: OUTPUT_BYTES_MAX };
+            gotemplate::render(text, variables, bounds).map_err(|error| format!("`{name}` {error}"))
+        }
+    }
+}
+
+/// The table of variables that a script gives.
+pub(super) fn variables(call: &Call, argument: &str, value: &Value) -> mlua::Result<Map<String, Json>> {
+    match value.as_table() {
+        Some(table) => to_object(&call.lua, table, Foreign::Drop).map_err(|error| call.error(error)),
+        None if value.is_nil() => Ok(Map::new()),
+        None => Err(call.expected(argument, "a table", value)),
+    }
+}
+
+fn render(call: &Call, name: &str, text: &str, values: &Value, options: &Value) -> mlua::Result<String> {
+    let values = variables(call, "variables", values)?;
+    let engine = Options::new(call, options, &["engine"])?.text("engine")?;
+    // Plain templates are Jinja's: what looks like Go's may be meant so.
+    let engine = engine.map_or(Ok(Engine::Jinja), |name| Engine::parse(call, &name))?;
+    fill(&call.context, Some(engine), name, text, values).map_err(|error| call.error(error))
+}
+
+fn jinja(context: &Context, name: &str, text: &str, variables: Map<String, Json>) -> Result<String, String> {
+    let environment = environment(context);
     let mut output = Bounded(Vec::new());
     let rendered = environment
         .template_from_named_str(name, text)
         .and_then(|template| template.render_captured_to(Serde(variables), &mut output).map(drop));
-    rendered.map_err(|error| call.error(explain(&error, text)))?;
-    String::from_utf8(output.0).map_err(|error| call.error(error))
+    rendered.map_err(|error| explain(&error, text))?;
+    String::from_utf8(output.0).map_err(|error| error.to_string())
 }
 
 /// Templates may include the bundle's other files.
