@@ -106,6 +106,11 @@ impl Place {
         Ok(Some(Self { path: found.real.clone(), _held: Some(found) }))
     }
 
+    /// Whether what was found is held open, so that the path has no links.
+    pub(crate) fn is_bound(&self) -> bool {
+        self._held.is_some()
+    }
+
     /// The path without links.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -15,6 +15,7 @@ use super::{
     files,
     options::Options,
 };
+use crate::beneath::entry;
 
 /// The bits of a mode that can be set.
 pub(super) const MODE_BITS: u32 = 0o7777;
@@ -136,13 +137,14 @@ impl Attributes {
     /// Gives them to what is at `path`; a link itself gets an owner only.
     pub(super) fn apply(&self, path: &Path) -> Result<(), String> {
         let (uid, gid) = self.ids()?;
-        let found = path.symlink_metadata().map_err(files::said("look at", path))?;
+        let way = entry(path);
+        let found = way.symlink_metadata().map_err(files::said("look at", path))?;
         if uid.is_some_and(|uid| uid != found.uid()) || gid.is_some_and(|gid| gid != found.gid()) {
-            std::os::unix::fs::lchown(path, uid, gid).map_err(files::said("change the owner of", path))?;
+            std::os::unix::fs::lchown(&way, uid, gid).map_err(files::said("change the owner of", path))?;
         }
         // A new owner takes bits such as setuid from the mode, so it comes last.
         if let Some(mode) = self.mode_of(&found).filter(|_| !found.is_symlink()) {
-            std::fs::set_permissions(path, Permissions::from_mode(mode))
+            std::fs::set_permissions(&way, Permissions::from_mode(mode))
                 .map_err(files::said("change the mode of", path))?;
         }
         Ok(())

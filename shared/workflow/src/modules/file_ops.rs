@@ -21,7 +21,7 @@ use super::{
     files, fs,
     paths::readable,
 };
-use crate::capability::Capability;
+use crate::{beneath::inode, capability::Capability};
 
 /// What `file` has of `fs`.
 const OF_FS: [&str; 11] =
@@ -41,7 +41,7 @@ pub(super) fn file_module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Tabl
 }
 
 fn extend(builder: Builder<'_>) -> mlua::Result<Builder<'_>> {
-    let gate = Gate::Needs(Capability::FsWrite);
+    let gate = Gate::Within(Capability::FsWrite);
     builder
         .asynchronous("copy", gate, copy::copy)?
         .asynchronous("fetch", gate, copy::fetch)?
@@ -67,7 +67,7 @@ async fn stat(call: Call, values: MultiValue) -> mlua::Result<Table> {
     if digested && table.raw_get::<Option<bool>>("is_file")? == Some(true) {
         let path = readable(&call, "path", &path)?;
         let digest = place::beside(move || {
-            let mut file = std::fs::File::open(&path).map_err(files::said("read", &path))?;
+            let mut file = std::fs::File::open(inode(&path)).map_err(files::said("read", &path))?;
             let mut hasher = Sha256::new();
             std::io::copy(&mut file, &mut hasher).map_err(files::said("read", &path))?;
             Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>())

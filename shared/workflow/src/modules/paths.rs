@@ -56,12 +56,12 @@ pub(super) fn movable(call: &Call, argument: &str, value: &Value) -> mlua::Resul
 /// # Errors
 ///
 /// As [`readable`].
-pub(super) fn source(call: &Call, argument: &str, value: &Value) -> mlua::Result<PathBuf> {
+pub(super) fn source(call: &Call, argument: &str, value: &Value) -> mlua::Result<Place> {
     let path = call.path(argument, value)?;
     if path.symlink_metadata().is_err()
         && let Ok(Ok(found)) = in_bundle(call, value)
     {
-        return Ok(found);
+        return Ok(Place::unbound(found));
     }
     readable(call, argument, value)
 }

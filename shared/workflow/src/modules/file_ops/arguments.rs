@@ -1,10 +1,13 @@
 //! Arguments in both spellings: one table, or values in their order with a table of options after them.
 
-use std::path::PathBuf;
-
 use mlua::{MultiValue, Table, Value};
 
-use super::super::{call::Call, options::Options, paths::writable};
+use super::super::{
+    call::Call,
+    options::Options,
+    paths::{movable, writable},
+};
+use crate::beneath::Place;
 
 /// The arguments of one call, by their names.
 pub(super) struct Arguments<'a> {
@@ -61,9 +64,14 @@ impl<'a> Arguments<'a> {
         self.call.error(format_args!("`{name}` is missing"))
     }
 
-    /// The path of what is to be changed.
-    pub(super) fn writable(&self, name: &str) -> mlua::Result<PathBuf> {
+    /// The place of what is to be made or changed.
+    pub(super) fn writable(&self, name: &str) -> mlua::Result<Place> {
         writable(self.call, name, &self.required(name)?)
+    }
+
+    /// The place of what is to be linked or removed, which may be a link.
+    pub(super) fn movable(&self, name: &str) -> mlua::Result<Place> {
+        movable(self.call, name, &self.required(name)?)
     }
 
     pub(super) fn text(&self, name: &str) -> mlua::Result<Option<String>> {

@@ -1,25 +1,28 @@
 //! `copy`, `fetch` and `template`: files that are to hold what others hold.
 
 use std::{
+    ffi::OsStr,
     fs::Metadata,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use mlua::MultiValue;
-use sloth_core::{error::Chain, fs::Access};
+use mlua::{MultiValue, Value};
+use sloth_core::fs::Access;
 
 use super::{
     super::{
         attributes::{Attributes, MODE_BITS},
         call::Call,
-        files, paths,
+        files,
+        paths::{self, writable},
         report::{Answer, Change, Report},
         template,
     },
     arguments::Arguments,
     place::{self, Content, Placing, Settings, beside},
 };
+use crate::beneath::{Place, entry, inode};
 
 const COPY: [&str; 9] = ["src", "dest", "content", "force", "mode", "owner", "group", "backup", "validate"];
 const FETCH: [&str; 6] = ["src", "dest", "mode", "owner", "group", "backup"];
@@ -51,10 +54,11 @@ pub(super) async fn copy(call: Call, values: MultiValue) -> mlua::Result<Answer>
         unless_there(&call, placing, force).await
     } else {
         let src = paths::source(&call, "src", &arguments.required("src")?)?;
-        if src.is_dir() {
+        if inode(&src).is_dir() {
             copy_dir(&call, src, dest, settings.attributes).await
         } else {
-            copy_file(&call, &src, dest, is_dir, settings, force).await
+            let path = if is_dir { within(&call, &dest, files::file_name(&src))? } else { dest };
+            copy_file(&call, src, path, settings, force).await
         }
     };
     Ok(call.answer(outcome))
@@ -66,7 +70,8 @@ pub(super) async fn fetch(call: Call, values: MultiValue) -> mlua::Result<Answer
     let (dest, is_dir) = destination(&arguments)?;
     let settings = Settings::read(&call, &arguments)?;
     let src = paths::readable(&call, "src", &arguments.required("src")?)?;
-    Ok(call.answer(copy_file(&call, &src, dest, is_dir, settings, true).await))
+    let path = if is_dir { within(&call, &dest, files::file_name(&src))? } else { dest };
+    Ok(call.answer(copy_file(&call, src, path, settings, true).await))
 }
 
 pub(super) async fn template(call: Call, values: MultiValue) -> mlua::Result<Answer> {
@@ -89,7 +94,7 @@ pub(super) async fn template(call: Call, values: MultiValue) -> mlua::Result<Ans
             (name, text)
         }
     };
-    let path = if is_dir { dest.join(files::file_name(Path::new(&name))) } else { dest };
+    let path = if is_dir { within(&call, &dest, files::file_name(Path::new(&name)))? } else { dest };
     let outcome = match text.and_then(|text| template::fill(&call.context, engine, &name, &text, variables)) {
         Ok(text) => {
             let content = Content::Bytes(text.into_bytes());
@@ -101,23 +106,20 @@ pub(super) async fn template(call: Call, values: MultiValue) -> mlua::Result<Ans
 }
 
 /// Where the copy goes, and whether that is a directory that gets it by its name.
-fn destination(arguments: &Arguments<'_>) -> mlua::Result<(PathBuf, bool)> {
-    let is_dir = arguments.required_text("dest")?.ends_with('/');
+fn destination(arguments: &Arguments<'_>) -> mlua::Result<(Place, bool)> {
     let dest = arguments.writable("dest")?;
-    let is_dir = is_dir || dest.is_dir();
+    let is_dir = arguments.required_text("dest")?.ends_with('/') || inode(&dest).is_dir();
     Ok((dest, is_dir))
 }
 
-async fn copy_file(
-    call: &Call,
-    src: &Path,
-    dest: PathBuf,
-    is_dir: bool,
-    settings: Settings,
-    force: bool,
-) -> Result<Report, String> {
-    let path = if is_dir { dest.join(files::file_name(src)) } else { dest };
-    let found = match src.metadata() {
+/// The place of a file called `name` in the directory at `dest`.
+fn within(call: &Call, dest: &Place, name: &OsStr) -> mlua::Result<Place> {
+    let path = call.lua.create_string(dest.join(name).as_os_str().as_encoded_bytes())?;
+    writable(call, "dest", &Value::String(path))
+}
+
+async fn copy_file(call: &Call, src: Place, path: Place, settings: Settings, force: bool) -> Result<Report, String> {
+    let found = match inode(&src).metadata() {
         Ok(found) if found.is_file() => found,
         Ok(_) => return Err(format!("cannot copy `{}`: it is no plain file", src.display())),
         // An earlier step, which this run only told, may be what makes it.
@@ -125,9 +127,9 @@ async fn copy_file(
             let told = format!("`{}` to `{}`", src.display(), path.display());
             return Change::new(format!("copy {told}"), String::new()).apply(call, || Ok(()));
         }
-        Err(error) => return Err(files::said("copy", src)(error)),
+        Err(error) => return Err(files::said("copy", &src)(error)),
     };
-    let content = Content::File(src.to_owned());
+    let content = Content::File(src.clone());
     let placing = Placing { path, content, mode: Some(found.mode() & MODE_BITS), settings };
     let report = unless_there(call, placing, force).await?;
     Ok(report.with("src", src.display().to_string()).with("size", found.len()))
@@ -135,19 +137,26 @@ async fn copy_file(
 
 async fn unless_there(call: &Call, placing: Placing, force: bool) -> Result<Report, String> {
     let shown = placing.path.display().to_string();
-    if !force && placing.path.symlink_metadata().is_ok() {
+    if !force && entry(&placing.path).symlink_metadata().is_ok() {
         return Ok(Report::unchanged(format!("`{shown}` is there already")).with("dest", shown));
     }
     Ok(place::put(call, placing).await?.with("dest", shown))
 }
 
 /// Copies a directory with all that is in it; what else is in the copy stays.
-async fn copy_dir(call: &Call, src: PathBuf, dest: PathBuf, attributes: Attributes) -> Result<Report, String> {
+async fn copy_dir(call: &Call, src: Place, dest: Place, attributes: Attributes) -> Result<Report, String> {
     let told = format!("`{}` to `{}`", src.display(), dest.display());
     let (from, to, wanted) = (src.clone(), dest.clone(), attributes.clone());
     let entries = beside(move || {
         let mut entries = Vec::new();
-        differing(&from, &to, &wanted, COPIED_DEPTH_MAX, &mut entries)?;
+        // A link that leads to a directory means the directory.
+        differing(
+            &from.canonicalize().unwrap_or_else(|_| from.to_path_buf()),
+            &to,
+            &wanted,
+            COPIED_DEPTH_MAX,
+            &mut entries,
+        )?;
         Ok(entries)
     });
     let entries = entries.await?;
@@ -180,7 +189,7 @@ fn differing(
     if entries.len() == COPIED_ENTRIES_MAX {
         return Err(format!("there are more than {COPIED_ENTRIES_MAX} files to copy"));
     }
-    let found = src.symlink_metadata().map_err(files::said("copy", src))?;
+    let found = entry(src).symlink_metadata().map_err(files::said("copy", src))?;
     if !(found.is_file() || found.is_dir() || found.is_symlink()) {
         return Err(format!("cannot copy `{}`: it is no file, directory or link", src.display()));
     }
@@ -192,9 +201,12 @@ fn differing(
 }
 
 fn differs(src: &Path, dest: &Path, found: &Metadata, attributes: &Attributes) -> Result<bool, String> {
-    let Ok(there) = dest.symlink_metadata() else { return Ok(true) };
+    let Ok(there) = entry(dest).symlink_metadata() else { return Ok(true) };
     if found.is_symlink() {
-        return Ok(src.read_link().ok() != dest.read_link().ok());
+        return Ok(entry(src).read_link().ok() != entry(dest).read_link().ok());
+    }
+    if found.is_dir() && !there.is_dir() {
+        return Err(format!("`{}` is there and no directory", dest.display()));
     }
     let wanted = Attributes { mode: attributes.mode.clone().filter(|_| found.is_file()), ..attributes.clone() };
     if there.is_dir() != found.is_dir() || !wanted.differences(&there).is_empty() {
@@ -203,30 +215,30 @@ fn differs(src: &Path, dest: &Path, found: &Metadata, attributes: &Attributes) -
     Ok(found.is_file() && !place::alike(src, dest)?)
 }
 
-fn make(entry: &Entry, attributes: &Attributes) -> Result<(), String> {
-    let to = &entry.to;
-    if entry.found.is_dir() {
-        sloth_core::fs::create_dir(to, Access::Everyone).map_err(|error| Chain(&error).to_string())?;
-        let mode = std::fs::Permissions::from_mode(entry.found.mode() & MODE_BITS);
-        std::fs::set_permissions(to, mode).map_err(files::said("change the mode of", to))?;
-        return Attributes { mode: None, ..attributes.clone() }.apply(to);
+fn make(copied: &Entry, attributes: &Attributes) -> Result<(), String> {
+    let (to, way) = (&copied.to, entry(&copied.to));
+    let owners = Attributes { mode: None, ..attributes.clone() };
+    let there = way.symlink_metadata().ok();
+    if copied.found.is_dir() {
+        sloth_core::fs::create_dir(&way, Access::Everyone).map_err(files::told)?;
+        let mode = std::fs::Permissions::from_mode(copied.found.mode() & MODE_BITS);
+        std::fs::set_permissions(&way, mode).map_err(files::said("change the mode of", to))?;
+        return owners.apply(to);
     }
-    if entry.found.is_symlink() {
-        let target = entry.from.read_link().map_err(files::said("read the link", &entry.from))?;
-        if to.symlink_metadata().is_ok() {
-            files::remove(to, files::Depth::One)?;
-        }
-        std::os::unix::fs::symlink(target, to).map_err(files::said("make the link", to))?;
-        return Attributes { mode: None, ..attributes.clone() }.apply(to);
-    }
-    if to.is_symlink() {
-        files::remove(to, files::Depth::One)?;
-    }
-    if to.is_dir() {
+    if there.as_ref().is_some_and(Metadata::is_dir) {
         return Err(format!("cannot copy to `{}`: there is a directory", to.display()));
     }
-    if !to.exists() || !place::alike(&entry.from, to)? {
-        files::copy(&entry.from, to)?;
+    // Nothing is written through a link that lies in the copy.
+    if there.is_some_and(|there| there.is_symlink() || copied.found.is_symlink()) {
+        files::remove(to, files::Depth::One)?;
+    }
+    if copied.found.is_symlink() {
+        let target = entry(&copied.from).read_link().map_err(files::said("read the link", &copied.from))?;
+        std::os::unix::fs::symlink(target, &way).map_err(files::said("make the link", to))?;
+        return owners.apply(to);
+    }
+    if way.symlink_metadata().is_err() || !place::alike(&copied.from, to)? {
+        files::copy(&copied.from, to)?;
     }
     attributes.apply(to)
 }

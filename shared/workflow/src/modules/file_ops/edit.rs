@@ -1,7 +1,5 @@
 //! `lineinfile`, `blockinfile` and `replace`: parts of a text file as they are to be.
 
-use std::path::PathBuf;
-
 use mlua::MultiValue;
 
 use super::{
@@ -14,6 +12,7 @@ use super::{
     lines::{self, Block, Line, Matched, Place},
     place::{self, Content, Placing, Settings},
 };
+use crate::beneath::{Place as Target, inode};
 
 const LINE: [&str; 15] = [
     "path",
@@ -155,12 +154,12 @@ pub(super) async fn replace(call: Call, values: MultiValue) -> mlua::Result<Answ
 /// Puts what `edit` makes of the file in its place.
 async fn change(
     call: &Call,
-    path: PathBuf,
+    path: Target,
     missing: Missing,
     settings: Settings,
     edit: impl FnOnce(&[u8]) -> Result<Vec<u8>, String> + Send + 'static,
 ) -> Result<Report, String> {
-    let there = path.metadata().is_ok();
+    let there = inode(&path).metadata().is_ok();
     let before = match (there, missing) {
         (true, _) => files::read(&path)?,
         (false, Missing::Made) => Vec::new(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mlua::MultiValue;
-use sloth_core::{error::Chain, fs::Access};
+use sloth_core::fs::Access;
 
 use super::{
     super::{
@@ -19,6 +19,7 @@ use super::{
     arguments::Arguments,
     place::beside,
 };
+use crate::beneath::{Place, entry, inode};
 
 const OPTIONS: [&str; 9] = ["path", "state", "src", "target", "mode", "owner", "group", "recurse", "force"];
 const STATES: &str = "`file`, `present`, `directory`, `touch`, `link`, `hard` or `absent`";
@@ -61,8 +62,10 @@ impl State {
 
 /// What one call asks for.
 struct Wanted {
-    path: PathBuf,
+    path: Place,
     src: Option<String>,
+    /// The file that gets another name.
+    source: Option<Place>,
     attributes: Attributes,
     recurse: bool,
     force: bool,
@@ -85,16 +88,23 @@ pub(super) async fn of(call: Call, values: MultiValue, state: State) -> mlua::Re
 async fn act(call: &Call, arguments: &Arguments<'_>, state: State) -> mlua::Result<Answer> {
     let named = if arguments.value("src")?.is_nil() { "target" } else { "src" };
     let src = match state {
-        // Whoever may write to a file by another name may write to it.
-        State::Hard if !arguments.value(named)?.is_nil() => {
-            Some(arguments.writable(named)?.to_string_lossy().into_owned())
-        }
         State::Hard | State::Link => arguments.text(named)?,
         State::File | State::Present | State::Directory | State::Touch | State::Absent => None,
     };
+    let path = match state {
+        State::Link | State::Hard | State::Absent => arguments.movable("path")?,
+        State::File | State::Present | State::Directory | State::Touch => arguments.writable("path")?,
+    };
+    let source = match state {
+        // Whoever may write to a file by another name may write to it.
+        State::Hard if !arguments.value(named)?.is_nil() => Some(arguments.movable(named)?),
+        State::Hard | State::Link | State::File | State::Present => None,
+        State::Directory | State::Touch | State::Absent => None,
+    };
     let wanted = Wanted {
-        path: arguments.writable("path")?,
+        path,
         src,
+        source,
         attributes: Attributes::read(call, arguments.options())?,
         recurse: arguments.flag("recurse")?.unwrap_or(false),
         force: arguments.flag("force")?.unwrap_or(false),
@@ -116,7 +126,7 @@ async fn act(call: &Call, arguments: &Arguments<'_>, state: State) -> mlua::Resu
 
 fn existing(call: &Call, wanted: &Wanted) -> Result<Report, String> {
     let path = &wanted.path;
-    let Ok(found) = path.metadata() else {
+    let Ok(found) = inode(path).metadata() else {
         if call.checking() {
             return Ok(Report::unchanged(format!("`{}` is not there yet", path.display())));
         }
@@ -130,14 +140,14 @@ fn existing(call: &Call, wanted: &Wanted) -> Result<Report, String> {
 
 fn touched(call: &Call, wanted: &Wanted, state: State) -> Result<Report, String> {
     let path = &wanted.path;
-    let found = path.metadata().ok();
+    let found = inode(path).metadata().ok();
     if let (Some(found), State::Present) = (&found, state) {
         return attributed(call, wanted, found);
     }
     let (would, did) = if found.is_some() { ("touch", "touched") } else { ("create", "created") };
     Change::new(format!("{would} `{}`", path.display()), format!("{did} `{}`", path.display())).apply(call, || {
-        if let Some(dir) = path.parent() {
-            sloth_core::fs::create_dir(dir, Access::Everyone).map_err(|error| Chain(&error).to_string())?;
+        if let Some(dir) = entry(path).parent() {
+            sloth_core::fs::create_dir(dir, Access::Everyone).map_err(files::told)?;
         }
         files::touch(path)?;
         wanted.attributes.apply(&followed(path))
@@ -146,14 +156,14 @@ fn touched(call: &Call, wanted: &Wanted, state: State) -> Result<Report, String>
 
 async fn directory(call: &Call, wanted: Wanted) -> Result<Report, String> {
     let path = wanted.path.clone();
-    match path.metadata() {
+    match inode(&path).metadata() {
         Ok(found) if !found.is_dir() => Err(format!("`{}` is there and no directory", path.display())),
         Ok(_) if wanted.recurse => below(call, wanted).await,
         Ok(found) => attributed(call, &wanted, &found),
         Err(_) => {
             let told = format!("the directory `{}`", path.display());
             Change::new(format!("make {told}"), format!("made {told}")).apply(call, || {
-                sloth_core::fs::create_dir(&path, Access::Everyone).map_err(|error| Chain(&error).to_string())?;
+                sloth_core::fs::create_dir(&entry(&path), Access::Everyone).map_err(files::told)?;
                 wanted.attributes.apply(&path)
             })
         }
@@ -197,7 +207,7 @@ fn differ(
             path.display()
         ));
     }
-    let found = path.symlink_metadata().map_err(files::said("look at", path))?;
+    let found = entry(path).symlink_metadata().map_err(files::said("look at", path))?;
     // A link has no mode of its own.
     let differences = if found.is_symlink() {
         Attributes { mode: None, ..attributes.clone() }.differences(&found)
@@ -229,8 +239,8 @@ fn attributed(call: &Call, wanted: &Wanted, found: &Metadata) -> Result<Report, 
 
 fn symlink(call: &Call, wanted: &Wanted) -> Result<Report, String> {
     let (path, target) = (&wanted.path, wanted.src.clone().unwrap_or_default());
-    let found = path.symlink_metadata().ok();
-    if path.read_link().is_ok_and(|there| there.as_os_str() == target.as_str()) {
+    let found = entry(path).symlink_metadata().ok();
+    if entry(path).read_link().is_ok_and(|there| there.as_os_str() == target.as_str()) {
         let owners = Attributes { mode: None, ..wanted.attributes.clone() };
         return match found.map(|found| owners.differences(&found)) {
             Some(differences) if !differences.is_empty() => {
@@ -250,19 +260,19 @@ fn symlink(call: &Call, wanted: &Wanted) -> Result<Report, String> {
 
 fn hard_link(call: &Call, wanted: &Wanted) -> Result<Report, String> {
     let path = &wanted.path;
-    let source = PathBuf::from(wanted.src.as_deref().unwrap_or_default());
-    let found = path.symlink_metadata().ok();
+    let Some(source) = &wanted.source else { return Err("no file is named to link to".to_owned()) };
+    let found = entry(path).symlink_metadata().ok();
     let told = format!("`{}` to the same file as `{}`", path.display(), source.display());
     let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    match (source.symlink_metadata(), &found) {
-        (Ok(source), Some(found)) if same(&source, found) => {
+    match (entry(source).symlink_metadata(), &found) {
+        (Ok(linked), Some(found)) if same(&linked, found) => {
             return Ok(Report::unchanged(format!("`{}` is the same file already", path.display())));
         }
-        (Err(error), _) if !call.checking() => return Err(files::said("link to", &source)(error)),
+        (Err(error), _) if !call.checking() => return Err(files::said("link to", source)(error)),
         (Ok(_) | Err(_), _) => refuse_to_replace(wanted, found.as_ref())?,
     }
     Change::new(format!("link {told}"), format!("linked {told}"))
-        .apply(call, || replace_by(path, found.as_ref(), |new| std::fs::hard_link(&source, new)))
+        .apply(call, || replace_by(path, found.as_ref(), |new| std::fs::hard_link(entry(source), new)))
 }
 
 /// A link may take the place of another; of a file only when that is asked for, and never of a directory.
@@ -283,23 +293,24 @@ fn replace_by(
     found: Option<&Metadata>,
     make: impl FnOnce(&Path) -> std::io::Result<()>,
 ) -> Result<(), String> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    sloth_core::fs::create_dir(dir, Access::Everyone).map_err(|error| Chain(&error).to_string())?;
+    let way = entry(path);
+    let dir = way.parent().unwrap_or(Path::new("/"));
+    sloth_core::fs::create_dir(dir, Access::Everyone).map_err(files::told)?;
     if found.is_none() {
-        return make(path).map_err(files::said("make the link", path));
+        return make(&way).map_err(files::said("make the link", path));
     }
     let temporary = sloth_core::fs::temporary_name(dir);
     make(&temporary).map_err(files::said("make the link", path))?;
-    let renamed = sloth_core::fs::rename(&temporary, path);
+    let renamed = sloth_core::fs::rename(&temporary, &way);
     if renamed.is_err() {
         // The first error is the one worth telling.
         let _ = std::fs::remove_file(&temporary);
     }
-    renamed.map_err(|error| Chain(&error).to_string())
+    renamed.map_err(files::told)
 }
 
-async fn absent(call: &Call, path: PathBuf) -> Result<Report, String> {
-    if path.symlink_metadata().is_err() {
+async fn absent(call: &Call, path: Place) -> Result<Report, String> {
+    if entry(&path).symlink_metadata().is_err() {
         return Ok(Report::unchanged(format!("`{}` is not there", path.display())));
     }
     let told = format!("`{}`", path.display());
@@ -308,6 +319,7 @@ async fn absent(call: &Call, path: PathBuf) -> Result<Report, String> {
 }
 
 /// What a path leads to, links followed.
-fn followed(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+fn followed(path: &Place) -> PathBuf {
+    let led = if path.is_bound() { None } else { path.canonicalize().ok() };
+    led.unwrap_or_else(|| path.to_path_buf())
 }

@@ -8,10 +8,7 @@ use std::{
 };
 
 use mlua::Value;
-use sloth_core::{
-    error::Chain,
-    fs::{Access, create_dir, create_temporary},
-};
+use sloth_core::fs::{Access, create_dir, create_temporary};
 
 use super::{
     super::{
@@ -23,7 +20,10 @@ use super::{
     },
     arguments::Arguments,
 };
-use crate::capability::Capability;
+use crate::{
+    beneath::{Place, Way, entry, inode},
+    capability::Capability,
+};
 
 /// The mode of a file that is made when nothing says another.
 pub(super) const FILE_MODE: u32 = 0o644;
@@ -47,13 +47,13 @@ pub(super) struct Settings {
 pub(super) enum Content {
     Bytes(Vec<u8>),
     /// That of a file, which may be large.
-    File(PathBuf),
+    File(Place),
 }
 
 /// A file that is to be at a path.
 #[derive(Debug, Clone)]
 pub(super) struct Placing {
-    pub(super) path: PathBuf,
+    pub(super) path: Place,
     pub(super) content: Content,
     /// The mode that it gets when its content is written and no other is asked for; `None` = that of the file that is
     /// there.
@@ -94,8 +94,11 @@ pub(super) async fn beside<T: Send + 'static>(
 /// Puts a file at its path, unless it is there as it is to be.
 pub(super) async fn put(call: &Call, placing: Placing) -> Result<Report, String> {
     let shown = placing.path.display().to_string();
-    let target = placing.path.canonicalize().unwrap_or_else(|_| placing.path.clone());
-    let found = target.metadata().ok();
+    // A link keeps its place. A path that is held has none.
+    let path = &placing.path;
+    let led = if path.is_bound() { None } else { path.canonicalize().ok() };
+    let target = led.map_or_else(|| path.clone(), Place::unbound);
+    let found = inode(&target).metadata().ok();
     if found.as_ref().is_some_and(Metadata::is_dir) {
         return Err(format!("`{shown}` is a directory"));
     }
@@ -133,11 +136,11 @@ pub(super) async fn put(call: &Call, placing: Placing) -> Result<Report, String>
 /// The lines that differ; `None` when the file holds `content` already.
 fn compare(path: &Path, content: &Content) -> Result<Option<String>, String> {
     let name = path.display().to_string();
-    let found = path.metadata().ok().filter(Metadata::is_file);
+    let found = inode(path).metadata().ok().filter(Metadata::is_file);
     let (len, small) = match content {
         Content::Bytes(bytes) => (bytes.len() as u64, bytes.len() as u64 <= SHOWN_BYTES_MAX),
         Content::File(source) => {
-            let len = source.metadata().map_err(files::said("read", source))?.len();
+            let len = inode(source).metadata().map_err(files::said("read", source))?.len();
             (len, len <= SHOWN_BYTES_MAX)
         }
     };
@@ -164,17 +167,17 @@ fn compare(path: &Path, content: &Content) -> Result<Option<String>, String> {
 
 /// Whether two files hold the same.
 pub(super) fn alike(one: &Path, other: &Path) -> Result<bool, String> {
-    let size = |path: &Path| path.metadata().map(|found| found.len()).map_err(files::said("read", path));
+    let size = |path: &Path| inode(path).metadata().map(|found| found.len()).map_err(files::said("read", path));
     if size(one)? != size(other)? {
         return Ok(false);
     }
-    let mut file = File::open(other).map_err(files::said("read", other))?;
+    let mut file = File::open(inode(other)).map_err(files::said("read", other))?;
     same(one, &mut file).map_err(files::said("read", one))
 }
 
 /// Whether the file at `path` holds what `other` gives.
 fn same(path: &Path, other: &mut dyn Read) -> io::Result<bool> {
-    let mut file = File::open(path)?;
+    let mut file = File::open(inode(path))?;
     let (mut ours, mut theirs) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     loop {
         let count = fill(&mut file, &mut ours)?;
@@ -202,19 +205,24 @@ fn fill(from: &mut dyn Read, into: &mut [u8]) -> io::Result<usize> {
 }
 
 /// A file beside its place; it goes when it does not come to stand there.
-struct Temporary(PathBuf);
+struct Temporary {
+    /// The way to it for this process.
+    path: PathBuf,
+    /// Keeps the way open.
+    _place: Way,
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
         // It is not there any more when it has been given its name.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
 /// Writes the file, and gives the path of the copy of the old one if one is asked for.
 async fn write(
     call: &Call,
-    target: &Path,
+    target: &Place,
     placing: Placing,
     found: Option<Metadata>,
 ) -> Result<Option<PathBuf>, String> {
@@ -231,17 +239,19 @@ async fn write(
         return Ok(None);
     }
     let validate = placing.settings.validate.clone();
-    let path = target.to_owned();
+    let path = target.clone();
     let temporary = beside(move || prepare(&path, &placing, found.as_ref())).await?;
     if let Some(command) = validate {
-        try_out(call, target, &temporary.0, &command).await?;
+        // The way by what is held open is this process's own.
+        let plain = target.with_file_name(files::file_name(&temporary.path));
+        try_out(call, target, &plain, &command).await?;
     }
-    let (path, kept) = (target.to_owned(), backup.clone());
+    let (path, kept) = (target.clone(), backup.clone());
     beside(move || {
         if let Some(kept) = kept {
             files::copy(&path, &kept)?;
         }
-        settle(&temporary.0, &path)
+        settle(&temporary.path, &path)
     })
     .await?;
     Ok(backup)
@@ -249,15 +259,18 @@ async fn write(
 
 /// Makes the file beside its place, whole and on the disk.
 fn prepare(path: &Path, placing: &Placing, found: Option<&Metadata>) -> Result<Temporary, String> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_dir(dir, Access::Everyone).map_err(|error| Chain(&error).to_string())?;
+    let way = entry(path);
+    let dir = way.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_dir(dir, Access::Everyone).map_err(files::told)?;
     let attributes = &placing.settings.attributes;
     let (uid, gid) = attributes.ids()?;
-    let (temporary, mut file) = create_temporary(dir, Access::Owner).map_err(|error| Chain(&error).to_string())?;
-    let temporary = Temporary(temporary);
+    let (temporary, mut file) = create_temporary(dir, Access::Owner).map_err(files::told)?;
+    let temporary = Temporary { path: temporary, _place: way };
     let filled = match &placing.content {
         Content::Bytes(bytes) => file.write_all(bytes),
-        Content::File(source) => File::open(source).and_then(|mut source| io::copy(&mut source, &mut file)).map(drop),
+        Content::File(source) => {
+            File::open(inode(source)).and_then(|mut source| io::copy(&mut source, &mut file)).map(drop)
+        }
     };
     let made = filled.and_then(|()| file.metadata()).map_err(files::said("write", path))?;
     let keep = |wanted: Option<u32>, had: Option<u32>, has: u32| wanted.or(had).filter(|id| *id != has);
@@ -282,17 +295,17 @@ async fn try_out(call: &Call, target: &Path, temporary: &Path, command: &[String
 
 /// Gives the file its name. A file that is mounted alone, as in containers, can only be written into.
 fn settle(temporary: &Path, path: &Path) -> Result<(), String> {
-    let renamed = sloth_core::fs::rename(temporary, path);
-    match renamed {
+    let way = entry(path);
+    match sloth_core::fs::rename(temporary, &way) {
         Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => {
             let copied = File::open(temporary).and_then(|mut from| {
-                let mut to = std::fs::OpenOptions::new().write(true).truncate(true).open(path)?;
+                let mut to = std::fs::OpenOptions::new().write(true).truncate(true).open(&way)?;
                 io::copy(&mut from, &mut to)?;
                 to.sync_all()
             });
             copied.map_err(files::said("write", path))
         }
-        renamed => renamed.map_err(|error| Chain(&error).to_string()),
+        renamed => renamed.map_err(files::told),
     }
 }
 
@@ -301,7 +314,7 @@ fn unused(path: &Path, time: &str) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut backup = path.with_file_name(format!("{name}.{time}~"));
     let mut number = 1;
-    while backup.symlink_metadata().is_ok() {
+    while entry(&backup).symlink_metadata().is_ok() {
         number += 1;
         backup = path.with_file_name(format!("{name}.{time}.{number}~"));
     }
