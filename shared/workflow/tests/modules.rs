@@ -435,6 +435,11 @@ impl Bench {
     }
 
     fn bounded(capabilities: Capabilities, phase: Phase, limits: Limits) -> Self {
+        Self::searching(capabilities, phase, limits, sloth_workflow::SEARCH_PATH)
+    }
+
+    /// A machine that looks for programs in a directory of its own and then in `search_path`.
+    fn searching(capabilities: Capabilities, phase: Phase, limits: Limits, search_path: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let host = Rc::new(Memory::default());
         let (bundle_dir, workdir) = (dir.path().join("bundle"), dir.path().join("work"));
@@ -454,7 +459,7 @@ impl Bench {
             phase,
             settings: modules::Settings::default(),
             // A test may put programs of its own first.
-            search_path: format!("{}:{}", dir.path().join("bin").display(), sloth_workflow::SEARCH_PATH),
+            search_path: format!("{}:{search_path}", dir.path().join("bin").display()),
         });
         let task = TaskName { workflow: "test".to_owned(), task: "script".to_owned() };
         let mut scope = Scope::new(ScopeId(1), Some(task), workdir, Instant::now() + SCRIPT_TIMEOUT);

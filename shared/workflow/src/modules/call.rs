@@ -141,7 +141,6 @@ impl Call {
     }
 
     /// Checks that the capability is granted for the thing called `name`: a package, a service, a user.
-    #[allow(dead_code, reason = "modules that change the host come to use it")]
     pub(super) fn permit(&self, capability: Capability, name: &str) -> mlua::Result<()> {
         self.context.allow_name(capability, name, &self.name)
     }

@@ -33,16 +33,17 @@ const PLACE: [&str; 3] = ["name", "user", "file"];
 const ADD: [&str; 6] = ["name", "schedule", "command", "user", "file", "enabled"];
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
-    let gate = Gate::Needs(Capability::Cron);
+    let gate = Gate::Within(Capability::Cron);
+    let whole = Gate::Needs(Capability::Cron);
     let table = Builder::new(lua, context, "cron")?
         .asynchronous("add", gate, add)?
         .asynchronous("remove", gate, remove)?
         .asynchronous("enable", gate, |call, arguments| switch(call, arguments, true))?
         .asynchronous("disable", gate, |call, arguments| switch(call, arguments, false))?
-        .asynchronous("list", gate, list)?
+        .asynchronous("list", whole, list)?
         .asynchronous("exists", gate, exists)?
-        .asynchronous("set_env", gate, set_env)?
-        .asynchronous("remove_env", gate, remove_env)?
+        .asynchronous("set_env", whole, set_env)?
+        .asynchronous("remove_env", whole, remove_env)?
         .function("validate_schedule", Gate::Open, validate_schedule)?
         .finish();
     Ok(table)
@@ -196,7 +197,9 @@ async fn change(
 }
 
 fn name_of(call: &Call, options: &Options<'_>) -> mlua::Result<String> {
-    one_line(call, options, "name")
+    let name = one_line(call, options, "name")?;
+    call.permit(Capability::Cron, &name)?;
+    Ok(name)
 }
 
 fn one_line(call: &Call, options: &Options<'_>, option: &str) -> mlua::Result<String> {

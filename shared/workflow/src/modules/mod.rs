@@ -40,6 +40,7 @@ mod stack;
 mod state;
 mod strings;
 mod sysctl;
+mod systemd;
 mod template;
 mod time;
 mod tool;
@@ -89,6 +90,7 @@ const MODULES: &[(&str, Make)] = &[
     ("state", state::module),
     ("strings", strings::module),
     ("sysctl", sysctl::module),
+    ("systemd", systemd::module),
     ("template", template::module),
     ("time", time::module),
     ("toml", data::toml_module),

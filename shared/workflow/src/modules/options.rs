@@ -58,8 +58,7 @@ impl<'a> Options<'a> {
                 }
                 (_, Some(name)) => merged.raw_set(*name, value)?,
                 (_, None) => {
-                    let most = order.len();
-                    return Err(call.error(format_args!("takes {most} arguments at most, got {}", describe(value))));
+                    return Err(call.error(format_args!("takes {} and no more, got {}", list(order), describe(value))));
                 }
             }
         }

@@ -94,6 +94,17 @@ impl Report {
         Self { changed: false, message: message.into(), fields: Map::new() }
     }
 
+    /// Several as one: it changed something when one of them did, and says what each says.
+    pub(super) fn together(reports: Vec<Self>) -> Self {
+        let message = reports.iter().map(|report| report.message.as_str()).collect::<Vec<_>>().join("; ");
+        let mut whole = Self::unchanged(message);
+        for report in reports {
+            whole.changed |= report.changed;
+            whole.fields.extend(report.fields);
+        }
+        whole
+    }
+
     /// Adds a field to the table.
     pub(super) fn with(mut self, name: &str, value: impl Into<Json>) -> Self {
         self.fields.insert(name.to_owned(), value.into());

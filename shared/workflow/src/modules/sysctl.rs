@@ -34,16 +34,17 @@ const DIRS: [&str; 5] =
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
-    let gate = Gate::Needs(Capability::Sysctl);
+    let gate = Gate::Within(Capability::Sysctl);
+    let whole = Gate::Needs(Capability::Sysctl);
     let table = Builder::new(lua, context, "sysctl")?
         .function("get", gate, get)?
         .function("exists", gate, |call, arguments: &MultiValue| Ok(key_of(call, arguments)?.path().is_file()))?
         .function("set", gate, set)?
         .function("set_persistent", gate, set_persistent)?
         .function("remove_persistent", gate, remove_persistent)?
-        .asynchronous("list", gate, list)?
-        .asynchronous("reload", gate, reload)?
-        .asynchronous("apply", gate, apply)?
+        .asynchronous("list", whole, list)?
+        .asynchronous("reload", whole, reload)?
+        .asynchronous("apply", whole, apply)?
         .finish();
     Ok(table)
 }
@@ -132,23 +133,19 @@ async fn apply(call: Call, (): ()) -> mlua::Result<Answer> {
 async fn set_all(call: &Call, wanted: Vec<Setting>) -> Result<Report, String> {
     let planned = tokio::task::spawn_blocking(move || settings::differing(&wanted)).await;
     let planned = planned.map_err(|error| error.to_string())?;
-    let mut report = Report::unchanged("every setting has its value already");
-    let (mut names, mut refused) = (Vec::new(), Vec::new());
+    let (mut reports, mut refused) = (Vec::new(), Vec::new());
     for setting in planned {
         match set_now(call, &setting.key, &setting.value) {
-            Ok(_) => names.push(format!("`{}`", setting.key)),
+            Ok(report) => reports.push(report),
             Err(reason) if setting.optional => call.context.warn(&format!("{}: {reason}", call.name)),
             Err(reason) => refused.push(reason),
         }
     }
-    if !refused.is_empty() {
-        return Err(refused.join("; "));
+    match (refused.is_empty(), reports.is_empty()) {
+        (false, _) => Err(refused.join("; ")),
+        (true, true) => Ok(Report::unchanged("every setting has its value already")),
+        (true, false) => Ok(Report::together(reports)),
     }
-    if !names.is_empty() {
-        let names = names.join(", ");
-        report = Change::new(format!("set {names}"), format!("set {names}")).apply(call, || Ok(()))?;
-    }
-    Ok(report)
 }
 
 fn set_now(call: &Call, key: &Key, value: &str) -> Result<Report, String> {
@@ -195,9 +192,11 @@ fn key_of(call: &Call, arguments: &MultiValue) -> mlua::Result<Key> {
 
 fn read_key(call: &Call, options: &Options<'_>) -> mlua::Result<Key> {
     let name = options.required("name")?;
-    Key::parse(&name).ok_or_else(|| {
+    let key = Key::parse(&name).ok_or_else(|| {
         call.error(format_args!("`{name}` cannot be the name of a setting: write it like `net.ipv4.ip_forward`"))
-    })
+    })?;
+    call.permit(Capability::Sysctl, &key.to_string())?;
+    Ok(key)
 }
 
 fn read_value(call: &Call, options: &Options<'_>) -> mlua::Result<String> {

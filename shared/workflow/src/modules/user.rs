@@ -24,7 +24,9 @@ use super::{
 };
 use crate::capability::Capability;
 
-const GATE: Gate = Gate::Needs(Capability::User);
+/// What names a user or a group is granted by that name.
+const GATE: Gate = Gate::Within(Capability::User);
+const WHOLE: Gate = Gate::Needs(Capability::User);
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let builder = Builder::new(lua, context, "user")?;
@@ -56,7 +58,7 @@ fn reading(builder: Builder<'_>) -> mlua::Result<Builder<'_>> {
     builder
         .function("exists", GATE, read::exists)?
         .function("get_info", GATE, read::get_info)?
-        .function("list", GATE, read::list)?
+        .function("list", WHOLE, read::list)?
         .function("get_uid", GATE, |call, arguments| read::field(call, arguments, |account| account.uid))?
         .function("get_gid", GATE, |call, arguments| read::field(call, arguments, |account| account.gid))?
         .function("get_home", GATE, |call, arguments| read::field(call, arguments, |account| account.home.clone()))?
@@ -67,8 +69,8 @@ fn reading(builder: Builder<'_>) -> mlua::Result<Builder<'_>> {
         .function("get_groups", GATE, |call, arguments| read::field(call, arguments, account::groups_of))?
         .function("is_system_user", GATE, |call, arguments| read::field(call, arguments, account::is_system))?
         .function("is_locked", GATE, read::is_locked)?
-        .function("get_current", GATE, |call, (): &()| read::current(call))?
-        .function("is_root", GATE, |_, (): &()| Ok(rustix::process::geteuid().is_root()))?
+        .function("get_current", WHOLE, |call, (): &()| read::current(call))?
+        .function("is_root", WHOLE, |_, (): &()| Ok(rustix::process::geteuid().is_root()))?
         .function("authorized_keys", GATE, keys::list)?
         .function("get_last_login", GATE, logins::last)?
         .function("get_failed_logins", GATE, logins::failed)?
@@ -91,7 +93,7 @@ fn groups(builder: Builder<'_>) -> mlua::Result<Builder<'_>> {
         .function("group_get_info", GATE, group::get_info)?
         .function("group_get_gid", GATE, group::get_gid)?
         .function("group_members", GATE, group::members)?
-        .function("group_list", GATE, group::list)
+        .function("group_list", WHOLE, group::list)
 }
 
 /// An answer with the result once more: old files of `user.create` take it third.
@@ -117,9 +119,11 @@ fn user_name(call: &Call, options: &Options<'_>) -> mlua::Result<String> {
     checked(call, name)
 }
 
-/// A name that a tool of the host is given: one that begins with `-` would be an option of it.
+/// The name of a user or group that the bundle may touch, and that a tool of the host can be given: one that begins with
+/// `-` would be an option of it.
 fn checked(call: &Call, name: String) -> mlua::Result<String> {
     if account::is_name(&name) {
+        call.permit(Capability::User, &name)?;
         return Ok(name);
     }
     Err(call.error(format_args!(

@@ -67,3 +67,45 @@ fn users_jobs_and_settings_are_only_told_in_a_run_that_checks() {
         assert!(lines.iter().any(|line| line.starts_with(expected)), "`{expected}` in {lines:#?}");
     }
 }
+
+/// Where systemd is not the first process, a stand-in keeps the state of units. It reads their files where systemd does.
+#[test]
+fn systemd() {
+    let _alone = alone();
+    for (phase, script) in [
+        (Phase::Run, include_str!("../../lua/modules/systemd.luau")),
+        (Phase::Check, include_str!("../../lua/modules/systemd_check.luau")),
+    ] {
+        let bench = Bench::new(Capabilities::all(), phase);
+        if !Path::new("/run/systemd/system").exists() {
+            stand_in(&bench, "systemctl", include_str!("stand-ins/systemctl"));
+        }
+        holds(&bench, script);
+    }
+}
+
+/// Services, users, jobs and settings can be granted one by one.
+#[test]
+fn names_are_granted_one_by_one() {
+    let granted = ["service:slothtest*", "user:slothtesta", "cron:backup", "sysctl:vm.swappiness"];
+    let bench = Bench::new(Capabilities::parse(granted).expect("grants"), Phase::Check);
+    bench.run(include_str!("../../lua/modules/system_granted.luau")).expect("every check holds");
+}
+
+/// Runs a script, and shows what it logged when a check does not hold.
+#[track_caller]
+fn holds(bench: &Bench, script: &str) {
+    if let Err(error) = bench.run(script) {
+        let lines = bench.host.lines.take();
+        panic!("{error}\nlog: {:#?}", lines.iter().map(|line| &line.text).collect::<Vec<_>>());
+    }
+}
+
+/// Puts a program before those of the host.
+fn stand_in(bench: &Bench, name: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = bench.dir.path().join("bin").join(name);
+    std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+    sloth_core::fs::replace(&path, text.as_bytes(), sloth_core::fs::Access::Everyone).expect("a file");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+}

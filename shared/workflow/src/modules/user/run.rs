@@ -5,14 +5,12 @@ use mlua::{IntoLuaMulti, MultiValue};
 use super::user_name;
 use crate::{
     Level, Stream,
-    capability::Capability,
     modules::{call::Call, exec, options::Options},
     process::Ending,
 };
 
 /// Runs a line of shell as a user: whether it succeeded, and what it printed.
 pub(super) async fn run_as(call: Call, arguments: MultiValue) -> mlua::Result<MultiValue> {
-    call.context.allow(Capability::User, &call.name)?;
     let options = Options::named(&call, &arguments, &["username", "command"], &["name", "workdir", "timeout"])?;
     let (name, line) = (user_name(&call, &options)?, options.required("command")?);
     let (workdir, timeout) = (options.path("workdir")?, options.duration("timeout")?);

@@ -3,10 +3,13 @@
 use mlua::Value;
 
 use super::{day, password::Secret};
-use crate::modules::{
-    account::{self, Account},
-    call::Call,
-    options::Options,
+use crate::{
+    capability::Capability,
+    modules::{
+        account::{self, Account},
+        call::Call,
+        options::Options,
+    },
 };
 
 /// Options that say what a user is to be.
@@ -209,7 +212,15 @@ fn first_group(call: &Call, options: &Options<'_>) -> mlua::Result<Option<String
         None => options.text("group")?,
     };
     match given {
-        Some(gid) if gid.parse::<u32>().is_ok() => Ok(Some(gid)),
+        Some(gid) if gid.parse::<u32>().is_ok() => {
+            // A number is granted by its name, or with all names.
+            let known = gid
+                .parse()
+                .ok()
+                .and_then(|number: u32| account::groups().into_iter().find(|group| group.gid == number));
+            call.permit(Capability::User, known.as_ref().map_or(gid.as_str(), |group| group.name.as_str()))?;
+            Ok(Some(gid))
+        }
         Some(name) => super::checked(call, name).map(Some),
         None => Ok(None),
     }
