@@ -16,8 +16,8 @@ use crate::{
     dsl::{self, Definitions, Settled},
     host::{Attempt, Host, LocalFuture, LogLine, StateError, StateOperation, StateReply, Stop, TaskEnd},
     modules::{AgentInfo, Context, Phase, Scope, ScopeId, Settings},
-    source::{Source, SourceError, Sources},
-    vm::{Fault, FaultKind, Machine},
+    source::{Source, SourceError, Sources, column},
+    vm::{Fault, FaultKind, Machine, hint},
 };
 
 /// Why a workflow file cannot be loaded.
@@ -215,6 +215,7 @@ pub(crate) struct Prepared {
     pub(crate) machine: Machine,
     pub(crate) chunk: Function,
     pub(crate) file: String,
+    sources: Sources,
     definitions: Rc<RefCell<Definitions>>,
     context: Rc<Context>,
     cancel: CancelSignal,
@@ -225,11 +226,12 @@ impl Prepared {
         let sources = Sources::open(&context.bundle_dir, file, context.limits.script_bytes)?;
         let source = sources.main(file)?;
         let definitions = Definitions::new(source.text.clone(), context.limits.tasks_max);
-        let machine = Machine::new(context, sources, cancel.clone(), |lua| dsl::install(lua, &definitions, context));
+        let machine =
+            Machine::new(context, sources.clone(), cancel.clone(), |lua| dsl::install(lua, &definitions, context));
         let machine = machine.map_err(LoadError::Machine)?;
         dsl::install_values(&machine.lua, &definitions, context).map_err(LoadError::Machine)?;
-        let chunk = machine.compile(&source).map_err(|error| syntax(&source, &error))?;
-        Ok(Self { machine, chunk, file: source.name, definitions, context: Rc::clone(context), cancel })
+        let chunk = machine.compile(&source).map_err(|error| syntax(&machine, &source, &error))?;
+        Ok(Self { machine, chunk, file: source.name, sources, definitions, context: Rc::clone(context), cancel })
     }
 
     /// The workflows that the file defined when it was evaluated.
@@ -242,9 +244,19 @@ impl Prepared {
         dsl::settle(&self.machine.lua, &self.definitions, &self.file)
     }
 
+    /// An error in words, with what was probably meant.
+    pub(crate) fn fault(&self, error: &mlua::Error) -> Fault {
+        let mut fault = Fault::from(error);
+        if fault.kind == FaultKind::Script {
+            let values_given = !self.context.values.is_null();
+            hint::explain(&self.machine.lua, &mut fault, values_given, |file| self.sources.text(file));
+        }
+        fault
+    }
+
     /// What to say of an error that evaluating the file raised.
     pub(crate) fn error(&self, error: &mlua::Error, scope: &Scope, limit: Duration) -> LoadError {
-        let fault = Fault::from(error);
+        let fault = self.fault(error);
         if fault.kind == FaultKind::Memory {
             return LoadError::Memory { file: self.file.clone(), memory_bytes: self.context.limits.memory_bytes };
         }
@@ -258,27 +270,24 @@ impl Prepared {
     }
 }
 
-/// The compiler tells `file:line: message`; the column is looked for in the words of the message.
-fn syntax(source: &Source, error: &mlua::Error) -> LoadError {
+/// The compiler tells `file:line: message`.
+fn syntax(machine: &Machine, source: &Source, error: &mlua::Error) -> LoadError {
     let fault = Fault::from(error);
-    let rest = fault.message.strip_prefix(&source.name).unwrap_or(&fault.message).trim_start_matches(':');
-    let (line, message) = rest.split_once(':').unwrap_or(("1", rest));
-    let line = line.trim().parse::<usize>().unwrap_or(1);
-    let source_line = source.text.lines().nth(line.saturating_sub(1)).unwrap_or_default().to_owned();
-    let message = message.trim().to_owned();
-    let column = column(&source_line, &message);
-    LoadError::Syntax { file: source.name.clone(), line, column, message, source_line }
+    if let Some((file, line, message)) = placed(&fault.message, &source.name) {
+        let source_line = source.text.lines().nth(line.saturating_sub(1)).unwrap_or_default().to_owned();
+        let complaint = |text: &str| {
+            let part = Source { name: source.name.clone(), text: text.to_owned() };
+            machine.compile(&part).err().map(|error| Fault::from(&error).message)
+        };
+        let column = column(&source.text, line, &fault.message, complaint);
+        return LoadError::Syntax { file, line, column, message, source_line };
+    }
+    LoadError::Script { message: fault.text() }
 }
 
-fn column(source_line: &str, message: &str) -> usize {
-    let quoted = ["got '", "near '", "'"].iter().find_map(|lead| {
-        let rest = &message[message.rfind(lead)? + lead.len()..];
-        let rest = if *lead == "'" { "" } else { rest };
-        rest.split_once('\'').map(|(word, _)| word).filter(|word| !word.is_empty())
-    });
-    let at = quoted.and_then(|word| source_line.rfind(word));
-    let at = at.unwrap_or_else(|| source_line.len() - source_line.trim_start().len());
-    source_line[..at].chars().count() + 1
+fn placed(message: &str, file: &str) -> Option<(String, usize, String)> {
+    let (line, told) = message.strip_prefix(file)?.strip_prefix(':')?.split_once(':')?;
+    Some((file.to_owned(), line.trim().parse().ok()?, told.trim().to_owned()))
 }
 
 fn hint(nearest: Option<&str>) -> String {

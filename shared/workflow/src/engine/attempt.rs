@@ -20,7 +20,7 @@ use crate::{
     modules::{Phase, Scope, Voice, cut, speak},
     plan::{RETRY_WAIT_MS_MAX, TaskSpec},
     schedule::Ended,
-    vm::{Fault, FaultKind, convert},
+    vm::{FaultKind, convert},
 };
 
 /// The directory of artifacts in the run's scratch directory.
@@ -340,7 +340,7 @@ impl Engine {
     /// The directories and files that the task needs.
     fn make_ready(&self, job: &Job<'_>) -> Result<(), String> {
         let (artifacts, consumes) = (!job.spec.artifacts.is_empty(), !job.spec.consumes.is_empty());
-        let refused = |error: mlua::Error| Fault::from(&error).message;
+        let refused = |error: mlua::Error| self.prepared.fault(&error).message;
         let read = || self.context.may_read(&job.workdir, Last::Followed, "artifacts");
         let write = |what| self.context.may_write(&job.workdir, Last::Followed, what);
         if artifacts {
@@ -474,7 +474,7 @@ impl Engine {
 
     /// An error in words. After one of memory nothing can go on.
     fn explained(&self, error: &mlua::Error) -> String {
-        let fault = Fault::from(error);
+        let fault = self.prepared.fault(error);
         if fault.kind == FaultKind::Memory {
             self.halt(Halt::Memory);
             let limit = self.context.limits.memory_bytes;

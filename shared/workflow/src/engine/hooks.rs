@@ -60,7 +60,7 @@ impl Engine {
                 Err(reason.unwrap_or_else(|| "it returned `false`".to_owned()))
             }
             Called::Returned(_) => Ok(()),
-            Called::Raised(error) => Err(Fault::from(error).message),
+            Called::Raised(error) => Err(self.prepared.fault(error).message),
             Called::TimedOut => Err("its time is over".to_owned()),
             Called::Halted => Err("the run ended".to_owned()),
         };
@@ -71,7 +71,9 @@ impl Engine {
     pub(super) fn hook_ended(&self, what: &str, called: Called) {
         match called {
             Called::Returned(_) | Called::Halted => {}
-            Called::Raised(error) => self.context.warn(&format!("{what} failed: {}", Fault::from(&error).text())),
+            Called::Raised(error) => {
+                self.context.warn(&format!("{what} failed: {}", self.prepared.fault(&error).text()));
+            }
             Called::TimedOut => self.context.warn(&format!("{what} was stopped: its time is over")),
         }
     }

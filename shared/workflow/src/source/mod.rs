@@ -1,5 +1,6 @@
 //! The text of workflow files: found inside the bundle only, and made ready for Luau.
 
+mod column;
 mod dialect;
 
 use std::{
@@ -8,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use column::column;
 pub use dialect::{DialectError, adapt, calls};
 pub(crate) use dialect::{Token, is_name, tokens};
 
@@ -143,6 +145,11 @@ impl Sources {
         }
         let tried = tried.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
         Err(SourceError::NotFound { name: name.to_owned(), tried })
+    }
+
+    /// The text of a file by the name that messages give it, if it can be read.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.main(Path::new(name)).ok().map(|source| source.text)
     }
 
     fn read(&self, path: &Path, shown: &Path) -> Result<Source, SourceError> {

@@ -7,6 +7,7 @@
 mod builtin;
 pub mod convert;
 mod fault;
+pub(crate) mod hint;
 mod interrupt;
 
 use std::{cell::RefCell, rc::Rc};

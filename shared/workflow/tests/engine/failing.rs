@@ -42,7 +42,7 @@ fn raised_errors_name_their_line() {
     .run();
     let lines = ended.lines();
     assert!(
-        lines[0].starts_with("t failed: main.sloth:4: attempt to index nil with 'y'\n  at main.sloth:4"),
+        lines[0].starts_with("t failed: main.sloth:4: attempt to index nil with 'y': `x` is nil\n  at main.sloth:4"),
         "{lines:?}"
     );
     assert!(lines[0].contains("\n  at main.sloth:6"), "{lines:?}");

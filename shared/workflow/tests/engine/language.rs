@@ -23,9 +23,14 @@ use sloth_core::Secret;
 
 use crate::harness::Case;
 
-const FILES: [(&str, &str); 1] = [("spellings", include_str!("../language/spellings.lua"))];
+const FILES: [(&str, &str); 4] = [
+    ("spellings", include_str!("../language/spellings.lua")),
+    ("fields", include_str!("../language/fields.lua")),
+    ("globals", include_str!("../language/globals.lua")),
+    ("traps", include_str!("../language/traps.lua")),
+];
 /// Fewer would mean that they are not found any more.
-const ROWS_MIN: usize = 30;
+const ROWS_MIN: usize = 105;
 
 /// What a row expects, by the word that it says it with.
 type Expected<'a> = BTreeMap<&'a str, Vec<&'a str>>;

@@ -9,5 +9,6 @@ mod language;
 mod loading;
 mod resuming;
 mod running;
+mod selecting;
 mod waiting;
 mod watching;

@@ -1,0 +1,161 @@
+-- The globals that are no modules, and what may be asked of them. See tests/engine/language.rs for the lines with an `@`.
+
+==== values that are not given are nil
+--@ log: t: nil	nil	d
+--@ task: t succeeded
+task("t"):command(function()
+    print(values, Values, values and values.x or "d")
+    return true
+end)
+
+==== values that are given, lists among them
+--@ values: {"name": "web", "ports": [80, 443], "deep": {"a": {"b": 1.5}}, "on": false}
+--@ log: t: web	2	443	1.5	false	nil	7
+--@ task: t succeeded
+task("t"):command(function()
+    print(values.name, #values.ports, values.ports[2], values.get("deep.a.b"), values:get("on"), values.none, values.get("no.such", 7))
+    return true
+end)
+
+==== values may be added to
+--@ values: {"a": 1}
+--@ log: t: 1	2
+--@ task: t succeeded
+values = values or {}
+values.b = values.b or 2
+task("t"):command(function() print(values.a, values.b) return true end)
+
+==== defaults from the settings of a workflow
+--@ log: t: 3
+--@ task: t succeeded
+workflow.define("w"):config({ values = { replicas = 3 } }):tasks({
+    task("t"):command(function() print(values.replicas) return true end),
+})
+
+==== the run's outputs, from both places
+--@ outputs: {"a": 2, "b": [1, 2], "c": "x"}
+outputs = { a = 1, c = "x" }
+task("t"):command(function() export({ a = 2, b = { 1, 2 } }) return true end)
+
+==== export of no table
+--@ error: main.sloth:1: export takes a table, got `1`
+export(1)
+
+==== secrets are there and are masked
+--@ secrets: {"db_password": "hunter22", "pin": "1"}
+--@ log: t: true	nil	1
+--@ log: t: it is [secret]
+--@ log: t: it is [secret]
+--@ task: t failed: wrong: [secret]
+task("t"):command(function()
+    print(secrets.db_password == "hunter" .. 22, secrets.none, secrets.pin)
+    print("it is " .. secrets.db_password)
+    exec.run({ "echo", "it is " .. secrets.db_password })
+    return false, "wrong: " .. secrets.db_password
+end)
+
+==== secrets cannot be changed
+--@ task: t succeeded: main.sloth:2: attempt to modify a readonly table
+task("t"):command(function()
+    local ok, reason = pcall(function() secrets.x = 1 end)
+    return not ok, reason
+end)
+
+==== functions by their names
+--@ log: t: {"a":1}	{"a":1}	/a
+--@ log: t: false	bridge.call: there is no function `json.enkode`
+--@ task: t succeeded
+task("t"):command(function()
+    print(bridge.call("json.encode", { a = 1 }), go_bridge.call("json.encode", { a = 1 }), bridge.call("fs.dirname", "/a/b"))
+    local ok, reason = pcall(bridge.call, "json.enkode", {})
+    print(ok, (string.gsub(reason, "^[^ ]+: (bridge)", "%1")))
+    return true
+end)
+
+==== this
+--@ agent: web-1
+--@ log: t: t	t	main	1	web-1	web-1	x	true	true
+--@ log: t: false	`this` has no `nam`; did you mean `name`? (it has name, workflow, attempt, run_id, workdir, agent, params)
+--@ task: t succeeded
+task("t"):params({ p = "x" }):command(function(this, params, deps, session)
+    print(this.name(), this:name(), this.workflow(), this.attempt, this.agent.get(), this.agent.name, this.params.p, #this.run_id > 0, session ~= nil)
+    local ok, reason = pcall(function() return this.nam end)
+    print(ok, (string.gsub(reason, "^main.sloth:%d+: ", "")))
+    return true
+end)
+
+==== this.workdir
+--@ log: t: true	true	true	true	true	false	true
+--@ task: t succeeded
+task("t"):workdir("own"):command(function(this)
+    local d = this.workdir
+    fs.write("x", "y")
+    local same = d.get() == d:get() and tostring(d) == d.get() and d .. "/x" == d.get() .. "/x"
+    print(same, d.exists(), d:exists(), d.ensure(), d.recreate(), fs.exists("x"), d.cleanup())
+    return true
+end)
+
+==== the directory as a module
+--@ says: t: true	true	false	true	true	false	true
+--@ says: made the directory `
+--@ task: t succeeded
+task("t"):command(function()
+    local made, again = workdir.create("a/b"), workdir.create("a/b")
+    fs.write("a/b/x", "y")
+    local emptied = workdir.cleanup("a")
+    local refused, reason = workdir.cleanup("/tmp")
+    print(workdir.get() ~= "", made.changed, again.changed, emptied.changed, workdir.exists("a"), refused, string.find(reason, "not the run's own") ~= nil)
+    return workdir.exists() and not workdir.exists("a/b")
+end)
+
+==== the name of the stack
+--@ log: t: default	running	16
+--@ task: t succeeded
+task("t"):command(function()
+    print(stack.get_name(), stack.get_status(), #stack.get_id())
+    return require("stack") == stack
+end)
+
+==== import gives the last value
+--@ error: main.sloth:1: cannot read `none.lua`
+import("none.lua")
+
+==== task functions share what the file declares
+--@ parallel: 4
+--@ log: total	6
+--@ task: a succeeded
+--@ task: b succeeded
+--@ task: c succeeded
+local total = 0
+local function adder(n) return function() goroutine.sleep(1) total = total + n return true end end
+workflow.define("w"):tasks({ task("a"):command(adder(1)), task("b"):command(adder(2)), task("c"):command(adder(3)) })
+    :on_complete(function() print("total", total) end)
+
+==== a method that is called otherwise elsewhere
+--@ error: main.sloth:1: task `a`: there is no method or key `retry`; did you mean `retries`?
+task("a"):retry(2)
+
+==== a global that does not exist
+--@ error: main.sloth:2: attempt to call a nil value: `tsk` is nil; did you mean `task`?
+
+tsk("a")
+
+==== a function that a module does not have
+--@ task: a failed: main.sloth:2: attempt to call a nil value: `fs` has no `raed`; did you mean `read`?
+task("a"):command(function()
+    local text = fs.raed("x")
+    return true
+end)
+
+==== values that are used without a look
+--@ error: main.sloth:1: attempt to index nil with 'port': `values` is nil, since no values are given
+local port = values.port
+
+==== a syntax error has its column
+--@ error: main.sloth:2:22: Expected identifier when parsing expression, got '='
+local a = 1
+local got = a; x = 1 = = 2
+
+==== a syntax error at a word that stands twice
+--@ error: main.sloth:1:9: Expected <eof>, got 'end'
+local x end local y = 1 end
