@@ -6,11 +6,13 @@
 
 #![allow(clippy::expect_used, reason = "a target reports what is wrong by ending the process")]
 
+mod calls;
 pub mod envelope;
 pub mod frame;
 mod keys;
 pub mod manifest;
 pub mod metadata;
+pub mod modules;
 mod scratch;
 mod sketch;
 pub mod token;
@@ -49,11 +51,12 @@ pub struct Target {
 }
 
 /// Every target, in the order of their names.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "envelope", run: envelope::run, seeds: envelope::seeds },
     Target { name: "frame", run: frame::run, seeds: frame::seeds },
     Target { name: "manifest", run: manifest::run, seeds: manifest::seeds },
     Target { name: "metadata", run: metadata::run, seeds: metadata::seeds },
+    Target { name: "modules", run: modules::run, seeds: modules::seeds },
     Target { name: "token", run: token::run, seeds: token::seeds },
     Target { name: "unpacker", run: unpacker::run, seeds: unpacker::seeds },
     Target { name: "workflow", run: workflow::run, seeds: workflow::seeds },
