@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Most bytes of the Lua heap of one run.
 pub const MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most bytes of one workflow file or module.
-pub const SCRIPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const SCRIPT_BYTES_MAX: usize = 1024 * 1024;
 /// Most tasks of one file, over all its workflows.
 pub const TASKS_MAX: usize = 10_000;
 /// Most bytes of one task's outputs, as JSON.
@@ -30,6 +30,16 @@ pub const HOOK_TIMEOUT_MS: u64 = 60_000;
 pub const RETRIES_MAX: u32 = 100;
 /// Most goroutines that one task has at a time.
 pub const GOROUTINES_MAX: usize = 10_000;
+/// Most commands that one run has at a time; more wait for their turn.
+pub const PROCESSES_MAX: usize = 256;
+/// Most bytes of a text times bytes of the pattern that is looked for in it.
+pub const MATCH_STEPS_MAX: usize = 1 << 30;
+/// Most numbers that are sorted without a place to stop in between.
+pub const SORTED_NUMBERS_MAX: usize = 1 << 20;
+/// Most elements that `table.move` moves.
+pub const MOVED_ELEMENTS_MAX: usize = 1 << 24;
+/// Most values of a text of JSON, YAML or TOML that is read.
+pub const TEXT_VALUES_MAX: usize = 1_000_000;
 /// Most bytes that a task's artifacts take together.
 pub const ARTIFACT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Most bytes of a Lua value that is turned into JSON, roughly.

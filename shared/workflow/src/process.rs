@@ -22,12 +22,12 @@ use std::{
 use rustix::process::Signal;
 use tokio::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout},
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::{sleep, timeout},
 };
 
 use self::capture::{Capture, drain, feed};
-use crate::{host::Stream, modules::ScopeId};
+use crate::{host::Stream, limits::PROCESSES_MAX, modules::ScopeId};
 
 pub(crate) use program::find as find_program;
 
@@ -154,6 +154,8 @@ pub enum RunError {
 #[derive(Debug, Clone)]
 pub struct Processes {
     groups: Arc<watch::Sender<BTreeMap<i32, Group>>>,
+    /// One for each that may still be started.
+    places: Arc<Semaphore>,
     grace: Duration,
 }
 
@@ -178,10 +180,10 @@ impl Processes {
     /// Nothing runs. A group has `grace` to end after SIGTERM before SIGKILL ends it.
     #[must_use]
     pub fn with_grace(grace: Duration) -> Self {
-        Self { groups: Arc::default(), grace }
+        Self { groups: Arc::default(), places: Arc::new(Semaphore::new(PROCESSES_MAX)), grace }
     }
 
-    /// Runs `command` for `owner` to its end. Each line goes to `sink` as it comes.
+    /// Runs `command` for `owner` to its end, once fewer than [`PROCESSES_MAX`] run. Each line goes to `sink` as it comes.
     ///
     /// Dropping the future ends the group in the background.
     ///
@@ -194,6 +196,8 @@ impl Processes {
         command: Command,
         sink: &dyn Fn(Stream, String),
     ) -> Result<Completed, RunError> {
+        // Nobody closes it.
+        let _place = self.places.acquire().await;
         let (mut running, pipes) = self.start(owner, &command)?;
         let stdout = RefCell::new(Capture::new(Stream::Stdout, &command, sink));
         let stderr = RefCell::new(Capture::new(Stream::Stderr, &command, sink));

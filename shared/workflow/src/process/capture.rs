@@ -81,5 +81,9 @@ pub(super) async fn drain(pipe: Option<impl AsyncRead + Unpin>, capture: &RefCel
     // An error of a pipe is its end: the command's own end is told by its status.
     while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
         capture.borrow_mut().push(&buffer[..count]);
+        // A command that prints without end leaves the others, and the timers, their turn.
+        if count == buffer.len() {
+            tokio::task::yield_now().await;
+        }
     }
 }

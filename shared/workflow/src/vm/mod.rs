@@ -12,7 +12,7 @@ mod interrupt;
 
 use std::{cell::RefCell, rc::Rc};
 
-use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value, chunk::ChunkMode};
+use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value, chunk::ChunkMode};
 
 pub(crate) use builtin::{Builtin, pin_globals};
 pub use fault::{Fault, FaultKind, location};
@@ -20,12 +20,16 @@ pub use fault::{Fault, FaultKind, location};
 use crate::{
     Level, Stream,
     cancel::CancelSignal,
+    limits::{MATCH_STEPS_MAX, MOVED_ELEMENTS_MAX, SORTED_NUMBERS_MAX},
     modules::{self, Context},
     source::{Source, Sources},
 };
 
 /// How many idle coroutines are kept for the next tasks.
 const COROUTINES_KEPT: usize = 128;
+
+/// The characters that mean something in a pattern.
+const SPECIAL: &[u8] = b"^$*+?.([%-";
 
 /// What the machine lacks of the old dialect, in Lua.
 static SHIM: Builtin = Builtin::new(include_str!("shim.luau"));
@@ -110,6 +114,10 @@ fn install_shim(
     native.raw_set("pending", Lua::poll_pending())?;
     let preempted = lua.create_function(move |_, thread: mlua::Thread| Ok(interrupt.was_preempted(&thread)))?;
     native.raw_set("preempted", preempted)?;
+    native.raw_set("limits", work_limits(lua, context)?)?;
+    native.raw_set("find", lua.create_function(|_, (text, what, from)| Ok(find_plain(&text, &what, from).unzip()))?)?;
+    let is_plain = |_: &Lua, pattern: LuaString| Ok(!pattern.as_bytes().iter().any(|byte| SPECIAL.contains(byte)));
+    native.raw_set("is_plain", lua.create_function(is_plain)?)?;
     let printing = Rc::clone(context);
     native.raw_set("print", lua.create_function(move |lua, values| print(lua, &printing, values))?)?;
     let importing = Rc::clone(loader);
@@ -122,6 +130,26 @@ fn install_shim(
     SHIM.function(lua)?.call::<()>((lua.globals(), native))
 }
 
+fn work_limits(lua: &Lua, context: &Context) -> mlua::Result<Table> {
+    let limits = lua.create_table()?;
+    limits.raw_set("steps", MATCH_STEPS_MAX)?;
+    limits.raw_set("sorted", SORTED_NUMBERS_MAX)?;
+    limits.raw_set("moved", MOVED_ELEMENTS_MAX)?;
+    limits.raw_set("script_bytes", context.limits.script_bytes)?;
+    Ok(limits)
+}
+
+/// Where `what` begins and ends in `text`, from the place `from` on, as `string.find` counts them.
+fn find_plain(text: &LuaString, what: &LuaString, from: Option<i64>) -> Option<(usize, usize)> {
+    let (text, what) = (text.as_bytes(), what.as_bytes());
+    let from = match from.unwrap_or(1) {
+        from if from < 0 => text.len().saturating_sub(usize::try_from(from.unsigned_abs()).ok()?),
+        from => usize::try_from(from).ok()?.saturating_sub(1),
+    };
+    let at = from + memchr::memmem::find(text.get(from..)?, &what)?;
+    Some((at + 1, at + what.len()))
+}
+
 fn print(lua: &Lua, context: &Context, values: MultiValue) -> mlua::Result<()> {
     let tostring: Function = lua.globals().get("tostring")?;
     let mut text = String::new();
@@ -129,7 +157,7 @@ fn print(lua: &Lua, context: &Context, values: MultiValue) -> mlua::Result<()> {
         if 0 < at {
             text.push('\t');
         }
-        let shown: mlua::LuaString = match value {
+        let shown: LuaString = match value {
             Value::String(shown) => shown,
             value => tostring.call(value)?,
         };

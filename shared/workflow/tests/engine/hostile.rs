@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sloth_workflow::{Capabilities, TaskStatus};
+use sloth_workflow::{Capabilities, TaskStatus, limits};
 
 use crate::harness::Case;
 
@@ -89,6 +89,151 @@ fn deep_recursion_is_an_error() {
         let (status, message) = endure(body);
         assert_eq!(status, TaskStatus::Failed, "{body}: {message}");
     }
+}
+
+/// What the machine does in one go must be short, since nothing stops it in the middle.
+#[test]
+fn no_single_step_takes_long() {
+    for (body, expected) in [
+        ("return ('a'):rep(1e6):find(('a'):rep(5e5) .. 'b') == nil, 'not there'", "not there"),
+        ("return ('a'):rep(1e6):find(('a'):rep(5e5) .. 'b', 1, true) == nil, 'not there'", "not there"),
+        (
+            "local first, last = (('a'):rep(1e6) .. 'b'):find(('a'):rep(5e5) .. 'b', -5e5 - 1, true) return true, first .. ' ' .. last",
+            "500001 1000001",
+        ),
+        (
+            "('c'):rep(1e6):find('[' .. ('b'):rep(1e5) .. 'c]*$x')",
+            "string.find: the text and the pattern are too long together",
+        ),
+        ("('c'):rep(1e6):match('[' .. ('b'):rep(1e5) .. 'c]*$x')", "string.match: the text"),
+        ("('c'):rep(1e6):gsub('[' .. ('b'):rep(1e5) .. 'c]*$x', '')", "string.gsub: the text"),
+        ("('c'):rep(1e6):gmatch('[' .. ('b'):rep(1e5) .. 'c]*$x')", "string.gmatch: the text"),
+        ("string.split(('a'):rep(4e6), ('a'):rep(1e6) .. 'b')", "string.split: the text"),
+        ("('a'):rep(1e5):find(('a?'):rep(1000) .. ('a'):rep(1000))", "pattern too complex"),
+        ("table.move({}, 1, 1e9, 2)", "table.move: more than 16777216 elements are too many"),
+        (
+            "local a, b, t = ('x'):rep(4e6) .. 'a', ('x'):rep(4e6) .. 'b', {} for i = 1, 1e5 do t[i] = i % 2 == 0 and a or b end table.sort(t)",
+            "it was stopped after its timeout",
+        ),
+        (
+            "local t = {} for i = 1, 1000 do t[i] = 'k' .. i % 10 end table.sort(t) return t[1] == 'k0' and t[1000] == 'k9', 'sorted'",
+            "sorted",
+        ),
+        (
+            "local chunk, reason = load(('a=1 '):rep(1e6)) return chunk == nil, reason",
+            "the text is longer than the 1048576 bytes that a script may have",
+        ),
+        ("return loadstring(('a=1 '):rep(1e6)) == nil, 'nothing'", "nothing"),
+        ("return false, (select(2, load(('('):rep(5e5))))", "Exceeded allowed recursion depth"),
+        (
+            "local value, reason = json.decode('[' .. ('1,'):rep(4e6) .. '1]') return value == nil, reason",
+            "more than the 1000000 values",
+        ),
+        ("local value, reason = json.decode(('['):rep(9e5)) return value == nil, reason", "recursion limit"),
+        ("exec.run('yes')", "it was stopped after its timeout"),
+        ("exec.run('cat /dev/zero', { quiet = true })", "it was stopped after its timeout"),
+        (
+            "goroutine.spawn(function() exec.run('yes', { quiet = true }) end) while true do goroutine.sleep(1) end",
+            "it was stopped after its timeout",
+        ),
+    ] {
+        let began = Instant::now();
+        let timeout = if expected.contains("timeout") { "150ms" } else { "5s" };
+        let ended = Case::new(format!("task('t'):timeout('{timeout}'):command(function() {body} end)")).run();
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(6), "{body}: {took:?}");
+        assert!(ended.end.tasks[0].message.contains(expected), "{body}: {:?}", ended.lines());
+    }
+}
+
+/// A message, an output or an error that is huge is cut or refused, and the run goes on.
+#[test]
+fn what_a_task_says_has_a_bound() {
+    for (body, expected) in [
+        ("return true, ('x'):rep(1e7)", TaskStatus::Succeeded),
+        ("return false, ('x'):rep(1e7)", TaskStatus::Failed),
+        ("error(('x'):rep(1e6))", TaskStatus::Failed),
+        ("error({ code = 1 })", TaskStatus::Failed),
+        ("error(setmetatable({}, { __tostring = function() return ('x'):rep(1e6) end }))", TaskStatus::Failed),
+        ("error(setmetatable({}, { __tostring = function() error('again') end }))", TaskStatus::Failed),
+        ("error(nil)", TaskStatus::Failed),
+        ("print(setmetatable({}, { __tostring = function() goroutine.sleep(1) return 'x' end }))", TaskStatus::Failed),
+        ("return true, 'm', { a = ('x'):rep(1e6) }", TaskStatus::Failed),
+        ("local t = {} for i = 1, 300 do t = { t } end return true, 'm', t", TaskStatus::Failed),
+        ("local t = {} t.t = t return true, 'm', t", TaskStatus::Failed),
+        (
+            "log.info(('x'):rep(1e6)) print(('x'):rep(1e6)) log.table(table.create(1000, 'x')) return true",
+            TaskStatus::Succeeded,
+        ),
+    ] {
+        let ended = Case::new(format!(
+            "task('t'):command(function() {body} end) task('u'):command(function() return true end)"
+        ))
+        .run();
+        let end = &ended.end.tasks[0];
+        assert_eq!(end.status, expected, "{body}: {:?}", ended.lines());
+        assert!(end.message.len() <= limits::MESSAGE_BYTES_MAX, "{body}: {} bytes", end.message.len());
+        assert!(ended.end.message.len() <= 4 * limits::MESSAGE_BYTES_MAX, "{body}: {} bytes", ended.end.message.len());
+        assert!(ended.log().iter().all(|line| line.len() <= limits::LOG_LINE_BYTES_MAX + 3), "{body}");
+        assert_eq!(ended.end.tasks[1].status, TaskStatus::Succeeded, "{body}");
+    }
+}
+
+/// More commands than may run at a time wait for their turn.
+#[test]
+fn commands_wait_for_their_turn() {
+    let ended = Case::new(
+        r#"
+        task("many"):command(function()
+            local wg, done = goroutine.wait_group(), 0
+            for _ = 1, 600 do
+                wg:add(1)
+                goroutine.spawn(function()
+                    if exec.run({ "true" }).success then done = done + 1 end
+                    wg:done()
+                end)
+            end
+            wg:wait()
+            return done == 600, tostring(done)
+        end)
+        "#,
+    )
+    .run();
+    assert_eq!(ended.end.tasks[0].status, TaskStatus::Succeeded, "{:?}", ended.lines());
+}
+
+/// Coroutines in coroutines keep what they do, wherever in them a turn ends.
+#[test]
+fn a_turn_that_ends_deep_inside_is_no_yield() {
+    let ended = Case::new(
+        r#"
+        local function nested(depth)
+            if depth == 0 then
+                for _ = 1, 200000 do end
+                return "bottom"
+            end
+            return coroutine.wrap(function()
+                for _ = 1, 1000 do end
+                return nested(depth - 1)
+            end)()
+        end
+        task("a"):command(function()
+            for _ = 1, 20 do
+                local got = nested(5)
+                if got ~= "bottom" then return false, tostring(got) end
+            end
+            return true
+        end)
+        task("b"):command(function() for _ = 1, 50 do goroutine.sleep(1) end return true end)
+        task("deep"):command(function()
+            local function f() return coroutine.wrap(f)() end
+            local ok, reason = pcall(f)
+            return not ok, reason
+        end)
+        "#,
+    )
+    .run();
+    assert_eq!(ended.end.message, "", "{:?}", ended.lines());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use serde_json::{Map, Number, Value as Json};
 
 use super::super::context::cut;
-use crate::limits::VALUE_DEPTH_MAX;
+use crate::limits::{TEXT_VALUES_MAX, VALUE_DEPTH_MAX};
 
 /// Most bytes of a text that is read.
 pub(super) const TEXT_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -84,7 +84,26 @@ pub(super) fn bounded(text: &str) -> Result<&str, String> {
     if TEXT_BYTES_MAX < text.len() {
         return Err(format!("the text is larger than the {TEXT_BYTES_MAX} bytes it may have"));
     }
+    if TEXT_VALUES_MAX < values(text) {
+        return Err(format!("the text has more than the {TEXT_VALUES_MAX} values it may have"));
+    }
     Ok(text)
+}
+
+/// How many values a text has, roughly: what divides them is counted where it stands in no quotes. Read, each takes many
+/// times the room that it has in the text, and none of that is on the machine's account.
+fn values(text: &str) -> usize {
+    let (mut count, mut quoted, mut escaped) = (1, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b':' | b'[' | b'{' | b'\n' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// For `map_err`: the message of a parser, bounded, since some of them repeat what they read.
