@@ -24,6 +24,10 @@ use sloth_workflow::{
 
 #[path = "modules/git.rs"]
 mod git_checks;
+#[path = "modules/http.rs"]
+mod http_checks;
+#[path = "modules/server.rs"]
+mod server;
 #[path = "modules/signals.rs"]
 mod signals;
 #[path = "modules/system.rs"]

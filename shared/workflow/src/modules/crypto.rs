@@ -157,7 +157,7 @@ impl Hash {
     /// The digest of a file, read piece by piece.
     pub(super) async fn of_file(mut self, path: &std::path::Path) -> Result<String, String> {
         super::files::openable(path)?;
-        let mut file = tokio::fs::File::open(path).await.map_err(said("read", path))?;
+        let mut file = tokio::fs::File::open(crate::beneath::inode(path)).await.map_err(said("read", path))?;
         let mut buffer = vec![0; READ_BYTES];
         loop {
             match file.read(&mut buffer).await {

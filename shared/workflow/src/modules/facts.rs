@@ -164,3 +164,8 @@ async fn everything(call: &Call) -> Result<Json, String> {
     let agent = call.context.agent.clone();
     gather(move || collect::all(&agent)).await
 }
+
+/// The network interfaces of this host.
+pub(super) fn interfaces() -> Result<Json, String> {
+    collect::networks()
+}

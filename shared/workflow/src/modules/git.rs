@@ -75,24 +75,8 @@ impl mlua::IntoLuaMulti for Alone {
 
 /// The options of a call: one table, or some of them as values in the order of `places`, and then perhaps a table.
 fn arguments<'a>(call: &'a Call, given: &MultiValue, known: &[&str], places: &[&str]) -> mlua::Result<Options<'a>> {
-    let is_table = |value: &Value| value.as_table().is_some_and(|table| !table.has_metatable());
-    if given.front().is_some_and(is_table) {
-        return Options::new(call, &given[0], known);
-    }
-    let all = call.lua.create_table()?;
-    for (at, value) in given.iter().enumerate() {
-        match places.get(at) {
-            _ if is_table(value) && at + 1 == given.len() => {
-                for pair in value.as_table().into_iter().flat_map(|table| table.pairs::<Value, Value>()) {
-                    let (key, value) = pair?;
-                    all.raw_set(key, value)?;
-                }
-            }
-            Some(place) => all.raw_set(*place, value)?,
-            None => return Err(call.error(format_args!("takes {} values at most", places.len()))),
-        }
-    }
-    Options::new(call, &Value::Table(all), known)
+    let also: Vec<&str> = known.iter().filter(|name| !places.contains(name)).copied().collect();
+    Options::named(call, given, places, &also)
 }
 
 /// The directory that a call is about; the task's own unless it says.

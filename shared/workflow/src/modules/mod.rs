@@ -22,10 +22,12 @@ mod fs;
 mod git;
 mod goroutine;
 mod gotemplate;
+mod http;
 mod io;
 mod log;
 mod math;
 mod metrics;
+mod net;
 mod options;
 mod os;
 mod paths;
@@ -80,11 +82,14 @@ const MODULES: &[(&str, Make)] = &[
     ("fs", fs::module),
     ("git", git::module),
     ("goroutine", goroutine::module),
+    ("http", http::module),
     ("io", io::module),
     ("json", data::json_module),
     ("log", log::module),
     ("math", math::module),
     ("metrics", metrics::module),
+    ("net", net::module),
+    ("network", net::network_module),
     ("reliability", reliability::module),
     ("stack", stack::module),
     ("state", state::module),

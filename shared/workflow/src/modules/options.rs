@@ -65,6 +65,19 @@ impl<'a> Options<'a> {
         Ok(Self { call, table: Some(merged) })
     }
 
+    /// The same without some of them, for who knows fewer.
+    pub(super) fn without(&self, names: &[&str]) -> mlua::Result<Self> {
+        let Some(table) = &self.table else { return Ok(Self { call: self.call, table: None }) };
+        let rest = self.call.lua.create_table()?;
+        for pair in table.pairs::<Value, Value>() {
+            let (key, value) = pair?;
+            if !key.as_string().is_some_and(|key| names.iter().any(|name| key == name)) {
+                rest.raw_set(key, value)?;
+            }
+        }
+        Ok(Self { call: self.call, table: Some(rest) })
+    }
+
     pub(super) fn value(&self, name: &str) -> mlua::Result<Value> {
         self.table.as_ref().map_or(Ok(Value::Nil), |table| table.raw_get(name))
     }
