@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sloth_workflow::{Capabilities, Capability, capability::ScopeKind};
+
 const OPERATIONS: &str = "docs/operations.md";
 /// Fewer would mean that the table is not found any more.
 const LIMITS_MIN: usize = 50;
@@ -24,6 +26,25 @@ fn the_table_of_limits_is_that_of_the_code() {
         let (told, real) = (quantity(value), expression(name, line));
         assert_eq!(told, real, "{OPERATIONS} says `{value}` for {limit}, and `{file}` says `{line}`");
     }
+}
+
+#[test]
+fn the_table_of_capabilities_is_that_of_the_code() {
+    let page = read("docs/security.md");
+    let told: Vec<(String, String)> =
+        rows(section(&page, "## Capabilities")).into_iter().map(|row| (row[0].clone(), row[2].clone())).collect();
+    let scope = |capability: Capability| match capability.scope_kind() {
+        ScopeKind::None => "–",
+        ScopeKind::Path => "a path",
+        ScopeKind::Host => "a host",
+        ScopeKind::Name => "a name",
+    };
+    let real = Capability::ALL.map(|capability| (format!("`{capability}`"), scope(capability).to_owned()));
+    assert_eq!(told, real);
+    // What the page shows as an example can be granted.
+    let example = page.split("capabilities = [").nth(1).and_then(|text| text.split_once(']')).expect("an example").0;
+    let grants: Vec<&str> = example.split(',').map(|grant| grant.trim().trim_matches('"')).collect();
+    Capabilities::parse(&grants).expect("grants");
 }
 
 #[test]

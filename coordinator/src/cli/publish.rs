@@ -1,6 +1,9 @@
 //! `sloth-coord publish`: checks a directory, signs what it found, and hands both over.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -13,7 +16,7 @@ use sloth_trust::{
     BundleMetadata, BundleName, Envelope, ManifestRef, RoleKeys, Roles, Root, RootPin, SPEC, Trusted,
     sign::{SecretKey, sign},
 };
-use sloth_workflow::{Capabilities, Grant, Plan};
+use sloth_workflow::{Capabilities, Capability, Grant, Plan, needs};
 
 use super::{
     CredentialArgs,
@@ -58,6 +61,8 @@ pub(super) struct PublishArgs {
 /// A bundle that is ready to be signed.
 struct Prepared {
     description: Description,
+    /// What the workflow's files need, by what they name.
+    needs: BTreeSet<Capability>,
     packed: Packed,
     plans: Vec<Plan>,
     manifest: Manifest,
@@ -85,6 +90,8 @@ struct Checked<'a> {
     manifest: String,
     files: usize,
     size: u64,
+    capabilities: &'a [String],
+    needs: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upload_blobs: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,9 +131,12 @@ impl Prepared {
         let manifest = Manifest::new(parts, &limits).map_err(Outcome::Usage.because())?;
         let bytes = manifest.encode().map_err(Outcome::Usage.because())?;
         let reference = Manifest::reference(&bytes);
+        let needs = needs(&args.dir, Path::new(description.workflow.as_str()));
+        let needs = needs.map_err(Outcome::Usage.because())?;
+        compare(&capabilities, &needs);
         // From here on in their plain form, so that one grant is one text.
         description.capabilities = capabilities.names().collect();
-        Ok(Self { description, packed, plans, manifest, bytes, reference })
+        Ok(Self { description, needs, packed, plans, manifest, bytes, reference })
     }
 
     /// Every blob, the manifest last.
@@ -148,6 +158,17 @@ fn capabilities(dir: &Path, description: &Description) -> Result<Capabilities, F
         text.parse::<Grant>().map_err(refuse)?;
     }
     Capabilities::parse(&description.capabilities).map_err(Outcome::Usage.because())
+}
+
+/// Warns of what is granted and not needed, and the other way round.
+fn compare(granted: &Capabilities, needs: &BTreeSet<Capability>) {
+    for missing in needs.iter().filter(|needed| !granted.allows_some(**needed)) {
+        note(&format!("warning: the workflow names what needs `{missing}`, and bundle.toml does not grant it"));
+    }
+    let spare = |grant: &&Grant| !needs.contains(&grant.capability());
+    for grant in granted.grants().filter(spare) {
+        note(&format!("warning: bundle.toml grants `{grant}`, and nothing that the workflow names needs it"));
+    }
 }
 
 /// Evaluates the workflow in its sandbox, where it can touch nothing.
@@ -314,6 +335,8 @@ fn dry_run(args: &PublishArgs, prepared: &Prepared, format: Format) -> Result<Ou
             manifest: prepared.reference.digest.to_string(),
             files: parts.files.len(),
             size: prepared.manifest.total_bytes(),
+            capabilities: &prepared.description.capabilities,
+            needs: prepared.needs.iter().map(|needed| needed.as_str()).collect(),
             upload_blobs: would.map(|(blobs, _)| blobs),
             upload_bytes: would.map(|(_, bytes)| bytes),
             plan: serde_json::to_value(&prepared.plans).map_err(Outcome::Internal.because())?,
@@ -326,6 +349,10 @@ fn dry_run(args: &PublishArgs, prepared: &Prepared, format: Format) -> Result<Ou
         prepared.description.audience,
         show::rough(prepared.description.expires.millis())
     )))?;
+    let list = |names: &[&str]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    let needs: Vec<&str> = prepared.needs.iter().map(|needed| needed.as_str()).collect();
+    let granted: Vec<&str> = prepared.description.capabilities.iter().map(String::as_str).collect();
+    printed(print_line(&format!("needs {}; granted {}", list(&needs), list(&granted))))?;
     plan::print_plans(&prepared.plans)?;
     for file in &parts.files {
         printed(print_line(&format!("{:>10}  {}", show::size(file.size), file.path)))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use sloth_cli::{Failure, Format, Outcome, OutputArgs, print_json, print_line};
-use sloth_workflow::{Plan, describe};
+use sloth_workflow::{Plan, needs};
 
 use super::{
     graph,
@@ -51,7 +51,8 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
         return Err(Failure::new(Outcome::Usage, errors.join("\n")));
     }
     let plans = selected(look.plans, arguments.workflow.as_deref(), &file.shown)?;
-    let needed: Vec<String> = describe::needed(&file.text).iter().map(ToString::to_string).collect();
+    let needed = needs(&file.bundle_dir, &file.file).map_err(Outcome::Usage.because())?;
+    let needed: Vec<String> = needed.iter().map(ToString::to_string).collect();
     let drawing = if arguments.output.format == Format::Json { Drawing::Json } else { arguments.drawing };
     let printed = match drawing {
         Drawing::Json => print_json(&json!({

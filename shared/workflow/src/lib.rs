@@ -14,6 +14,7 @@ pub mod host;
 pub mod limits;
 mod load;
 pub mod modules;
+mod needs;
 pub mod plan;
 pub mod process;
 pub mod schedule;
@@ -31,5 +32,6 @@ pub use host::{
 pub use limits::Limits;
 pub use load::{LoadError, Validation, load, validate};
 pub use modules::AgentInfo;
+pub use needs::needs;
 pub use plan::{Plan, PlanError, TaskSpec, WorkflowSpec};
 pub use signal::{Event, Sample, SampleKind};
