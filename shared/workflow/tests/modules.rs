@@ -58,6 +58,7 @@ scripts!(
     goroutine_channels,
     goroutine_sync,
     goroutine_work,
+    infra_test,
     io,
     json,
     log,

@@ -47,6 +47,12 @@ pub(super) async fn shell(call: &Call, line: String, stdin: Option<Vec<u8>>) -> 
     perform(call, Program::Shell(line), Settings { stdin, ..settings }).await
 }
 
+/// As [`shell`], with nothing that it prints logged.
+pub(super) async fn quiet_shell(call: &Call, line: String) -> Result<Completed, String> {
+    let settings = Settings::new(call).map_err(|error| error.to_string())?;
+    perform(call, Program::Shell(line), Settings { log: Log::Nothing, ..settings }).await
+}
+
 /// Runs a shell line as the user of that name, in its home unless `workdir` is given.
 pub(super) async fn shell_as(
     call: &Call,

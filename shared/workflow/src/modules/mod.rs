@@ -23,6 +23,7 @@ mod git;
 mod goroutine;
 mod gotemplate;
 mod http;
+mod infra_test;
 mod io;
 mod log;
 mod math;
@@ -83,6 +84,7 @@ const MODULES: &[(&str, Make)] = &[
     ("git", git::module),
     ("goroutine", goroutine::module),
     ("http", http::module),
+    ("infra_test", infra_test::module),
     ("io", io::module),
     ("json", data::json_module),
     ("log", log::module),
