@@ -223,6 +223,21 @@ fn a_check_changes_nothing_and_grants_are_kept() {
 }
 
 #[test]
+fn parts_of_a_file_are_run() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(
+        dir,
+        "good.sloth",
+        "task('a'):command('true') task('b'):depends_on('a'):command('true') task('c'):command('true')",
+    );
+    check(dir, &["good.sloth", "--only", "a"], &["good/a succeeded", ": 1 succeeded, 2 skipped"], 0);
+    check(dir, &["good.sloth", "--skip", "a"], &["good/b succeeded", ": 2 succeeded, 1 skipped"], 0);
+    check(dir, &["good.sloth", "--from", "a"], &["good/b succeeded", ": 2 succeeded, 1 skipped"], 0);
+    check(dir, &["good.sloth", "--only", "d"], &["!`d`"], 2);
+}
+
+#[test]
 fn the_old_spelling_is_understood_or_answered() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();

@@ -129,3 +129,152 @@ fn plans_are_drawn() {
         );
     }
 }
+
+const DEPLOY: &str = r#"
+local look = task("look"):command(function() return true, "", { version = exec.run("app --version").stdout } end)
+local copy = task("copy"):depends_on(look):command("cp app /opt/app"):run_if(function(params, deps)
+    return deps.look.version ~= (values and values.version)
+end)
+local restart = task("restart"):depends_on(copy):command(function()
+    log.info("restarting")
+    return exec.sh("restart app")
+end)
+workflow.define("deploy"):tasks({ look, copy, restart })
+"#;
+
+const DEPLOY_TEST: &str = r#"
+local commands
+before_each(function() commands = stub("exec.run", function(line) return line == "app --version" and "1.0" or "" end) end)
+
+test("copies another version", function()
+    local restarts = stub("exec.sh", "done")
+    local result = run("deploy.sloth", { values = { version = "1.1" } })
+    expect(result.success):is_true()
+    expect(commands.count):equals(2)
+    expect(commands[2][1]):equals("cp app /opt/app")
+    expect(restarts[1]):equals({ "restart app" })
+    expect(result.tasks.look.outputs):includes({ version = "1.0" })
+    expect(result.log):contains("restarting")
+end)
+
+test("leaves the same version", function()
+    stub("exec.sh", true)
+    local result = run("deploy.sloth", { values = { version = "1.0" } })
+    expect(result.tasks.copy.status):equals("skipped")
+    expect(commands.count):equals(1)
+end)
+
+test("says why it failed", function()
+    stub("exec.run", { exit_code = 3, stderr = "no space left" })
+    stub("exec.sh", function() return false, "no such service" end)
+    local result = run("deploy.sloth", { outputs = { look = { version = "0" } } })
+    expect(result.success):is_false()
+    expect(result.tasks.copy.message):contains("status 3: no space left")
+    expect(result.tasks.restart.status):equals("skipped")
+end)
+
+test("runs one task alone", function()
+    local result = run("deploy.sloth", { only = "restart" })
+    expect(result.tasks.look.status):equals("skipped")
+    expect(result.tasks.restart.message):contains("`exec` is not granted")
+end)
+
+test("keeps state and files to itself", function()
+    expect(state.increment("n")):equals(1)
+    expect(fs.write("made", "x")):is_true()
+    expect(fs.write("/tmp/slothtest-outside", "x")).never:is_true()
+end)
+test.skip("later", function() error("it is not run") end)
+"#;
+
+#[test]
+fn workflows_are_tested_with_stubs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(dir, "deploy.sloth", DEPLOY);
+    let outside = "test(\"keeps state";
+    let (good, last) = DEPLOY_TEST.split_once(outside).expect("the last test");
+    write(dir, "deploy_test.lua", good);
+    write(
+        dir,
+        "deep/other_test.luau",
+        "test('adds', function() expect(1 + 1):equals(2) end) test.skip('later', function() end)",
+    );
+    let told = [
+        "deep/other_test.luau",
+        "  ok      adds",
+        "  skipped later",
+        "deploy_test.lua",
+        "  ok      copies another version",
+        "  ok      leaves the same version",
+        "  ok      says why it failed",
+        "  ok      runs one task alone",
+        "6 tests, 0 failed, 1 skipped in",
+    ];
+    check(dir, &["test"], &told, 0);
+    check(dir, &["test", "deploy_test.lua", "--filter", "alone"], &["ok      runs one task", "\n1 test, 0 failed"], 0);
+    // What is written outside of the test's own directory raises an error that names what to grant.
+    write(dir, "state_test.lua", &format!("{outside}{last}"));
+    let refused = ["FAILED  keeps state", "state_test.lua:4:", "not granted", "in a test: stub the function"];
+    check(dir, &["test", "state_test.lua"], &refused, 1);
+    assert!(!Path::new("/tmp/slothtest-outside").exists());
+    check(dir, &["test", "deploy.sloth"], &["FAILED  the file", "defines no test"], 1);
+    check(dir, &["test", "none"], &["!cannot look for tests in `none`"], 2);
+    check(dir, &["test", "--allow", "exce"], &["!there is no capability `exce`"], 2);
+    std::fs::create_dir(dir.join("empty")).expect("made");
+    check(dir, &["test", "empty"], &["!there is no test: the names of test files end in"], 3);
+}
+
+#[test]
+fn tests_that_fail_say_why_in_every_style() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let script = "test('lists', function()\n  log.info('seen')\n  expect({ 1, { a = 2 } }):equals({ 1, { a = 3 } })\nend)\n\
+        test('words', function() expect('one').never:contains('n') end)\n\
+        test('typo', function() expect(1):equls(1) end)\n\
+        test('hangs not', function() expect(function() error('x y') end):raises('y') end)\n";
+    write(dir, "bad_test.lua", script);
+    let told = [
+        "  FAILED  lists",
+        "bad_test.lua:3: expected equal values",
+        "-{ 1, { a = 3 } }",
+        "+{ 1, { a = 2 } }",
+        "log: seen",
+        "bad_test.lua:5: expected \"one\" not to contain \"n\"",
+        "bad_test.lua:6: expect: there is no `equls`; did you mean `equals`?",
+        "  ok      hangs not",
+        "4 tests, 3 failed in",
+    ];
+    check(dir, &["test"], &told, 1);
+    let tap = ["not ok 1 - bad_test.lua: lists", "# bad_test.lua:3:", "ok 4 - bad_test.lua: hangs not", "1..4"];
+    check(dir, &["test", "--format", "tap"], &tap, 1);
+    let xml = ["<testsuite name=\"bad_test.lua\" tests=\"4\" failures=\"3\"", "<failure message=\"bad_test.lua:3:"];
+    check(dir, &["test", "--format", "junit"], &xml, 1);
+    let lines = check(dir, &["test", "-o", "json"], &[], 1);
+    let ends: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((&ends[0]["outcome"], &ends[3]["outcome"]), (&"failed".into(), &"passed".into()), "{lines}");
+    assert_eq!(ends[0]["log"][0], "seen");
+}
+
+#[test]
+fn lua_is_talked_line_by_line() {
+    use std::{io::Write as _, process::Stdio};
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let talk = |arguments: &[&str], lines: &str| {
+        let mut command = agent(&["repl"]);
+        command.args(arguments).current_dir(dir.path()).env("HOME", dir.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("started");
+        child.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("written");
+        let output = child.wait_with_output().expect("it ends");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
+    };
+    let lines = "1 + 1, 'text'\nx = { b = 1, 'a' }\nx\nfunction twice(n)\n  return n * 2\nend\ntwice(4)\n\
+        exec.run('echo out', { quiet = true }).stdout\nlocal gone = 1\ngone\n";
+    let expected = "2\n\"text\"\n{ \"a\", b = 1 }\n8\n\"out\\n\"\nnil\n";
+    assert_eq!(talk(&[], lines), (expected.to_owned(), Some(0)));
+    let (told, code) = talk(&["--deny", "exec"], "exec.run('true')\nx = = 1\n(1 +");
+    assert!(told.contains("capability `exec` is not granted") && told.contains("error: repl:1: Expected"), "{told}");
+    assert!(told.contains("the text ends in the middle") && code == Some(1), "{told}");
+}

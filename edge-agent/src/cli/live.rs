@@ -161,7 +161,7 @@ mod tests {
         live.said("a/one", "first\n日本語日本語日本語\x1b[2J");
         live.said("a/gone", "x");
         let lines = live.lines(at(2_340), 24, 2);
-        assert_eq!(lines, ["⠋ a/one 1.34s  日本語…", "⠋ a/three 1.34s", "  1 of 9 tasks in 2.34…"]);
+        assert_eq!(lines, ["⠋ a/one 1.34s  日本語日…", "⠋ a/three 1.34s", "  1 of 9 tasks in 2.34s…"]);
         assert!(lines.iter().all(|line| line.width() <= 24), "{lines:?}");
         live.ended("a/two");
         assert_eq!(live.lines(at(2_340), 80, 2)[2], "  2 of 9 tasks in 2.34s");

@@ -9,10 +9,13 @@ mod local_host;
 mod modules;
 mod plan;
 mod print;
+mod repl;
 mod run;
 mod run_arguments;
 mod signals;
 mod status;
+mod test;
+mod test_report;
 mod validate;
 mod workflow_file;
 
@@ -47,6 +50,10 @@ enum Command {
     Validate(validate::Arguments),
     /// Show what a workflow file will do, without doing it
     Plan(plan::Arguments),
+    /// Run the tests of workflow files: `*_test.lua`, `*_test.luau`, `*_test.sloth`
+    Test(test::Arguments),
+    /// Talk Lua with all modules, line by line
+    Repl(repl::Arguments),
     /// What workflow files can call, for people and for editors
     Modules(modules::Arguments),
     /// Print a script that completes this program's arguments in a shell
@@ -87,6 +94,8 @@ fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Status(arguments) => status::execute(&arguments),
         Command::Validate(arguments) => validate::execute(&arguments),
         Command::Plan(arguments) => plan::execute(&arguments),
+        Command::Test(arguments) => test::execute(&arguments),
+        Command::Repl(arguments) => repl::execute(&arguments),
         Command::Modules(arguments) => modules::execute(&arguments),
         Command::Completions(arguments) => completions::execute(&arguments),
         Command::Worker => worker::run().map(|()| Outcome::Done).map_err(Outcome::Internal.because()),

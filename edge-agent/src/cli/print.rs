@@ -33,6 +33,11 @@ impl Teller {
         Self { run, format, debug, live: RefCell::new(live), broken: RefCell::new(None) }
     }
 
+    /// A teller without a view that moves.
+    pub(super) const fn plain(run: RunId, format: Format) -> Self {
+        Self { run, format, debug: false, live: RefCell::new(None), broken: RefCell::new(None) }
+    }
+
     /// Whether it has a view that moves.
     pub(super) fn is_live(&self) -> bool {
         self.live.borrow().is_some()

@@ -39,13 +39,14 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
         bundle_dir,
         file,
         workflow: arguments.workflow.clone(),
+        selection: arguments.selection(),
         values,
         capabilities,
         run_id: run.to_string(),
         workdir: scratch.0.clone(),
         agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
         check: arguments.check,
-        settings: Settings { elsewhere: Elsewhere::Here, ..Settings::default() },
+        settings: Settings { stack: arguments.stack(), elsewhere: Elsewhere::Here, ..Settings::default() },
         ..RunInput::default()
     };
     let began = clock.now();
@@ -77,6 +78,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
                 | LoadError::Memory { .. }
                 | LoadError::Slow { .. }
                 | LoadError::NoWorkflow { .. }
+                | LoadError::NoTest { .. }
                 | LoadError::UnknownWorkflow { .. }
                 | LoadError::UnknownTask { .. }
                 | LoadError::NoCommand { .. }

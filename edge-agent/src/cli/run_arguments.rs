@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sloth_cli::{Failure, Outcome, OutputArgs, values};
-use sloth_workflow::{Capabilities, Capability};
+use sloth_workflow::{Capabilities, Capability, Selection};
 
 use super::DirArgs;
 
@@ -20,6 +20,8 @@ pub(super) struct Arguments {
     /// The workflow to run [default: every one of the file, in its order]
     #[arg(long)]
     pub(super) workflow: Option<String>,
+    #[command(flatten)]
+    selection: SelectionArgs,
     /// Only say what would be changed: modules look, and change nothing
     #[arg(long, visible_aliases = ["plan", "dry-run"])]
     pub(super) check: bool,
@@ -45,6 +47,20 @@ pub(super) struct ValueArgs {
     /// A value, like `replicas=3` or `web.port=80`; over all files
     #[arg(long = "set", visible_alias = "var", value_name = "KEY=VALUE")]
     set: Vec<String>,
+}
+
+/// Which tasks of a run are left out.
+#[derive(Debug, clap::Args)]
+struct SelectionArgs {
+    /// Run only this task: its name, `workflow/task`, or a pattern like `web-*`; may be repeated
+    #[arg(long, value_name = "TASK")]
+    only: Vec<String>,
+    /// Leave this task out, as if it were done; may be repeated
+    #[arg(long, value_name = "TASK")]
+    skip: Vec<String>,
+    /// Run only this task and what waits for it; may be repeated
+    #[arg(long, value_name = "TASK")]
+    from: Vec<String>,
 }
 
 /// What a run may do.
@@ -88,6 +104,19 @@ impl Arguments {
             return Err(Failure::new(Outcome::Usage, sentence));
         }
         Ok(file)
+    }
+}
+
+impl Arguments {
+    /// The stack that the run belongs to, where one is named.
+    pub(super) fn stack(&self) -> Option<String> {
+        self.file.as_ref().and(self.target.as_ref()).map(|name| name.display().to_string())
+    }
+
+    /// The tasks to run.
+    pub(super) fn selection(&self) -> Selection {
+        let SelectionArgs { only, skip, from } = &self.selection;
+        Selection { only: only.clone(), skip: skip.clone(), from: from.clone() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sloth_bundle::Description;
 use sloth_cli::{Failure, Outcome};
-use sloth_workflow::{Limits, LoadError, Plan, describe, load};
+use sloth_workflow::{Limits, LoadError, Plan, Validation, describe, validate};
 
 use super::run::split;
 
@@ -80,11 +80,17 @@ impl WorkflowFile {
     /// Reads it for its plan, and its text for names that no module has.
     pub(super) fn look(&self, values: &serde_json::Value) -> Look {
         let mut look = Look { plans: Vec::new(), findings: Vec::new() };
-        match load(&self.bundle_dir, &self.file, values, &Limits::default()) {
-            Ok(plans) => look.plans = plans,
-            Err(LoadError::NoWorkflow { .. }) if self.is_library() => {}
-            Err(error) => look.findings.push(self.finding(&error)),
-        }
+        let Validation { plans, errors, warnings } = validate(&self.bundle_dir, &self.file, values, &Limits::default());
+        look.plans = plans;
+        let told = errors.iter().filter(|error| !(matches!(error, LoadError::NoWorkflow { .. }) && self.is_library()));
+        look.findings.extend(told.map(|error| self.finding(error)));
+        look.findings.extend(warnings.into_iter().map(|message| Finding {
+            severity: Severity::Warning,
+            file: self.shown.clone(),
+            line: None,
+            column: None,
+            message,
+        }));
         for fault in describe::check_names(&self.text) {
             look.findings.push(Finding {
                 severity: Severity::Warning,

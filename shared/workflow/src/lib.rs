@@ -18,8 +18,10 @@ mod needs;
 pub mod plan;
 pub mod process;
 pub mod schedule;
+mod session;
 pub mod signal;
 pub mod source;
+pub mod testing;
 pub mod vm;
 
 pub use cancel::{CancelSignal, Canceller, cancel_pair};
@@ -34,4 +36,5 @@ pub use load::{LoadError, Validation, load, validate};
 pub use modules::AgentInfo;
 pub use needs::needs;
 pub use plan::{Plan, PlanError, TaskSpec, WorkflowSpec};
+pub use session::{Reply, Session, SessionInput};
 pub use signal::{Event, Sample, SampleKind};

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mlua::Function;
+use mlua::{Function, Lua};
 use serde_json::Value;
 
 use crate::{
@@ -71,6 +71,12 @@ pub enum LoadError {
     /// The file defines nothing.
     #[error("`{file}` defines no workflow and no task: write `workflow.define(\"name\")` or `task(\"name\")`")]
     NoWorkflow {
+        /// The file.
+        file: String,
+    },
+    /// The test file defines nothing.
+    #[error("`{file}` defines no test: write `test(\"name\", function() … end)`")]
+    NoTest {
         /// The file.
         file: String,
     },
@@ -230,6 +236,25 @@ impl Prepared {
             Machine::new(context, sources.clone(), cancel.clone(), |lua| dsl::install(lua, &definitions, context));
         let machine = machine.map_err(LoadError::Machine)?;
         dsl::install_values(&machine.lua, &definitions, context).map_err(LoadError::Machine)?;
+        let chunk = machine.compile(&source).map_err(|error| syntax(&machine, &source, &error))?;
+        Ok(Self { machine, chunk, file: source.name, sources, definitions, context: Rc::clone(context), cancel })
+    }
+
+    /// As [`Self::new`], in a machine that has loaded other files before. What those defined is forgotten.
+    pub(crate) fn within(
+        lua: &Lua,
+        context: &Rc<Context>,
+        file: &Path,
+        cancel: CancelSignal,
+    ) -> Result<Self, LoadError> {
+        let sources = Sources::open(&context.bundle_dir, file, context.limits.script_bytes)?;
+        let source = sources.main(file)?;
+        let definitions = Definitions::new(source.text.clone(), context.limits.tasks_max);
+        let globals = lua.globals();
+        let forgotten = ["values", "Values", "outputs"].iter().try_for_each(|name| globals.raw_remove(*name));
+        let installed = forgotten.and_then(|()| dsl::install(lua, &definitions, context));
+        installed.and_then(|()| dsl::install_values(lua, &definitions, context)).map_err(LoadError::Machine)?;
+        let machine = Machine { lua: lua.clone() };
         let chunk = machine.compile(&source).map_err(|error| syntax(&machine, &source, &error))?;
         Ok(Self { machine, chunk, file: source.name, sources, definitions, context: Rc::clone(context), cancel })
     }

@@ -66,12 +66,17 @@ impl Condition {
     }
 }
 
+/// Has the next line for the shell look for `exec.run` anew.
+pub(crate) fn forget_shell(lua: &Lua) {
+    lua.unset_named_registry_value(REGISTRY).unwrap_or_default();
+}
+
 fn shell(lua: &Lua) -> mlua::Result<Function> {
     if let Ok(Value::Function(shell)) = lua.named_registry_value(REGISTRY) {
         return Ok(shell);
     }
     let exec = modules::find(lua, "exec")?.ok_or_else(|| mlua::Error::runtime("there is no module `exec`"))?;
-    let run: Function = exec.raw_get("run")?;
+    let run: Function = exec.get("run")?;
     let shell: Function = SHELL.function(lua)?.call(run)?;
     lua.set_named_registry_value(REGISTRY, &shell)?;
     Ok(shell)

@@ -146,7 +146,7 @@ async fn run_local(input: RunInput, host: Rc<dyn Host>, cancel: CancelSignal) ->
 }
 
 /// One run under way.
-struct Engine {
+pub(crate) struct Engine {
     prepared: Prepared,
     context: Rc<Context>,
     cancel: CancelSignal,
@@ -174,7 +174,7 @@ enum Halt {
 }
 
 /// What became of a call of a function.
-enum Called {
+pub(crate) enum Called {
     Returned(MultiValue),
     Raised(mlua::Error),
     TimedOut,
@@ -182,7 +182,7 @@ enum Called {
 }
 
 impl Engine {
-    fn new(prepared: Prepared, context: Rc<Context>, cancel: CancelSignal) -> Self {
+    pub(crate) fn new(prepared: Prepared, context: Rc<Context>, cancel: CancelSignal) -> Self {
         let session = prepared.machine.lua.create_table().ok();
         if let Some(session) = &session {
             session.set_readonly(true);
@@ -198,7 +198,12 @@ impl Engine {
         }
     }
 
-    async fn run(&self, wanted: Option<&str>, selection: &Selection, resume: &Resume) -> Result<RunEnd, LoadError> {
+    pub(crate) async fn run(
+        &self,
+        wanted: Option<&str>,
+        selection: &Selection,
+        resume: &Resume,
+    ) -> Result<RunEnd, LoadError> {
         self.evaluate().await?;
         let Settled { mut workflows, warnings, errors: _ } = self.in_phase(|| self.prepared.finish())?;
         if let Some(name) = wanted {
@@ -232,7 +237,7 @@ impl Engine {
     }
 
     /// Runs the file's top level, where its tasks are defined.
-    async fn evaluate(&self) -> Result<(), LoadError> {
+    pub(crate) async fn evaluate(&self) -> Result<(), LoadError> {
         let limit = self.context.limits.top_level_time;
         let scope = self.scope(limit);
         // What waits for commands at the top level is not bound to the workflows' time.
@@ -267,7 +272,7 @@ impl Engine {
     }
 
     /// A scope outside tasks.
-    fn scope(&self, time: Duration) -> Rc<Scope> {
+    pub(crate) fn scope(&self, time: Duration) -> Rc<Scope> {
         let workdir = self.context.workdir.clone();
         Rc::new(Scope::new(self.next_scope(), None, workdir, Instant::now() + time))
     }
@@ -277,7 +282,7 @@ impl Engine {
     }
 
     /// Calls a function of the script in the name of `scope`, until its deadline or the run's end.
-    async fn call(&self, scope: &Rc<Scope>, function: &Function, arguments: impl IntoLuaMulti) -> Called {
+    pub(crate) async fn call(&self, scope: &Rc<Scope>, function: &Function, arguments: impl IntoLuaMulti) -> Called {
         let future = function.call_async::<MultiValue>(arguments);
         let future = self.context.current.enter(Rc::clone(scope), future);
         let called = tokio::select! {

@@ -272,6 +272,27 @@ fn identity(call: &Call, name: &str, env: &mut BTreeMap<String, String>) -> mlua
     Ok(Some(User { uid: account.uid, gid: account.gid }))
 }
 
+/// What `exec.run` gives for a command that was never run: a text that it printed, or a table with some of a result's
+/// fields.
+pub(crate) fn stand_in(lua: &Lua, given: &Value) -> mlua::Result<(Table, Value, bool)> {
+    let fields = given.as_table();
+    let text = |name: &str| match fields {
+        Some(fields) => fields.raw_get::<Option<mlua::LuaString>>(name),
+        None => Ok(given.as_string().filter(|_| name == "stdout").cloned()),
+    };
+    let bytes = |name: &str| Ok::<_, mlua::Error>(text(name)?.map_or_else(Vec::new, |text| text.as_bytes().to_vec()));
+    let success = fields.map_or(Ok(None), |fields| fields.raw_get::<Option<bool>>("success"))?;
+    let exit_code = fields.map_or(Ok(None), |fields| fields.raw_get::<Option<i32>>("exit_code"))?;
+    let exit_code = exit_code.unwrap_or_else(|| i32::from(success == Some(false)));
+    let completed = Completed {
+        ending: Ending::Exited(exit_code),
+        stdout: bytes("stdout")?,
+        stderr: bytes("stderr")?,
+        truncated: false,
+    };
+    Ok((to_result(lua, Ok(completed))?, Value::Nil, exit_code != 0))
+}
+
 fn to_result(lua: &Lua, outcome: Result<Completed, String>) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     let (stdout, stderr, exit_code) = match &outcome {

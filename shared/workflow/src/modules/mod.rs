@@ -58,6 +58,7 @@ use std::rc::Rc;
 use mlua::{Lua, LuaString, Table};
 
 pub use context::*;
+pub(crate) use exec::stand_in as exec_result;
 pub use scope::*;
 pub(crate) use spoken::{Voice, speak};
 
@@ -156,4 +157,21 @@ pub fn find(lua: &Lua, name: &str) -> mlua::Result<Option<Table>> {
 /// Ends what modules run beside the tasks of a machine. When it resolves, nothing of it runs any more.
 pub(crate) async fn end(lua: &Lua) {
     watcher::end(lua).await;
+}
+
+/// Puts a table in the place of a module, for whoever looks for it from here on.
+pub(crate) fn replace(lua: &Lua, name: &str, table: &Table) -> mlua::Result<()> {
+    lua.named_registry_value::<Table>(REGISTRY)?.raw_set(name, table)?;
+    let globals = lua.globals();
+    // Those that Luau itself has are found without the modules' table.
+    if lua.globals().raw_get::<mlua::Value>(name)?.is_nil() { Ok(()) } else { globals.raw_set(name, table) }
+}
+
+/// The lines around which two texts differ.
+pub(crate) fn difference(old: &str, new: &str) -> String {
+    let lines = |text: &str| format!("{}\n", text.trim_end_matches('\n')).into_bytes();
+    let whole = diff::unified("", &lines(old), &lines(new));
+    // They are no files.
+    let head = if whole.starts_with("--- ") { 2 } else { 0 };
+    whole.lines().skip(head).collect::<Vec<_>>().join("\n")
 }

@@ -33,6 +33,8 @@ const SPECIAL: &[u8] = b"^$*+?.([%-";
 
 /// What the machine lacks of the old dialect, in Lua.
 static SHIM: Builtin = Builtin::new(include_str!("shim.luau"));
+/// Gives a function that writes any value as people write it in Lua.
+pub(crate) static SHOW: Builtin = Builtin::new(include_str!("show.luau"));
 
 /// A machine, ready to load workflow files.
 ///

@@ -1,0 +1,184 @@
+//! `sloth-agent test`: the tests of workflow files.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Instant,
+};
+
+use sloth_cli::{Failure, Format, Outcome, OutputArgs};
+use sloth_core::{Chain, Clock, Labels, RunId};
+use sloth_workflow::{
+    AgentInfo, CancelSignal, Capabilities, Limits, cancel_pair,
+    testing::{TestEnd, TestInput, TestOutcome, run_tests},
+};
+
+use super::{
+    local_host::LocalHost,
+    print::Teller,
+    run::Scratch,
+    runtime,
+    signals::Ends,
+    test_report::{FileEnd, Report, Style},
+};
+use crate::{paths::Paths, platform, worker::random};
+
+/// How the names of test files end.
+const ENDINGS: [&str; 3] = ["_test.lua", "_test.luau", "_test.sloth"];
+/// How deep directories are searched.
+const DEPTH_MAX: usize = 16;
+/// The file that a bundle's directory has.
+const BUNDLE_FILE: &str = "bundle.toml";
+/// What tests may do beside reading and what is granted: nothing that changes the host.
+const GRANTED: [&str; 3] = ["fs:read", "facts", "state"];
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Test files, or directories that are searched for them [default: here]
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Only the tests whose name contains this
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    filter: String,
+    /// Let tests do this too, like `exec`; they may read files, ask facts, keep state, and write in a directory of their own
+    #[arg(long = "allow", value_name = "CAPABILITY")]
+    allow: Vec<String>,
+    /// How the results are told
+    #[arg(long = "format", value_enum, default_value_t)]
+    style: Style,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let here = [PathBuf::from(".")];
+    let paths = if arguments.paths.is_empty() { &here[..] } else { &arguments.paths };
+    let mut files = Vec::new();
+    for path in paths {
+        find(path, &mut files)?;
+    }
+    if files.is_empty() {
+        let sentence = "there is no test: the names of test files end in `_test.lua`, `_test.luau` or `_test.sloth`";
+        return Err(Failure::new(Outcome::Refused, sentence));
+    }
+    let style = if arguments.output.format == Format::Json { Style::Json } else { arguments.style };
+    let mut report = Report::new(style);
+    let (canceller, signal) = cancel_pair();
+    let runtime = runtime()?;
+    let tested = runtime.block_on(async {
+        let mut ends = Ends::listen().map_err(Outcome::Internal.because())?;
+        let tests = async {
+            for file in &files {
+                test_file(arguments, file, &signal, &mut report).await?;
+            }
+            Ok::<_, Failure>(())
+        };
+        let mut tests = std::pin::pin!(tests);
+        loop {
+            tokio::select! {
+                tested = &mut tests => return tested,
+                () = ends.next() => canceller.cancel(),
+            }
+        }
+    });
+    tested?;
+    let good = report.finish().map_err(Outcome::Internal.because())?;
+    Ok(if good { Outcome::Done } else { Outcome::Failed })
+}
+
+/// Runs the tests of a file, in a directory and with a state of their own.
+async fn test_file(
+    arguments: &Arguments,
+    file: &Path,
+    cancel: &CancelSignal,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let clock = Clock::new();
+    let run = RunId::new(clock.now(), random());
+    let scratch = Scratch::new(run)?;
+    let workdir = scratch.0.join("work");
+    std::fs::create_dir(&workdir).map_err(Outcome::Internal.because())?;
+    let (bundle_dir, name) = bundle_of(file)?;
+    let input = TestInput {
+        bundle_dir,
+        file: name,
+        filter: arguments.filter.clone(),
+        capabilities: granted(&arguments.allow, &workdir)?,
+        limits: Limits::default(),
+        workdir,
+        run_id: run.to_string(),
+        agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
+    };
+    let teller = Rc::new(Teller::plain(run, Format::Text));
+    let host = Rc::new(LocalHost::new(clock, teller, Paths::new(scratch.0.join("agent"))));
+    let began = Instant::now();
+    report.begins(file).map_err(Outcome::Internal.because())?;
+    let mut told = Ok(());
+    let mut tests: Vec<TestEnd> = Vec::new();
+    let mut each = |end: TestEnd| {
+        if told.is_ok() {
+            told = report.ended(file, &end);
+        }
+        tests.push(end);
+    };
+    let ran = Box::pin(run_tests(input, Rc::clone(&host) as Rc<_>, cancel.clone(), &mut each)).await;
+    host.close().await;
+    if let Err(error) = ran {
+        let message = Chain(&error).to_string();
+        let end = TestEnd {
+            name: "the file".to_owned(),
+            outcome: TestOutcome::Failed,
+            message,
+            took: began.elapsed(),
+            log: Vec::new(),
+        };
+        told = told.and_then(|()| report.ended(file, &end));
+        tests.push(end);
+    }
+    told.map_err(Outcome::Internal.because())?;
+    report.keep(FileEnd { file: file.display().to_string(), took: began.elapsed(), tests });
+    Ok(())
+}
+
+/// What tests may do.
+fn granted(allowed: &[String], workdir: &Path) -> Result<Capabilities, Failure> {
+    let own = format!("fs:write:{}", workdir.display());
+    let names = GRANTED.into_iter().chain([own.as_str()]).chain(allowed.iter().map(String::as_str));
+    Capabilities::parse(names).map_err(Outcome::Usage.because())
+}
+
+/// The bundle that a file is in, or else its directory; and its path in there.
+fn bundle_of(file: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+    let whole = file.canonicalize().map_err(Outcome::Usage.because())?;
+    let dir = whole.parent().unwrap_or(Path::new("/"));
+    let bundle = dir.ancestors().find(|dir| dir.join(BUNDLE_FILE).is_file()).unwrap_or(dir);
+    let name = whole.strip_prefix(bundle).map_err(Outcome::Internal.because())?;
+    Ok((bundle.to_owned(), name.to_owned()))
+}
+
+/// The test files that a path means.
+fn find(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    if path.is_file() {
+        found.push(path.to_owned());
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| {
+        Failure::new(Outcome::Usage, format!("cannot look for tests in `{}`: {error}", path.display()))
+    };
+    search(path, DEPTH_MAX, found).map_err(failed)
+}
+
+fn search(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let mut entries = std::fs::read_dir(dir)?.collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let (name, kind) = (entry.file_name().to_string_lossy().into_owned(), entry.file_type()?);
+        let path = if dir == Path::new(".") { PathBuf::from(&name) } else { entry.path() };
+        if kind.is_file() && ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+            found.push(path);
+        } else if kind.is_dir() && !name.starts_with('.') && 0 < depth {
+            search(&path, depth - 1, found)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! A machine that is talked to line by line.
+
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use mlua::{Function, MultiValue};
+
+use crate::{
+    AgentInfo, CancelSignal, Capabilities, Host, Limits, LoadError, SEARCH_PATH,
+    dsl::{self, Definitions},
+    modules::{self, Context, Phase, Scope, Settings},
+    process::Processes,
+    source::Sources,
+    vm::{Fault, Machine, SHOW},
+};
+
+/// What the lines are called in messages.
+const NAME: &str = "repl";
+/// What the compiler says at the end of a text that goes on.
+const UNFINISHED: &str = "<eof>";
+
+/// What a session begins with.
+#[derive(Debug, Clone, Default)]
+pub struct SessionInput {
+    /// The directory that `require`, `import` and `bundle` read.
+    pub bundle_dir: PathBuf,
+    /// What the Lua may touch.
+    pub capabilities: Capabilities,
+    /// The bounds.
+    pub limits: Limits,
+    /// What scripts see as `values`; null = nil.
+    pub values: serde_json::Value,
+    /// An identifier of the session.
+    pub run_id: String,
+    /// An existing directory: where commands run and relative paths begin.
+    pub workdir: PathBuf,
+    /// The host.
+    pub agent: AgentInfo,
+    /// Only says what would be changed.
+    pub check: bool,
+}
+
+/// What came of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The values that it gave, as people write them.
+    Values(Vec<String>),
+    /// It goes on: there must be more of it.
+    Unfinished,
+    /// It is no Lua, or raised an error.
+    Failed(String),
+}
+
+/// A machine that is talked to line by line. Its globals stay; the local variables of a text go with it.
+pub struct Session {
+    machine: Machine,
+    context: Rc<Context>,
+    show: Function,
+}
+
+impl Session {
+    /// A session with all modules.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read, or the machine cannot be made.
+    pub fn new(input: SessionInput, host: Rc<dyn Host>) -> Result<Self, LoadError> {
+        let context = Rc::new(Context {
+            host,
+            capabilities: Rc::new(input.capabilities),
+            limits: Rc::new(input.limits),
+            bundle_dir: input.bundle_dir,
+            workdir: input.workdir,
+            run_id: input.run_id,
+            values: input.values,
+            current: Rc::default(),
+            agent: input.agent,
+            processes: Rc::new(Processes::default()),
+            phase: if input.check { Phase::Check } else { Phase::Run },
+            search_path: SEARCH_PATH.to_owned(),
+            settings: Settings::default(),
+        });
+        let sources = Sources::open(&context.bundle_dir, Path::new(NAME), context.limits.script_bytes)?;
+        let definitions = Definitions::new(String::new(), context.limits.tasks_max);
+        let machine =
+            Machine::new(&context, sources, CancelSignal::never(), |lua| dsl::install(lua, &definitions, &context));
+        let machine = machine.map_err(LoadError::Machine)?;
+        dsl::install_values(&machine.lua, &definitions, &context).map_err(LoadError::Machine)?;
+        // Globals are what the lines of a session have in common.
+        machine.lua.globals().set_safeenv(false);
+        let show = SHOW.function(&machine.lua).and_then(|make| make.call(())).map_err(LoadError::Machine)?;
+        Ok(Self { machine, context, show })
+    }
+
+    /// Runs a text: an expression, whose values it gives, or statements. Dropping the future ends what it began, but
+    /// [`Self::stop`] must be awaited then.
+    ///
+    /// It needs a [`tokio::task::LocalSet`].
+    pub async fn run(&self, text: &str) -> Reply {
+        let function = match self.compile(text) {
+            Ok(function) => function,
+            Err(reply) => return reply,
+        };
+        let deadline = Instant::now() + Duration::from_secs(u64::from(u32::MAX));
+        let scope =
+            Rc::new(Scope::new(self.context.current.next_scope(), None, self.context.workdir.clone(), deadline));
+        let _ends = Ends(Rc::clone(&scope));
+        let called = self.context.current.enter(Rc::clone(&scope), function.call_async::<MultiValue>(())).await;
+        self.context.processes.kill(scope.id).await;
+        match called.and_then(|values| self.shown(&scope, values)) {
+            Ok(values) => Reply::Values(values),
+            Err(error) => Reply::Failed(Fault::from(&error).text()),
+        }
+    }
+
+    /// Ends the commands that are left of a text whose future was dropped.
+    pub async fn stop(&self) {
+        modules::end(&self.machine.lua).await;
+        self.context.processes.kill_all().await;
+    }
+
+    fn compile(&self, text: &str) -> Result<Function, Reply> {
+        let load = |text: &str| self.machine.lua.load(text).set_name(format!("={NAME}")).into_function();
+        if let Ok(function) = load(&format!("return {text}")) {
+            return Ok(function);
+        }
+        load(text).map_err(|error| {
+            let message = Fault::from(&error).message;
+            if message.contains(UNFINISHED) { Reply::Unfinished } else { Reply::Failed(message) }
+        })
+    }
+
+    fn shown(&self, scope: &Rc<Scope>, values: MultiValue) -> mlua::Result<Vec<String>> {
+        self.context.current.with(scope, || values.into_iter().map(|value| self.show.call::<String>(value)).collect())
+    }
+}
+
+/// Ends the goroutines of a text with it.
+struct Ends(Rc<Scope>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
