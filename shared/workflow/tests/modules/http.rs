@@ -113,6 +113,26 @@ fn net() {
     bench.run(&script).expect("every check holds");
 }
 
+#[test]
+fn ping_is_the_program_of_the_host() {
+    let bench = Bench::new(Capabilities::all(), Phase::Run);
+    let ping = "#!/bin/sh\n[ \"$5\" = down ] && { echo 'no answer' >&2; exit 1; }\necho \"PING $*\"\n\
+        echo '2 packets transmitted, 2 received'\necho 'rtt min/avg/max = 1/2/3 ms'\n";
+    let bin = bench.dir.path().join("bin");
+    std::fs::create_dir_all(&bin).expect("a directory");
+    sloth_core::fs::replace(&bin.join("ping"), ping.as_bytes(), sloth_core::fs::Access::Everyone).expect("a file");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("ping"), mode).expect("a mode");
+    let script = "
+        local r = net.ping('up', {count = 2, timeout = 1})
+        equal(r.success, true)
+        equal(r.statistics, '2 packets transmitted, 2 received')
+        equal(r.timing, 'rtt min/avg/max = 1/2/3 ms')
+        has(r.output, 'PING -c 2 -W 1 up')
+        refused('net.ping: `ping` ended with exit code 1: no answer', net.ping('down'))";
+    bench.run(script).expect("every check holds");
+}
+
 /// A port that nobody listens on.
 fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()

@@ -238,4 +238,20 @@ mod tests {
             write(&value, root).expect_err("refused");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_the_reader(text in "[<>/a-c&;#x1!\\[\\]CDATA\"'= -]{0,60}") {
+            let _ = read(&text);
+        }
+
+        #[test]
+        fn any_text_comes_back(text in "\\PC*") {
+            let written = write(&json!({"a": text, "@b": text}), "root").expect("XML");
+            let trimmed = text.trim();
+            let normal = text.replace(['\n', '\r', '\t'], " ");
+            let expected = json!({"root": {"@b": normal, "a": trimmed}});
+            proptest::prop_assert_eq!(read(&written).expect("XML"), expected);
+        }
+    }
 }

@@ -269,4 +269,18 @@ mod tests {
         let address = address.with_query([("q", "x&y=z é"), ("n", "1")]);
         assert_eq!(address.target, "/a?b=c&q=x%26y%3Dz%20%C3%A9&n=1");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_breaks_out_of_its_part(text in "\\PC*", path in "[a-z./?#%@:]{0,20}") {
+            for text in [text.clone(), format!("http://h/{text}"), format!("http://{path}/"), path.clone()] {
+                let Ok(address) = Address::parse(&text) else { continue };
+                proptest::prop_assert!(address.target.starts_with('/') && address.target.parse::<Uri>().is_ok());
+                proptest::prop_assert!(!address.host.contains(['/', '@', ' ', '\r', '\n']));
+                if let Ok(next) = address.follow(&path) {
+                    proptest::prop_assert!(next.target.starts_with('/') && !next.target.contains("/../"));
+                }
+            }
+        }
+    }
 }

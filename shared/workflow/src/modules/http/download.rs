@@ -128,11 +128,9 @@ async fn fetch(call: &Call, wanted: &Wanted) -> Result<bool, Trouble> {
     let refused = Trouble::Refused;
     let way = entry(path);
     let target: &Path = way.as_ref();
-    let (temporary, file) = create_temporary(target.parent().unwrap_or(Path::new("/")), Access::Owner)
-        .map_err(|error| Trouble::Refused(told(error)))?;
-    let temporary = Temporary(temporary);
-    let mut file = tokio::fs::File::from_std(file);
-    let digest = fill(&mut reply, wanted, &mut file).await?;
+    // A run that only checks makes no file: the digest tells enough.
+    let mut begun = if call.checking() { None } else { Some(Temporary::beside(target).map_err(refused)?) };
+    let digest = fill(&mut reply, wanted, begun.as_mut().map(|temporary| &mut temporary.file)).await?;
     if let Some((algorithm, expected)) = &wanted.checksum
         && digest != *expected
     {
@@ -142,16 +140,17 @@ async fn fetch(call: &Call, wanted: &Wanted) -> Result<bool, Trouble> {
     if digest_of(path, algorithm).await.as_ref() == Some(&digest) {
         return Ok(false);
     }
-    if !call.checking() {
-        file.sync_all().await.map_err(said("write", path)).map_err(refused)?;
+    if let Some(temporary) = begun {
+        temporary.file.sync_all().await.map_err(said("write", path)).map_err(refused)?;
+        let file = temporary.file.try_clone().await.map_err(said("write", path)).map_err(refused)?;
         dress(&file.into_std().await, path, wanted.mode).map_err(refused)?;
-        sloth_core::fs::rename(&temporary.0, target).map_err(|error| Trouble::Refused(told(error)))?;
+        sloth_core::fs::rename(&temporary.path, target).map_err(|error| Trouble::Refused(told(error)))?;
     }
     Ok(true)
 }
 
-/// Fills the file and gives the digest of what is in it.
-async fn fill(reply: &mut Reply, wanted: &Wanted, file: &mut tokio::fs::File) -> Result<String, Trouble> {
+/// Fills the file, if there is one, and gives the digest of what came.
+async fn fill(reply: &mut Reply, wanted: &Wanted, mut file: Option<&mut tokio::fs::File>) -> Result<String, Trouble> {
     let algorithm = wanted.checksum.as_ref().map_or("blake3", |(algorithm, _)| algorithm.as_str());
     let Some(mut hash) = Hash::by_name(algorithm) else {
         return Err(Trouble::Refused(format!("there is no algorithm `{algorithm}`")));
@@ -169,10 +168,14 @@ async fn fill(reply: &mut Reply, wanted: &Wanted, file: &mut tokio::fs::File) ->
             )));
         }
         hash.feed(&piece);
-        let written = file.write_all(&piece).await.map_err(said("write", wanted.place.path()));
-        written.map_err(Trouble::Refused)?;
+        if let Some(file) = &mut file {
+            let written = file.write_all(&piece).await.map_err(said("write", wanted.place.path()));
+            written.map_err(Trouble::Refused)?;
+        }
     }
-    file.flush().await.map_err(said("write", wanted.place.path())).map_err(Trouble::Refused)?;
+    if let Some(file) = file {
+        file.flush().await.map_err(said("write", wanted.place.path())).map_err(Trouble::Refused)?;
+    }
     Ok(hash.end())
 }
 
@@ -227,11 +230,22 @@ fn mode(call: &Call, value: &Value) -> mlua::Result<Option<u32>> {
 }
 
 /// A file that goes unless it was renamed.
-struct Temporary(PathBuf);
+struct Temporary {
+    path: PathBuf,
+    file: tokio::fs::File,
+}
+
+impl Temporary {
+    /// An empty file in the directory of `target`.
+    fn beside(target: &Path) -> Result<Self, String> {
+        let (path, file) = create_temporary(target.parent().unwrap_or(Path::new("/")), Access::Owner).map_err(told)?;
+        Ok(Self { path, file: tokio::fs::File::from_std(file) })
+    }
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
         // It is gone already where all went well.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
 }

@@ -18,6 +18,10 @@ use crate::{
 /// Each wait before a retry is twice as long, up to this.
 const RETRY_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Requests whose answers are in memory at a time; others wait for them.
+const AT_ONCE: usize = 32;
+static ROOM: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(AT_ONCE);
+
 /// Headers are found however they are written.
 static HEADERS: Builtin = Builtin::new(
     r#"
@@ -117,6 +121,8 @@ impl Repeatable for Response {
 }
 
 async fn answer(call: &Call, plan: &Plan) -> Result<Response, Trouble> {
+    // It is never closed, so that waiting for it cannot fail.
+    let _room = ROOM.acquire().await;
     let mut reply = send(call, &plan.request).await?;
     let body = reply.bytes(plan.body_bytes_max).await?;
     let url = reply.address.shown();
