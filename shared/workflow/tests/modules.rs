@@ -52,6 +52,8 @@ scripts!(
     event,
     exec,
     facts,
+    file_archives,
+    file_ops,
     fs,
     git,
     goroutine,

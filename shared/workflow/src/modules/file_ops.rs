@@ -6,8 +6,12 @@ mod arguments;
 mod copy;
 mod edit;
 mod entry;
+mod formats;
 mod lines;
+mod pack;
 mod place;
+mod tree;
+mod unpack;
 
 use std::rc::Rc;
 
@@ -49,6 +53,8 @@ fn extend(builder: Builder<'_>) -> mlua::Result<Builder<'_>> {
         .asynchronous("lineinfile", gate, edit::line)?
         .asynchronous("blockinfile", gate, edit::block)?
         .asynchronous("replace", gate, edit::replace)?
+        .asynchronous("unarchive", gate, unpack::unarchive)?
+        .asynchronous("archive", gate, pack::archive)?
         .asynchronous("file", gate, entry::file)?
         .asynchronous("directory", gate, |call, values| entry::of(call, values, entry::State::Directory))?
         .asynchronous("touch", gate, |call, values| entry::of(call, values, entry::State::Touch))?

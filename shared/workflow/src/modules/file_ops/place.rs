@@ -176,7 +176,7 @@ pub(super) fn alike(one: &Path, other: &Path) -> Result<bool, String> {
 }
 
 /// Whether the file at `path` holds what `other` gives.
-fn same(path: &Path, other: &mut dyn Read) -> io::Result<bool> {
+pub(super) fn same(path: &Path, other: &mut dyn Read) -> io::Result<bool> {
     let mut file = File::open(inode(path))?;
     let (mut ours, mut theirs) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     loop {
@@ -205,11 +205,29 @@ fn fill(from: &mut dyn Read, into: &mut [u8]) -> io::Result<usize> {
 }
 
 /// A file beside its place; it goes when it does not come to stand there.
-struct Temporary {
+pub(super) struct Temporary {
     /// The way to it for this process.
     path: PathBuf,
     /// Keeps the way open.
     _place: Way,
+}
+
+impl Temporary {
+    /// Gives the file its name. A file that is mounted alone, as in containers, can only be written into.
+    pub(super) fn settle(self, path: &Path) -> Result<(), String> {
+        let way = entry(path);
+        match sloth_core::fs::rename(&self.path, &way) {
+            Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => {
+                let copied = File::open(&self.path).and_then(|mut from| {
+                    let mut to = std::fs::OpenOptions::new().write(true).truncate(true).open(&way)?;
+                    io::copy(&mut from, &mut to)?;
+                    to.sync_all()
+                });
+                copied.map_err(files::said("write", path))
+            }
+            renamed => renamed.map_err(files::told),
+        }
+    }
 }
 
 impl Drop for Temporary {
@@ -240,7 +258,16 @@ async fn write(
     }
     let validate = placing.settings.validate.clone();
     let path = target.clone();
-    let temporary = beside(move || prepare(&path, &placing, found.as_ref())).await?;
+    let temporary = beside(move || {
+        let Placing { content, mode, settings, .. } = &placing;
+        prepare(&path, settings, *mode, found.as_ref(), |file| match content {
+            Content::Bytes(bytes) => file.write_all(bytes),
+            Content::File(source) => {
+                File::open(inode(source)).and_then(|mut source| io::copy(&mut source, file)).map(drop)
+            }
+        })
+    })
+    .await?;
     if let Some(command) = validate {
         // The way by what is held open is this process's own.
         let plain = target.with_file_name(files::file_name(&temporary.path));
@@ -251,32 +278,32 @@ async fn write(
         if let Some(kept) = kept {
             files::copy(&path, &kept)?;
         }
-        settle(&temporary.path, &path)
+        temporary.settle(&path)
     })
     .await?;
     Ok(backup)
 }
 
-/// Makes the file beside its place, whole and on the disk.
-fn prepare(path: &Path, placing: &Placing, found: Option<&Metadata>) -> Result<Temporary, String> {
+/// Makes the file beside its place, whole and on the disk. It gets `mode` when no other is asked for; `None` = that of the
+/// file that is there.
+pub(super) fn prepare(
+    path: &Place,
+    settings: &Settings,
+    mode: Option<u32>,
+    found: Option<&Metadata>,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<Temporary, String> {
     let way = entry(path);
     let dir = way.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_dir(dir, Access::Everyone).map_err(files::told)?;
-    let attributes = &placing.settings.attributes;
-    let (uid, gid) = attributes.ids()?;
+    let (uid, gid) = settings.attributes.ids()?;
     let (temporary, mut file) = create_temporary(dir, Access::Owner).map_err(files::told)?;
     let temporary = Temporary { path: temporary, _place: way };
-    let filled = match &placing.content {
-        Content::Bytes(bytes) => file.write_all(bytes),
-        Content::File(source) => {
-            File::open(inode(source)).and_then(|mut source| io::copy(&mut source, &mut file)).map(drop)
-        }
-    };
-    let made = filled.and_then(|()| file.metadata()).map_err(files::said("write", path))?;
+    let made = fill(&mut file).and_then(|()| file.metadata()).map_err(files::said("write", path))?;
     let keep = |wanted: Option<u32>, had: Option<u32>, has: u32| wanted.or(had).filter(|id| *id != has);
     let ids = (keep(uid, found.map(Metadata::uid), made.uid()), keep(gid, found.map(Metadata::gid), made.gid()));
-    let mode = placing.mode.or(found.map(|found| found.mode() & MODE_BITS)).unwrap_or(FILE_MODE);
-    let set = attributes.apply_to_new(&file, mode, ids).and_then(|()| file.sync_all());
+    let mode = mode.or(found.map(|found| found.mode() & MODE_BITS)).unwrap_or(FILE_MODE);
+    let set = settings.attributes.apply_to_new(&file, mode, ids).and_then(|()| file.sync_all());
     set.map_err(files::said("write", path))?;
     Ok(temporary)
 }
@@ -291,22 +318,6 @@ async fn try_out(call: &Call, target: &Path, temporary: &Path, command: &[String
         return Ok(());
     }
     Err(format!("`{}` stays as it was, since the new one is not valid: {}", target.display(), output.reason()))
-}
-
-/// Gives the file its name. A file that is mounted alone, as in containers, can only be written into.
-fn settle(temporary: &Path, path: &Path) -> Result<(), String> {
-    let way = entry(path);
-    match sloth_core::fs::rename(temporary, &way) {
-        Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => {
-            let copied = File::open(temporary).and_then(|mut from| {
-                let mut to = std::fs::OpenOptions::new().write(true).truncate(true).open(&way)?;
-                io::copy(&mut from, &mut to)?;
-                to.sync_all()
-            });
-            copied.map_err(files::said("write", path))
-        }
-        renamed => renamed.map_err(files::told),
-    }
 }
 
 /// A name for the old file that nothing has.
