@@ -33,17 +33,21 @@ fn part(context: &Context, arguments: &Arguments<'_>) -> mlua::Result<Function> 
     let Some(function) = arguments.value(1).as_function() else {
         return Err(arguments.error("write `delegate_to(host, function() … end)`"));
     };
-    if is_here(&host, &context.agent) {
-        return Ok(function.clone());
+    match refused(context, &host, false) {
+        None => Ok(function.clone()),
+        Some(refusal) => Err(arguments.error(refusal)),
     }
-    match context.settings.elsewhere {
-        Elsewhere::Here => {
-            context.warn(&format!("meant for `{host}`, and run here: a part of the task"));
-            Ok(function.clone())
-        }
-        Elsewhere::Refused => {
-            let here = here(&context.agent);
-            Err(arguments.error(format_args!("`{host}` is not this host, and this run can use only {here}")))
-        }
+}
+
+/// Why what is meant for `host` cannot be done here. Where it can be though it is another host, a warning says so.
+pub(super) fn refused(context: &Context, host: &str, may_fall_back: bool) -> Option<String> {
+    if is_here(host, &context.agent) {
+        return None;
     }
+    if may_fall_back || context.settings.elsewhere == Elsewhere::Here {
+        context.warn(&format!("meant for `{host}`, and run here: a part of the task"));
+        return None;
+    }
+    let here = here(&context.agent);
+    Some(format!("`{host}` is not this host, and this run can use only {here}"))
 }

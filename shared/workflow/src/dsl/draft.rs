@@ -67,6 +67,8 @@ pub(crate) struct TaskDraft {
     pub(crate) consumes: Vec<String>,
     /// Whether a workflow has it.
     pub(super) used: bool,
+    /// Whether the file ran it by `built:run()`.
+    pub(super) ran: bool,
 }
 
 impl TaskDraft {

@@ -77,7 +77,7 @@ pub(crate) fn settle(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> 
         workflow(lua, draft, left, &mut settled);
         left = left.saturating_sub(draft.tasks.len());
     }
-    let orphans = tasks.iter().filter(|task| !task.borrow().used);
+    let orphans = tasks.iter().filter(|task| !task.borrow().used && !task.borrow().ran);
     let orphans: Vec<String> = orphans.map(|task| format!("`{}`", task.borrow().name)).collect();
     if !orphans.is_empty() {
         let names = shortened(&orphans);

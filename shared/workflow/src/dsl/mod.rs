@@ -66,6 +66,7 @@ type SharedDefinitions = Rc<RefCell<Definitions>>;
 /// Adds what defines tasks and workflows to the globals.
 pub(crate) fn install(lua: &Lua, definitions: &SharedDefinitions, context: &Rc<Context>) -> mlua::Result<()> {
     let globals = lua.globals();
+    lua.set_app_data(task::Surroundings(Rc::clone(context)));
     let defining = Rc::clone(definitions);
     let task = lua.create_function(move |lua, values| {
         let arguments = Arguments::new(lua, "task".to_owned(), "name", values);

@@ -2,24 +2,34 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use mlua::{AnyUserData, Lua, MetaMethod, MultiValue, Table, UserData, UserDataMethods, Value};
+use mlua::{AnyUserData, IntoLuaMulti, Lua, MetaMethod, MultiValue, Table, UserData, UserDataMethods, Value};
 
 use super::{
     SharedDefinitions, SharedTask,
     argument::{Arguments, error},
     collect::{no_method, tolerate},
-    draft::{TaskDraft, methods},
+    draft::{Delegate, TaskDraft, methods},
     unknown::unknown_task_method,
 };
+use crate::modules::{Context, Phase};
+
+/// What surrounds the builders; an app datum of the machine.
+pub(super) struct Surroundings(pub(super) Rc<Context>);
 
 /// A task while it is written, as Lua holds it.
 #[derive(Clone)]
 pub(super) struct TaskBuilder(pub(super) SharedTask);
 
 impl TaskBuilder {
-    /// `task(name)`, and `task(name, {…})`.
+    /// `task(name)`, `task(name, {…})` and `task({name = …, …})`.
     pub(super) fn begin(definitions: &SharedDefinitions, arguments: &Arguments<'_>) -> mlua::Result<Self> {
-        let task = Rc::new(RefCell::new(TaskDraft::new(arguments.name()?)));
+        let (name, table) = match arguments.value(0) {
+            Value::Table(table) if arguments.value(1).is_nil() => {
+                (arguments.with(table.raw_get("name")?).name()?, Some(table.clone()))
+            }
+            _ => (arguments.name()?, arguments.optional_table(1)?),
+        };
+        let task = Rc::new(RefCell::new(TaskDraft::new(name)));
         let mut definitions = definitions.borrow_mut();
         let tasks_max = definitions.tasks_max;
         if tasks_max <= definitions.tasks.len() {
@@ -27,7 +37,7 @@ impl TaskBuilder {
         }
         definitions.tasks.push(Rc::clone(&task));
         drop(definitions);
-        if let Some(table) = arguments.optional_table(1)? {
+        if let Some(table) = table {
             task.borrow_mut().fill(&table, arguments.lua)?;
         }
         Ok(Self(task))
@@ -74,7 +84,16 @@ async fn run(lua: Lua, (this, values): (AnyUserData, MultiValue)) -> mlua::Resul
         task.borrow_mut().set("run", &arguments)?;
         return Ok(MultiValue::from_iter([Value::UserData(this)]));
     }
+    task.borrow_mut().ran = true;
+    // What a file does at its top level is not done while it is only read.
+    if is_planning(&lua) {
+        return (true, "", lua.create_table()?).into_lua_multi(&lua);
+    }
     run_now(&lua, &task).await
+}
+
+fn is_planning(lua: &Lua) -> bool {
+    lua.app_data_ref::<Surroundings>().is_some_and(|around| around.0.phase == Phase::Plan)
 }
 
 /// Does what a task does, at once and as part of whatever runs. Gives what its function returns.
@@ -82,12 +101,23 @@ pub(super) async fn run_now(lua: &Lua, task: &SharedTask) -> mlua::Result<MultiV
     let Some(action) = task.borrow().action.clone() else {
         return Err(error(lua, format_args!("{}: it has no command to run", task.borrow().owner())));
     };
+    if let Some(refusal) = refusal(lua, task) {
+        return (false, refusal).into_lua_multi(lua);
+    }
     let name = lua.create_string(&task.borrow().name)?;
     let params = lua.create_table_from(task.borrow().params.clone())?;
     params.raw_set("task_name", &name)?;
     let this = lua.create_table()?;
     this.raw_set("name", lua.create_function(move |_, _: MultiValue| Ok(name.clone()))?)?;
     action.function(lua)?.call_async((this, params, lua.create_table()?)).await
+}
+
+/// Why a task cannot be done here, where it is meant for another host.
+fn refusal(lua: &Lua, task: &SharedTask) -> Option<String> {
+    let task = task.borrow();
+    let Some(Delegate::Names(names)) = &task.delegate_to else { return None };
+    let around = lua.app_data_ref::<Surroundings>()?;
+    names.iter().find_map(|name| super::delegate::refused(&around.0, name, task.fallback_here))
 }
 
 pub(super) fn shown(lua: &Lua, key: &Value) -> String {

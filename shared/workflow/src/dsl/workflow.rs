@@ -150,7 +150,8 @@ impl WorkflowDraft {
             }
             // They end a chain; the workflow has been registered from its beginning.
             "build" | "run" => {}
-            "tags" | "author" => self.idle.push(method.to_owned()),
+            // For people.
+            "metadata" | "tags" | "author" | "labels" => {}
             other => return self.set_hook(other, arguments),
         }
         Ok(())

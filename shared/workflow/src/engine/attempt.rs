@@ -210,9 +210,10 @@ impl Engine {
         }
         match &tried {
             Tried::Good(_, outputs) => {
-                let outputs = |_: &mlua::Lua| convert::object_to_lua(&self.prepared.machine.lua, outputs);
+                // Old files are found with `function(params, outputs)`: the second argument is both.
                 self.task_hooks(job, TaskHook::Success, number, |this, params| {
-                    Ok((this, params, Value::Table(outputs(&self.prepared.machine.lua)?)))
+                    let outputs = convert::object_to_lua(&self.prepared.machine.lua, outputs)?;
+                    Ok((this, self.joined(&params, &outputs)?, outputs))
                 })
                 .await;
             }
@@ -224,14 +225,21 @@ impl Engine {
         tried
     }
 
+    /// The failure is a table and a text, as `on_failure` and as the old `function(params, error)` expect it.
     async fn failure_hooks(&self, job: &Job<'_>, number: u32, message: &str) {
+        let lua = &self.prepared.machine.lua;
+        let told = |table: &Table| {
+            table.raw_set("error", message)?;
+            table.raw_set("message", message)?;
+            table.raw_set("task_name", job.name.task.as_str())?;
+            speak(lua, table, Voice::Message)
+        };
         self.task_hooks(job, TaskHook::Failure, number, |this, params| {
-            let failure = self.prepared.machine.lua.create_table()?;
-            failure.raw_set("error", message)?;
-            failure.raw_set("message", message)?;
-            speak(&self.prepared.machine.lua, &failure, Voice::Message)?;
-            failure.raw_set("task_name", job.name.task.as_str())?;
-            Ok((this, params, Value::Table(failure)))
+            let (failure, second) = (lua.create_table()?, lua.create_table()?);
+            params.for_each(|key: Value, value: Value| second.raw_set(key, value))?;
+            told(&failure)?;
+            told(&second)?;
+            Ok((this, second, Value::Table(failure)))
         })
         .await;
     }
@@ -300,7 +308,13 @@ impl Engine {
     fn arguments(&self, job: &Job<'_>, this: &AnyUserData) -> mlua::Result<MultiValue> {
         let lua = &self.prepared.machine.lua;
         match job.draft.signature {
-            Signature::This => (this, job.params.clone(), job.deps.clone(), self.session.clone()).into_lua_multi(lua),
+            Signature::This => {
+                // Old files are found with `function(params, deps)`: the second argument is both.
+                if !job.deps.is_empty() {
+                    job.params.set_metatable(Some(lua.create_table_from([("__index", &job.deps)])?))?;
+                }
+                (this, job.params.clone(), job.deps.clone(), self.session.clone()).into_lua_multi(lua)
+            }
             Signature::Params => {
                 let deps = self.joined(&job.deps, &job.params)?;
                 (self.speaking_params(job, this)?, deps, job.deps.clone(), self.session.clone()).into_lua_multi(lua)

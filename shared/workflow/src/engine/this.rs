@@ -39,12 +39,15 @@ impl UserData for This {
     }
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
-        methods.add_meta_method(MetaMethod::Index, |lua, _, key: Value| {
-            let key = key.to_string()?;
-            let hint = nearest(&key, Self::FIELDS).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        // Files are found whose functions take `params` first.
+        methods.add_meta_method(MetaMethod::Index, |lua, this, key: Value| {
+            let param: Value = this.params.get(&key)?;
+            let name = key.to_string()?;
+            let near = nearest(&name, Self::FIELDS);
+            let (true, Some(near)) = (param.is_nil(), near) else { return Ok(param) };
             let place = location(lua).map_or_else(String::new, |place| format!("{place}: "));
             let known = Self::FIELDS.join(", ");
-            Err::<Value, _>(mlua::Error::runtime(format!("{place}`this` has no `{key}`{hint} (it has {known})")))
+            Err(mlua::Error::runtime(format!("{place}`this` has no `{name}`; did you mean `{near}`? (it has {known})")))
         });
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(format!("task `{}`", this.name)));
     }

@@ -96,7 +96,8 @@ fn wrong_use_of_the_builders_is_told_with_its_line() {
             "task('a'):command(1)",
             "main.sloth:1: task `a`: `command` takes a function, or a text for the shell, got `1`",
         ),
-        ("task({})", "main.sloth:1: task: `name` takes a text, got a table"),
+        ("task({})", "main.sloth:1: task: `name` takes a text, got nothing"),
+        ("task(print)", "main.sloth:1: task: `name` takes a text, got a function"),
         ("task('')", "main.sloth:1: task: a name takes 1 to 200 bytes"),
         (
             "workflow.define('w'):task({})",

@@ -62,6 +62,47 @@ task("a"):depends_on("b"):command("true"):build()
 task "a" { command = "true" }
 task("b", { command = "true", depends_on = "a" })
 
+==== a task that is a table with its name
+--@ plan: main: a, b after a
+--@ task: a succeeded
+--@ task: b succeeded: b
+stack("production")
+task({ name = "a", description = "d", run = function() return true end })
+task({ name = "b", depends_on = { "a" }, run = function(this) return true, this.name() end })
+
+==== functions that take params first
+--@ log: a: x	none	nil
+--@ log: b: 7	b	true
+--@ log: b: made	7	b
+--@ log: c: failed: no
+--@ task: a succeeded
+--@ task: b succeeded
+--@ task: c failed: no
+local a = task("a"):params({ p = "x" }):command(function(params, deps)
+    print(params.p, params.q or "none", deps.nothing)
+    return true, "", { n = 7 }
+end):build()
+local b = task("b"):depends_on({ "a" }):command(function(params, deps)
+    print(deps.a.n, params.task_name, deps.b == nil)
+    return true, "", { word = "made" }
+end):on_success(function(params, output) print(output.word, 7, params.task_name) end):build()
+local c = task("c"):command(function() return false, "no" end)
+    :on_failure(function(params, error) print("failed: " .. error) end):build()
+workflow.define("w", { metadata = { author = "x", tags = { "y" } }, tasks = { a, b, c }, config = { max_parallel_tasks = 1 } })
+
+==== a built task that is run at the top level
+--@ plan: main: a
+--@ log: top	true	done	3
+--@ log: a: at last
+--@ task: a succeeded
+local check = task("check"):command(function()
+    local inner = task("inner"):delegate_to("local"):command(function(t, p) return exec.run({ "true" }).success, "done", { n = 3 } end):build()
+    return inner:run()
+end):build()
+workflow.define("main"):tasks({ task("a"):command(function() print("at last") return true end) })
+local ok, message, outputs = check:run()
+if ok and message ~= "" then print("top", ok, message, outputs.n) end
+
 ==== a group with commas
 --@ plan: w: a, b after a
 group "w" {
