@@ -481,9 +481,13 @@ impl Bench {
     }
 
     fn run(&self, script: &str) -> Result<(), String> {
+        self.run_within(SCRIPT_TIMEOUT, script)
+    }
+
+    fn run_within(&self, limit: Duration, script: &str) -> Result<(), String> {
         let function = self.lua.load(script).set_name("=script").into_function().map_err(|error| error.to_string())?;
         let running = self.context.current.enter(Rc::clone(&self.scope), function.call_async::<()>(()));
-        let ended = self.block_on(async { tokio::time::timeout(SCRIPT_TIMEOUT, running).await });
+        let ended = self.block_on(async { tokio::time::timeout(limit, running).await });
         ended.map_err(|_| "the script hangs".to_owned())?.map_err(|error| error.to_string())
     }
 

@@ -13,6 +13,7 @@ use super::{
     Context,
     call::{Builder, Call, Gate},
     options::Options,
+    pkg::{Manager, outdated},
 };
 use crate::capability::Capability;
 
@@ -120,9 +121,24 @@ fn entry(list: &Json, key: &str, wanted: &str) -> Option<Json> {
     list.as_array()?.iter().find(|entry| entry[key] == wanted).cloned()
 }
 
+/// The packages; with `updates = true` also what could be newer, as far as the host's index knows.
 async fn get_packages(call: Call, options: Value) -> Answer {
-    let _ = local(&call, &options, &[])?;
-    answer(&call, packages::installed(&call).await)
+    let wants_updates = local(&call, &options, &["updates"])?.flag("updates")?.unwrap_or(false);
+    let mut packages = packages::installed(&call).await;
+    if let (Ok(packages), true) = (&mut packages, wants_updates) {
+        let newer = match Manager::detect(&call) {
+            Ok(manager) => outdated(&call, manager, &[]).await,
+            Err(reason) => Err(reason),
+        };
+        match newer {
+            Ok(newer) => {
+                packages["updates_available"] = newer.len().into();
+                packages["updates"] = newer.into();
+            }
+            Err(reason) => return answer(&call, Err(reason)),
+        }
+    }
+    answer(&call, packages)
 }
 
 async fn get_package(call: Call, options: Value) -> Answer {

@@ -33,6 +33,7 @@ mod options;
 mod os;
 mod paths;
 mod pattern;
+mod pkg;
 mod protect;
 mod regex;
 mod reliability;
@@ -93,6 +94,7 @@ const MODULES: &[(&str, Make)] = &[
     ("metrics", metrics::module),
     ("net", net::module),
     ("network", net::network_module),
+    ("pkg", pkg::module),
     ("reliability", reliability::module),
     ("stack", stack::module),
     ("state", state::module),

@@ -5,6 +5,9 @@
 
 use super::*;
 
+/// apt takes seconds for each of its runs, and more on a busy machine.
+const APT_TIMEOUT: Duration = Duration::from_secs(600);
+
 macro_rules! system_scripts {
     ($($name:ident),* $(,)?) => {
         $(#[test] fn $name() {
@@ -95,7 +98,12 @@ fn names_are_granted_one_by_one() {
 /// Runs a script, and shows what it logged when a check does not hold.
 #[track_caller]
 fn holds(bench: &Bench, script: &str) {
-    if let Err(error) = bench.run(script) {
+    holds_within(SCRIPT_TIMEOUT, bench, script);
+}
+
+#[track_caller]
+fn holds_within(limit: Duration, bench: &Bench, script: &str) {
+    if let Err(error) = bench.run_within(limit, script) {
         let lines = bench.host.lines.take();
         panic!("{error}\nlog: {:#?}", lines.iter().map(|line| &line.text).collect::<Vec<_>>());
     }
@@ -108,4 +116,96 @@ fn stand_in(bench: &Bench, name: &str, text: &str) {
     std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
     sloth_core::fs::replace(&path, text.as_bytes(), sloth_core::fs::Access::Everyone).expect("a file");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+}
+
+/// The real apt, with packages that are built here: it needs no network.
+#[test]
+fn packages_of_apt() {
+    let _alone = alone();
+    for (phase, script) in [
+        (Phase::Run, include_str!("../../lua/modules/pkg.luau")),
+        (Phase::Check, include_str!("../../lua/modules/pkg_check.luau")),
+    ] {
+        let mut bench = Bench::new(Capabilities::all(), phase);
+        let workdir = bench.context.workdir.clone();
+        bench.scope = Rc::new(Scope::new(ScopeId(1), None, workdir, Instant::now() + APT_TIMEOUT));
+        holds_within(APT_TIMEOUT, &bench, script);
+    }
+}
+
+/// Managers that this host does not have, as stand-ins that keep a list.
+#[test]
+fn packages_of_other_managers() {
+    for (manager, lines) in [
+        (
+            "dnf",
+            [
+                "dnf -y -q install one two-1.0",
+                "dnf -y -q remove one",
+                "dnf -q check-update",
+                "dnf -y -q install /",
+                "dnf -y -q makecache --refresh",
+            ],
+        ),
+        (
+            "yum",
+            [
+                "yum -y -q install one two-1.0",
+                "yum -y -q remove one",
+                "yum -q check-update",
+                "yum -y -q install /",
+                "yum -y -q makecache",
+            ],
+        ),
+        (
+            "zypper",
+            [
+                "zypper --non-interactive --quiet install --auto-agree-with-licenses one two=1.0",
+                "zypper --non-interactive --quiet remove one",
+                "zypper --non-interactive --quiet list-updates",
+                "zypper --non-interactive --quiet install --allow-unsigned-rpm /",
+                "zypper --non-interactive --quiet refresh",
+            ],
+        ),
+        (
+            "pacman",
+            [
+                "pacman --noconfirm --noprogressbar -S --needed one two",
+                "pacman --noconfirm --noprogressbar -R one",
+                "pacman -Qu",
+                "pacman --noconfirm --noprogressbar -U /",
+                "pacman --noconfirm --noprogressbar -Sy",
+            ],
+        ),
+        (
+            "apk",
+            [
+                "apk --wait 300 --no-progress add one two=1.0",
+                "apk --wait 300 --no-progress del one",
+                "apk version -l <",
+                "apk --wait 300 --no-progress add --allow-untrusted /",
+                "apk --wait 300 --no-progress update",
+            ],
+        ),
+    ] {
+        let bench = Bench::searching(Capabilities::all(), Phase::Run, Limits::default(), "/nonexistent");
+        for name in [manager, "rpm"] {
+            stand_in(&bench, name, include_str!("stand-ins/packages"));
+        }
+        bench.lua.globals().set("manager", manager).expect("a global");
+        holds(&bench, include_str!("../../lua/modules/pkg_others.luau"));
+        let log = std::fs::read_to_string(bench.dir.path().join("bin/log")).expect("a log");
+        for line in lines {
+            assert!(log.lines().any(|told| told.starts_with(line)), "`{line}` in {log}");
+        }
+    }
+}
+
+#[test]
+fn a_host_without_a_package_manager_says_so() {
+    let bench = Bench::searching(Capabilities::all(), Phase::Run, Limits::default(), "/nonexistent");
+    let script = "refused('pkg.install: this host has no package manager that is known: apt', pkg.install('vim'))
+        refused('pkg.get_manager: this host has no package manager', pkg.get_manager())
+        equal(pkg.is_installed('vim'), false)";
+    holds(&bench, script);
 }
