@@ -57,8 +57,28 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
         .asynchronous("get_service", gate, get_service)?
         .asynchronous("get_all", gate, get_all)?
         .asynchronous("query", gate, query)?
-        .finish();
+        .unfinished();
+    let fields = lua.create_table_from([("__index", field(lua, context)?)])?;
+    fields.set_readonly(true);
+    table.set_metatable(Some(fields))?;
+    table.set_readonly(true);
     Ok(table)
+}
+
+/// Reads `facts.os` and others that are written without a call. They come from small files, so nobody waits for them.
+fn field(lua: &Lua, context: &Rc<Context>) -> mlua::Result<mlua::Function> {
+    let context = Rc::clone(context);
+    lua.create_function(move |lua, (_, name): (Table, Value)| {
+        let name = name.as_string().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let fact = match name.as_str() {
+            "os" | "platform" => collect::platform,
+            "hostname" => collect::hostname,
+            "kernel" => collect::kernel,
+            _ => return Ok(Value::Nil),
+        };
+        context.allow(Capability::Facts, &format!("facts.{name}"))?;
+        crate::vm::convert::to_lua(lua, &fact())
+    })
 }
 
 /// Reads the options. A host knows its own facts only.
@@ -143,8 +163,7 @@ async fn get_packages(call: Call, options: Value) -> Answer {
 
 async fn get_package(call: Call, options: Value) -> Answer {
     let wanted = name_of(&call, &options, "name")?;
-    let packages = packages::installed(&call).await;
-    answer(&call, packages.map(|packages| packages::one(&packages, &wanted)))
+    answer(&call, packages::one(&call, &wanted).await)
 }
 
 async fn get_services(call: Call, options: Value) -> Answer {
@@ -166,14 +185,15 @@ async fn get_all(call: Call, options: Value) -> Answer {
     answer(&call, everything(&call).await)
 }
 
-/// One fact by its path in `get_all`, such as `memory.total`.
+/// One fact by its path in `get_all`, such as `memory.total`. Nothing else is collected.
 async fn query(call: Call, options: Value) -> Answer {
     let path = name_of(&call, &options, "path")?;
-    let found = everything(&call).await.and_then(|all| {
-        let pointer: String = path.split('.').map(|part| format!("/{part}")).collect();
-        all.pointer(&pointer).cloned().ok_or_else(|| format!("there is no fact `{path}`"))
-    });
-    answer(&call, found)
+    let (section, rest) = path.split_once('.').unwrap_or((&path, ""));
+    let pointer: String = rest.split('.').filter(|part| !part.is_empty()).map(|part| format!("/{part}")).collect();
+    let (agent, section) = (call.context.agent.clone(), section.to_owned());
+    let found = gather(move || collect::section(&agent, &section)).await;
+    let found = found.map(|section| section.pointer(&pointer).filter(|fact| !fact.is_null()).cloned());
+    answer(&call, found.and_then(|found| found.ok_or_else(|| format!("there is no fact `{path}`"))))
 }
 
 async fn everything(call: &Call) -> Result<Json, String> {

@@ -12,21 +12,47 @@ use crate::modules::{AgentInfo, account};
 /// Most bytes of the small files that are read here.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
+/// The parts of all facts, in order.
+const SECTIONS: [&str; 12] = [
+    "agent",
+    "hostname",
+    "platform",
+    "kernel",
+    "cpu",
+    "memory",
+    "load",
+    "uptime",
+    "disk",
+    "network",
+    "processes",
+    "users",
+];
+
 pub(super) fn all(agent: &AgentInfo) -> Result<Json, String> {
-    Ok(json!({
-        "agent": { "name": agent.name, "labels": agent.labels },
-        "hostname": hostname(),
-        "platform": platform(),
-        "kernel": kernel(),
-        "cpu": cpu()?,
-        "memory": memory()?,
-        "load": load()?,
-        "uptime": uptime()?,
-        "disk": disks()?,
-        "network": networks()?,
-        "processes": processes()?,
-        "users": users(),
-    }))
+    let mut all = serde_json::Map::new();
+    for name in SECTIONS {
+        all.insert(name.to_owned(), section(agent, name)?);
+    }
+    Ok(Json::Object(all))
+}
+
+/// One part of all facts; null when there is none of this name.
+pub(super) fn section(agent: &AgentInfo, name: &str) -> Result<Json, String> {
+    Ok(match name {
+        "agent" => json!({ "name": agent.name, "labels": agent.labels }),
+        "hostname" => hostname(),
+        "platform" | "os" => platform(),
+        "kernel" => kernel(),
+        "cpu" => cpu()?,
+        "memory" => memory()?,
+        "load" => load()?,
+        "uptime" => uptime()?,
+        "disk" => disks()?,
+        "network" => networks()?,
+        "processes" => processes()?,
+        "users" => users(),
+        _ => Json::Null,
+    })
 }
 
 pub(super) fn hostname() -> Json {
@@ -89,6 +115,12 @@ pub(super) fn memory() -> Result<Json, String> {
         "buffers": kib("Buffers"),
         "swap_total": system.total_swap(),
         "swap_used": system.used_swap(),
+        "swap": {
+            "total": system.total_swap(),
+            "used": system.used_swap(),
+            "free": system.free_swap(),
+            "used_percent": percent(system.used_swap(), system.total_swap()),
+        },
     }))
 }
 
@@ -206,9 +238,22 @@ fn parse_os_release(text: &str) -> BTreeMap<String, String> {
 }
 
 /// What the host runs in; `none` on bare metal, as far as it shows.
-fn virtualization() -> &'static str {
+fn virtualization() -> String {
+    // systemd leaves the name of its container there.
+    let container = read("/run/systemd/container");
+    if !container.trim().is_empty() {
+        return container.trim().to_owned();
+    }
+    if read("/proc/version").to_lowercase().contains("microsoft") {
+        return "wsl".to_owned();
+    }
+    machine().to_owned()
+}
+
+fn machine() -> &'static str {
     const CONTAINERS: [(&str, &str); 2] = [("/.dockerenv", "docker"), ("/run/.containerenv", "podman")];
-    const VENDORS: [(&str, &str); 8] = [
+    const VENDORS: [(&str, &str); 9] = [
+        ("Parallels", "parallels"),
         ("QEMU", "kvm"),
         ("KVM", "kvm"),
         ("Amazon EC2", "kvm"),
