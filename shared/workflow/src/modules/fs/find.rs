@@ -15,7 +15,7 @@ use super::{
         call::{Builder, Call, Gate},
         files,
         options::Options,
-        paths::{readable, text},
+        paths::{may_follow, readable, text},
     },
     describe, kind,
 };
@@ -95,7 +95,7 @@ fn glob(call: &Call, pattern: &Value) -> mlua::Result<Result<Vec<String>, String
         patterns.push((*part == "**", compiled));
     }
     let mut budget = Budget::new();
-    if let Err(error) = expand(&base, &patterns, DEPTH_MAX, &mut budget) {
+    if let Err(error) = expand(call, &base, &patterns, DEPTH_MAX, &mut budget) {
         return Ok(Err(error));
     }
     budget.found.sort();
@@ -106,20 +106,26 @@ fn glob(call: &Call, pattern: &Value) -> mlua::Result<Result<Vec<String>, String
     Ok(Ok(budget.found.iter().map(shown).map(|path| path.trim_start_matches("./").to_owned()).collect()))
 }
 
-fn expand(dir: &Path, patterns: &[(bool, Pattern)], depth: usize, budget: &mut Budget) -> Result<(), String> {
+fn expand(
+    call: &Call,
+    dir: &Path,
+    patterns: &[(bool, Pattern)],
+    depth: usize,
+    budget: &mut Budget,
+) -> Result<(), String> {
     let Some(((deep, pattern), rest)) = patterns.split_first() else { return Ok(()) };
     if depth == 0 {
         return Ok(());
     }
     if *deep {
-        expand(dir, rest, depth, budget)?;
+        expand(call, dir, rest, depth, budget)?;
     }
     let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::default() };
     for (name, path) in budget.entries(dir)? {
         let Ok(found) = path.symlink_metadata() else { continue };
         if *deep {
             if found.is_dir() && !name.starts_with('.') {
-                expand(&path, patterns, depth - 1, budget)?;
+                expand(call, &path, patterns, depth - 1, budget)?;
             }
             if rest.is_empty() && !name.starts_with('.') {
                 budget.keep(path)?;
@@ -127,8 +133,8 @@ fn expand(dir: &Path, patterns: &[(bool, Pattern)], depth: usize, budget: &mut B
         } else if pattern.matches_with(&name, options) {
             if rest.is_empty() {
                 budget.keep(path)?;
-            } else if path.is_dir() {
-                expand(&path, rest, depth - 1, budget)?;
+            } else if path.is_dir() && (found.is_dir() || may_follow(call, &path)) {
+                expand(call, &path, rest, depth - 1, budget)?;
             }
         }
     }
