@@ -179,3 +179,37 @@ pub(crate) fn environment(run: RunId) -> Vec<(String, String)> {
     let inherited = INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
     inherited.chain([(crate::leftovers::RUN_VARIABLE.to_owned(), run.to_string())]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use sloth_core::{Labels, Millis};
+    use sloth_workflow::{Capability, Resume};
+
+    use super::*;
+
+    fn begin(capabilities: &[&str]) -> Begin {
+        Begin {
+            run: RunId::new(Millis::ZERO, 1),
+            bundle_dir: "/b".into(),
+            file: "a.sloth".into(),
+            workflow: None,
+            values: "null".into(),
+            capabilities: capabilities.iter().map(ToString::to_string).collect(),
+            workdir: "/r".into(),
+            agent: "web-1".into(),
+            labels: Labels::new(),
+            log_bytes_per_task: 1,
+        }
+    }
+
+    #[test]
+    fn a_bundle_that_was_signed_for_something_unknown_is_refused_whole() {
+        let known = input(begin(&["exec", "fs:write:/etc/nginx"]), Resume::default()).unwrap();
+        assert!(known.capabilities.allows(Capability::Exec) && !known.capabilities.allows(Capability::FsWrite));
+        for (unknown, expected) in [("gpu", "there is no capability `gpu`"), ("exec:ls", "has no scopes")] {
+            let error = input(begin(&["exec", unknown]), Resume::default()).err().unwrap();
+            assert!(error.starts_with("this agent does not know all that the bundle was signed for"), "{error}");
+            assert!(error.contains(expected) && error.ends_with("sign again"), "{error}");
+        }
+    }
+}
