@@ -15,11 +15,25 @@ use super::{
     call::{Builder, Call, Gate, describe},
     options::Options,
     regex,
-    spoken::{Voice, speak},
 };
-use crate::limits::VALUE_DEPTH_MAX;
+use crate::{limits::VALUE_DEPTH_MAX, vm::Builtin};
 
 const OPTIONS: [&str; 1] = ["strict"];
+
+/// Lets a list of texts be joined with a text.
+static SPOKEN: Builtin = Builtin::new(
+    r#"
+local list = ...
+local metatable = {}
+local function text(value)
+    if value == list then return table.concat(list, "; ") end
+    return tostring(value)
+end
+metatable.__tostring = text
+metatable.__concat = function(left, right) return text(left) .. text(right) end
+return setmetatable(list, table.freeze(metatable))
+"#,
+);
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let mut builder = Builder::new(lua, context, "validate")?;
@@ -67,13 +81,10 @@ fn checked(call: &Call, (values, schema, options): &(Value, Value, Value)) -> ml
     }
 }
 
-/// The faults as a list that speaks as one text.
+/// The faults as a list that speaks as one text. Unlike other results that speak, its length is that of the list.
 fn spoken(lua: &Lua, faults: Vec<String>) -> mlua::Result<Table> {
-    let message = faults.join("; ");
     let list = lua.create_sequence_from(faults)?;
-    list.raw_set("message", message)?;
-    speak(lua, &list, Voice::Message)?;
-    Ok(list)
+    SPOKEN.function(lua)?.call(list)
 }
 
 /// `true`, or `false` and why.
