@@ -278,3 +278,21 @@ fn lua_is_talked_line_by_line() {
     assert!(told.contains("capability `exec` is not granted") && told.contains("error: repl:1: Expected"), "{told}");
     assert!(told.contains("the text ends in the middle") && code == Some(1), "{told}");
 }
+
+#[test]
+fn every_template_is_a_bundle_that_works() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    for template in ["basic", "minimal"] {
+        let file = format!("{template}/{template}.sloth");
+        check(dir, &["new", template, "--template", template], &["made ./", "sloth-agent run ", "sloth-agent test"], 0);
+        check(dir, &["validate", "--strict", template], &[": ok, 1 workflow"], 0);
+        check(dir, &["plan", template], &["needs the capabilities: exec", "bundle.toml grants: exec"], 0);
+        check(dir, &["test", template], &["ok ", ", 0 failed"], 0);
+        check(dir, &["run", &file, "--check"], &["nothing was changed"], 0);
+        check(dir, &["run", &file], &["run succeeded"], 0);
+        check(dir, &["new", template], &["!is there already"], 3);
+    }
+    check(dir, &["new", "Web"], &["!`Web` cannot be a bundle's name"], 2);
+    check(dir, &["new", "web", "--template", "none"], &["!invalid value 'none'"], 2);
+}

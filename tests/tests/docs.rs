@@ -82,6 +82,7 @@ fn links_between_pages_lead_somewhere() {
         "README.md",
         "docs/guide.md",
         "docs/language.md",
+        "docs/modules.md",
         OPERATIONS,
         "docs/performance.md",
         "docs/security.md",

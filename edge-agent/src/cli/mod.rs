@@ -7,6 +7,7 @@ mod graph;
 mod live;
 mod local_host;
 mod modules;
+mod new;
 mod plan;
 mod print;
 mod repl;
@@ -46,6 +47,8 @@ enum Command {
     Run(run_arguments::Arguments),
     /// Ask this host's daemon how it is
     Status(status::Arguments),
+    /// Make a bundle to begin with: a workflow file, its test, and a `bundle.toml`
+    New(new::Arguments),
     /// Look for mistakes in workflow files, without running them
     Validate(validate::Arguments),
     /// Show what a workflow file will do, without doing it
@@ -92,6 +95,7 @@ fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Daemon(arguments) => daemon::execute(&arguments),
         Command::Run(arguments) => run::execute(&arguments),
         Command::Status(arguments) => status::execute(&arguments),
+        Command::New(arguments) => new::execute(&arguments),
         Command::Validate(arguments) => validate::execute(&arguments),
         Command::Plan(arguments) => plan::execute(&arguments),
         Command::Test(arguments) => test::execute(&arguments),

@@ -1,0 +1,6 @@
+test("says hello", function()
+    local echo = stub("exec.run", "hello")
+    local result = run("NAME.sloth")
+    expect(result.success):is_true()
+    expect(echo[1][1]):contains("echo hello")
+end)
