@@ -40,6 +40,16 @@ pub(crate) enum Signature {
     Params,
 }
 
+/// What a task's function that returns nothing says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Silence {
+    /// That it failed: its author forgot to say how it went.
+    #[default]
+    Failure,
+    /// That it did its work: the form in which it is written never asked for more.
+    Success,
+}
+
 /// A task while it is written.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TaskDraft {
@@ -47,6 +57,11 @@ pub(crate) struct TaskDraft {
     pub(super) description: String,
     pub(crate) action: Option<Action>,
     pub(crate) signature: Signature,
+    pub(crate) silence: Silence,
+    /// The workflow that it says it belongs to.
+    pub(super) workflow: Option<String>,
+    /// Whether it was said that it runs beside others.
+    pub(super) at_once: bool,
     pub(crate) timeout: Option<Duration>,
     pub(crate) workdir: Option<String>,
     pub(crate) user: Option<String>,
@@ -82,6 +97,8 @@ impl TaskDraft {
             "name" => self.name = arguments.name()?,
             "description" => self.description = arguments.text()?,
             "command" | "run" => self.set_command(arguments)?,
+            "action" if arguments.value(0).is_function() => self.set_command(arguments)?,
+            "workflow" => self.workflow = Some(arguments.text()?),
             "shell" => self.action = Some(Action::Shell(arguments.text()?)),
             "timeout" => self.timeout = Some(arguments.duration()?),
             "workdir" => self.workdir = Some(arguments.text()?),
@@ -99,8 +116,7 @@ impl TaskDraft {
             "idempotent" => self.idempotent = Some(arguments.flag()?),
             "artifacts" => self.artifacts.extend(arguments.texts()?),
             "consumes" => self.consumes.extend(arguments.texts()?),
-            // Every task runs beside the others unless it depends on them.
-            "async" => drop(arguments.flag()?),
+            "async" => self.at_once = arguments.flag()?,
             "tags" => drop(arguments.texts()?),
             "build" => {}
             other => return self.set_hook(other, arguments),
@@ -145,6 +161,9 @@ impl TaskDraft {
                 key == "uses" || matches!(key.as_str(), "command" | "run") && TaskBuilder::of(&value).is_some();
             if is_base {
                 continue;
+            }
+            if matches!(key.as_str(), "action" | "run") {
+                self.silence = Silence::Success;
             }
             let arguments = Arguments::one(lua, self.owner(), &key, value);
             tolerate(lua, self.set(&key, &arguments))?;

@@ -62,6 +62,7 @@ pub(crate) fn settle(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> 
         let drafts: Vec<WorkflowDraft> = definitions.workflows.iter().map(|draft| draft.borrow().clone()).collect();
         (definitions.tasks.clone(), drafts, definitions.tasks_max)
     };
+    let drafts = with_members(drafts, &tasks);
     if drafts.is_empty() {
         let tasks: Vec<_> = tasks.into_iter().filter(|task| !task.borrow().used).collect();
         if tasks.is_empty() {
@@ -102,6 +103,27 @@ fn take_legacy(lua: &Lua, definitions: &SharedDefinitions) -> mlua::Result<()> {
     Ok(())
 }
 
+/// The workflows with the tasks that name them; one that nobody began is begun by the first that names it.
+fn with_members(mut drafts: Vec<WorkflowDraft>, tasks: &[SharedTask]) -> Vec<WorkflowDraft> {
+    for task in tasks {
+        let name = task.borrow().workflow.clone().filter(|_| !task.borrow().used);
+        let Some(name) = name else { continue };
+        task.borrow_mut().used = true;
+        match drafts.iter_mut().find(|draft| draft.name == name) {
+            Some(draft) => draft.tasks.push(Rc::clone(task)),
+            None => drafts.push(WorkflowDraft { name, tasks: vec![Rc::clone(task)], ..WorkflowDraft::default() }),
+        }
+    }
+    drafts
+}
+
+/// Whether the tasks are to be done in the order of the file, one after the other. So is a list in which no task names
+/// another, for that is what such files always meant; who wants its tasks side by side says so.
+fn is_list(draft: &WorkflowDraft) -> bool {
+    let free = |task: &SharedTask| task.borrow().depends_on.is_empty() && !task.borrow().at_once;
+    draft.max_parallel_tasks.is_none() && draft.tasks.iter().all(free)
+}
+
 fn workflow(lua: &Lua, draft: &WorkflowDraft, tasks_max: usize, settled: &mut Settled) {
     let tasks: Vec<Rc<TaskDraft>> = draft.tasks.iter().map(|task| Rc::new(task.borrow().clone())).collect();
     let before = settled.errors.len();
@@ -122,7 +144,7 @@ fn workflow(lua: &Lua, draft: &WorkflowDraft, tasks_max: usize, settled: &mut Se
         name: draft.name.clone(),
         description: draft.description.clone(),
         version: draft.version.clone(),
-        max_parallel_tasks: draft.max_parallel_tasks,
+        max_parallel_tasks: if is_list(draft) { Some(1) } else { draft.max_parallel_tasks },
         timeout_ms: draft.timeout.map(millis),
         on_task_failure: draft.on_task_failure,
         workdir: draft.workdir.clone().or_else(|| own_workdir(draft)),

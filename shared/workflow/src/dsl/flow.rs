@@ -49,6 +49,9 @@ impl TaskGroup {
 
     fn joined(members: Vec<Self>, order: Order) -> Self {
         let mut group = Self::default();
+        if order == Order::AtOnce {
+            members.iter().flat_map(|member| &member.tasks).for_each(|task| task.borrow_mut().at_once = true);
+        }
         for member in members {
             if order == Order::AtOnce || group.tasks.is_empty() {
                 group.heads.extend(member.heads);

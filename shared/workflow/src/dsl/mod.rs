@@ -25,7 +25,7 @@ use std::{cell::RefCell, rc::Rc};
 use mlua::{Lua, Table, Value};
 
 pub(crate) use action::{Action, Condition, Test, forget_shell};
-pub(crate) use draft::{Signature, TaskDraft};
+pub(crate) use draft::{Signature, Silence, TaskDraft};
 pub(crate) use export::exported;
 pub(crate) use finish::{Finished, Settled, finish, settle};
 pub(crate) use hook::{Hook, TaskHook, WorkflowHook};

@@ -2,11 +2,13 @@
 
 use crate::plan::nearest;
 
-pub(super) const TASK_METHODS: [&str; 38] = [
+pub(super) const TASK_METHODS: [&str; 40] = [
     "name",
+    "workflow",
     "description",
     "command",
     "run",
+    "action",
     "shell",
     "timeout",
     "workdir",

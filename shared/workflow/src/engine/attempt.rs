@@ -274,7 +274,8 @@ impl Engine {
         };
         let lua = &self.prepared.machine.lua;
         let limits = &self.context.limits;
-        let (message, outputs) = match Verdict::read(lua, &values, MESSAGE_BYTES_MAX, limits.output_bytes_per_task) {
+        let (silence, most) = (job.draft.silence, limits.output_bytes_per_task);
+        let (message, outputs) = match Verdict::read(lua, &values, silence, MESSAGE_BYTES_MAX, most) {
             Verdict::Good { message, outputs } => (message, outputs),
             Verdict::Bad(message) => return Tried::Bad(message),
         };

@@ -10,6 +10,7 @@ use mlua::{Lua, MultiValue, Table, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::{
+    dsl::Silence,
     modules::cut,
     vm::convert::{self, Foreign},
 };
@@ -25,7 +26,13 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// Reads `ok, message, outputs`, or `{success = …, message = …, outputs = …}`.
-    pub(super) fn read(lua: &Lua, values: &MultiValue, message_bytes: usize, output_bytes: usize) -> Self {
+    pub(super) fn read(
+        lua: &Lua,
+        values: &MultiValue,
+        silence: Silence,
+        message_bytes: usize,
+        output_bytes: usize,
+    ) -> Self {
         let value = |at: usize| values.get(at).unwrap_or(&Value::Nil);
         let (good, message, outputs) = match value(0) {
             Value::Boolean(good) => (*good, text(value(1)), value(2).as_table().cloned()),
@@ -36,7 +43,10 @@ impl Verdict {
                 }
                 None => return Self::Bad(UNMARKED.to_owned()),
             },
-            Value::Nil if values.len() < 2 => return Self::Bad(NOTHING.to_owned()),
+            Value::Nil if values.len() < 2 => match silence {
+                Silence::Failure => return Self::Bad(NOTHING.to_owned()),
+                Silence::Success => (true, None, None),
+            },
             Value::Nil => (false, text(value(1)), None),
             other => {
                 let kind = if other.is_number() || other.is_integer() { "number" } else { other.type_name() };
@@ -141,7 +151,7 @@ mod tests {
         ] {
             let lua = Lua::new();
             let values: MultiValue = lua.load(format!("return {returned}")).eval().expect(returned);
-            assert_eq!(Verdict::read(&lua, &values, 200, 50), expected, "{returned}");
+            assert_eq!(Verdict::read(&lua, &values, Silence::Failure, 200, 50), expected, "{returned}");
         }
     }
 }

@@ -49,10 +49,10 @@ fn taking_turns_loses_no_wake_up_and_no_value() {
     let ended = Case::new(
         r#"
         local done = false
-        task("busy"):command(function() while not done do end return true end)
+        task("busy"):async(true):command(function() while not done do end return true end)
         local left = 6
         for n = 1, left do
-            task("wait" .. n):command(function()
+            task("wait" .. n):async(true):command(function()
                 local co = coroutine.wrap(function()
                     for i = 1, 150 do
                         if n % 2 == 0 then goroutine.sleep(0) else exec.run({ "true" }) end

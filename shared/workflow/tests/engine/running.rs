@@ -265,3 +265,55 @@ fn goroutines_and_coroutines_wait_with_their_task_and_end_with_it() {
         &["t: 20\t2\t11", "t: false\tinside", "t: false\t7"],
     );
 }
+
+/// Files without dependencies count on the order of their list; those with some are graphs.
+#[test]
+fn a_list_is_done_from_its_top_to_its_end_and_a_graph_side_by_side() {
+    let tasks = |first: &str, settings: &str| {
+        format!(
+            "local begun = 0
+            local function both() begun += 1; goroutine.sleep(20); return begun == 2 end
+            workflow.define('w'):tasks({{
+                task('one'){first}:command(function() return true, tostring(both()) end),
+                task('two'):command(function() return true, tostring(both()) end),
+            }}){settings}"
+        )
+    };
+    for (first, settings, saw_both) in [
+        ("", "", false),
+        ("", ":config({ max_parallel_tasks = 2 })", true),
+        (":async(true)", "", true),
+        (":depends_on('two')", "", false),
+    ] {
+        let ended = Case::new(tasks(first, settings)).run();
+        let one =
+            ended.end.tasks.iter().find(|end| end.task.task == if first.contains("depends") { "two" } else { "one" });
+        assert_eq!(
+            one.map(|end| end.message.as_str()),
+            Some(if saw_both { "true" } else { "false" }),
+            "{first}{settings}"
+        );
+    }
+    check(
+        "task('write'):command('echo text > file') task('read'):command('cat file')",
+        &["write succeeded", "read succeeded"],
+    );
+}
+
+#[test]
+fn tasks_alone_may_name_their_workflow_and_say_nothing_at_their_end() {
+    check_log(
+        "workflow('users', { description = 'People' })
+        task('create', { workflow = 'users', description = 'Make', action = function() print('made') end })
+        task({ name = 'tell', workflow = 'users', run = function() print('told') end })
+        task('elsewhere', { workflow = 'other', action = function() print('there') end })",
+        &["create: made", "tell: told", "elsewhere: there"],
+    );
+    check(
+        "workflow.define('w', { tasks = { { name = 'a', command = function() end }, { name = 'b', run = function() end } } })",
+        &[
+            "a failed: the command returned nothing: end it with `return true` or `return false, message`",
+            "b succeeded",
+        ],
+    );
+}
