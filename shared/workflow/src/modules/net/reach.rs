@@ -11,7 +11,10 @@ use tokio::{
 };
 
 use super::{host_of, port_of};
-use crate::modules::{call::Call, options::Options};
+use crate::{
+    Level, Stream,
+    modules::{call::Call, options::Options},
+};
 
 const PORT_TIMEOUT: Duration = Duration::from_secs(5);
 const SCAN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -57,6 +60,12 @@ pub(super) async fn wait_for_port(call: Call, given: (Value, Value, Value)) -> m
         let left = limit.saturating_sub(begun.elapsed());
         match connect(&host, port, left.min(PORT_TIMEOUT)).await {
             Ok(_) => return Ok((true, "port is open".to_owned())),
+            // What is to open it was not begun.
+            Err(_) if call.checking() => {
+                let told = format!("would wait for `{host}` port {port}");
+                call.context.log(Stream::Log(Level::Info), &told);
+                return Ok((true, told));
+            }
             Err(reason) if limit <= begun.elapsed() + interval => {
                 let waited = humantime::format_duration(limit);
                 return Ok((false, format!("`{host}` port {port} did not open in {waited}: {reason}")));
