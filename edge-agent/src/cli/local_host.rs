@@ -1,50 +1,29 @@
-//! The world of a run without a daemon: the terminal, and a state store that is opened when it is first asked.
+//! The world of a run without a daemon: the terminal, and a state that other runs have as well.
 
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
-use sloth_core::{
-    Chain, Clock, Millis,
-    fs::{self, Access},
-};
+use sloth_core::{Clock, Millis};
 use sloth_workflow::{
     Attempt, Host, LocalFuture, LogLine, Plan, StateError, StateOperation, StateReply, Stop, TaskEnd,
 };
 
-use super::print::Teller;
-use crate::{paths::Paths, store::Store, worker::random};
-
-/// The namespace of runs without a bundle of a name.
-const NAMESPACE: &str = "local";
+use super::{local_state::LocalState, print::Teller};
+use crate::{paths::Paths, worker::random};
 
 pub(super) struct LocalHost {
     clock: Clock,
     teller: Rc<Teller>,
-    paths: Paths,
-    state: RefCell<Option<Store>>,
+    state: LocalState,
 }
 
 impl LocalHost {
     pub(super) fn new(clock: Clock, teller: Rc<Teller>, paths: Paths) -> Self {
-        Self { clock, teller, paths, state: RefCell::default() }
+        Self { clock, teller, state: LocalState::new(paths) }
     }
 
-    /// Closes the state store, if it was used.
+    /// Closes the state store, if it is open.
     pub(super) async fn close(&self) {
-        let store = self.state.borrow_mut().take();
-        if let Some(store) = store {
-            store.close().await;
-        }
-    }
-
-    fn store(&self) -> Result<Store, StateError> {
-        let failed = |error: &dyn std::error::Error| StateError { message: Chain(error).to_string() };
-        let mut state = self.state.borrow_mut();
-        if let Some(store) = &*state {
-            return Ok(store.clone());
-        }
-        fs::create_dir(self.paths.dir(), Access::Owner).map_err(|error| failed(&error))?;
-        let store = Store::open(&self.paths.local_state(), self.clock.now()).map_err(|error| failed(&error))?;
-        Ok(state.insert(store).clone())
+        self.state.close().await;
     }
 }
 
@@ -76,6 +55,6 @@ impl Host for LocalHost {
     }
 
     fn state<'a>(&'a self, operation: StateOperation) -> LocalFuture<'a, Result<StateReply, StateError>> {
-        Box::pin(async move { self.store()?.state(NAMESPACE, operation, self.clock.now()).await })
+        Box::pin(async move { self.state.ask(operation, &self.clock).await })
     }
 }

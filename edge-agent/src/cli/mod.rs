@@ -6,6 +6,7 @@ mod enroll;
 mod graph;
 mod live;
 mod local_host;
+mod local_state;
 mod modules;
 mod new;
 mod plan;

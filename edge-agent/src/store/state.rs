@@ -3,10 +3,12 @@
 //! A value is `[version][expiry: u64 big endian, zero = never][JSON]`. What has expired is not seen, and goes when
 //! its key is written or the store is opened.
 
+mod locks;
+
 use redb::{ReadableTable, WriteTransaction};
 use serde_json::Value;
 use sloth_core::Millis;
-use sloth_workflow::{StateOperation, StateReply};
+use sloth_workflow::{Lifetime, LockQueue, StateOperation, StateReply, StateStats, limits::STATE_VALUE_BYTES_MAX};
 
 use super::{
     error::Fault,
@@ -36,12 +38,19 @@ pub(super) struct Request {
 impl Request {
     pub(super) const fn is_read(&self) -> bool {
         match self.operation {
-            StateOperation::Get { .. } | StateOperation::Keys { .. } => true,
+            StateOperation::Get { .. } | StateOperation::Keys { .. } | StateOperation::Lifetime { .. } => true,
             StateOperation::Set { .. }
             | StateOperation::Delete { .. }
             | StateOperation::Increment { .. }
             | StateOperation::CompareAndSwap { .. }
-            | StateOperation::Clear => false,
+            | StateOperation::Clear
+            | StateOperation::Expire { .. }
+            | StateOperation::Push { .. }
+            | StateOperation::Pop { .. }
+            | StateOperation::Append { .. }
+            | StateOperation::Stats
+            | StateOperation::Lock { .. }
+            | StateOperation::Unlock { .. } => false,
         }
     }
 
@@ -50,41 +59,77 @@ impl Request {
         match &self.operation {
             StateOperation::Get { key } => Ok(Ok(StateReply::Value(self.get(table, key)?))),
             StateOperation::Keys { prefix } => self.keys(table, prefix),
+            StateOperation::Lifetime { key } => Ok(Ok(StateReply::Lifetime(self.lifetime(table, key)?))),
             StateOperation::Set { .. }
             | StateOperation::Delete { .. }
             | StateOperation::Increment { .. }
             | StateOperation::CompareAndSwap { .. }
-            | StateOperation::Clear => Ok(Err("the state store took a change for a question".to_owned())),
+            | StateOperation::Clear
+            | StateOperation::Expire { .. }
+            | StateOperation::Push { .. }
+            | StateOperation::Pop { .. }
+            | StateOperation::Append { .. }
+            | StateOperation::Stats
+            | StateOperation::Lock { .. }
+            | StateOperation::Unlock { .. } => Ok(Err("the state store took a change for a question".to_owned())),
         }
     }
 
     /// Does what changes something. What is answered with a sentence has changed nothing.
     pub(super) fn write(&self, txn: &WriteTransaction, bytes_max: u64) -> Result<Answer, Fault> {
-        let mut table = txn.open_table(STATE)?;
-        let mut used = Used::open(txn, bytes_max)?;
+        let mut opened = txn.open_table(STATE)?;
+        let mut counted = Used::open(txn, bytes_max)?;
+        let (table, used) = (&mut opened, &mut counted);
         let answer = match &self.operation {
-            StateOperation::Get { .. } | StateOperation::Keys { .. } => return self.read(&table),
+            StateOperation::Get { .. } | StateOperation::Keys { .. } | StateOperation::Lifetime { .. } => {
+                return self.read(&*table);
+            }
+            StateOperation::Stats => {
+                let modified = tables::get(&txn.open_table(META)?, &self.modified_key())?;
+                return Ok(Ok(StateReply::Stats(StateStats { modified, ..self.stats(&*table)? })));
+            }
             StateOperation::Set { key, value, ttl } => {
                 let expires = ttl.map_or(Millis::ZERO, |ttl| self.now + ttl);
-                self.set(&mut table, &mut used, key, value, expires)?.map(|()| StateReply::Done(true))
+                self.set(table, used, key, value, expires)?.map(|()| StateReply::Done(true))
             }
             StateOperation::Delete { key } => {
-                let there = self.get(&table, key)?.is_some();
-                self.remove(&mut table, &mut used, &self.key(key))?;
+                let there = self.get(&*table, key)?.is_some();
+                self.remove(table, used, &self.key(key))?;
                 Ok(StateReply::Done(there))
             }
-            StateOperation::Increment { key, by } => self.increment(&mut table, &mut used, key, *by)?,
             StateOperation::CompareAndSwap { key, expected, value } => {
-                if self.get(&table, key)? == *expected {
-                    self.set(&mut table, &mut used, key, value, Millis::ZERO)?.map(|()| StateReply::Done(true))
+                if self.get(&*table, key)? == *expected {
+                    self.set(table, used, key, value, Millis::ZERO)?.map(|()| StateReply::Done(true))
                 } else {
                     Ok(StateReply::Done(false))
                 }
             }
-            StateOperation::Clear => self.clear(&mut table, &mut used)?,
+            StateOperation::Clear => self.clear(table, used)?,
+            StateOperation::Expire { key, ttl } => match self.get(&*table, key)? {
+                None => Ok(StateReply::Done(false)),
+                Some(value) => {
+                    let expires = ttl.map_or(Millis::ZERO, |ttl| self.now + ttl);
+                    self.set(table, used, key, &value, expires)?.map(|()| StateReply::Done(true))
+                }
+            },
+            StateOperation::Increment { key, by } => self.alter(table, used, key, |before| add(key, before, *by))?,
+            StateOperation::Push { key, value } => self.alter(table, used, key, |before| push(key, before, value))?,
+            StateOperation::Pop { key } => self.alter(table, used, key, |before| pop(key, before))?,
+            StateOperation::Append { key, text } => self.alter(table, used, key, |before| append(key, before, text))?,
+            StateOperation::Lock { name, holder, ttl, wait } => {
+                let ask = |queue: &mut LockQueue| queue.ask(holder, *ttl, *wait, self.now, locks::is_alive);
+                return locks::change(txn, &self.key(name), |queue| ask(queue).map(StateReply::Place));
+            }
+            StateOperation::Unlock { name, id } => {
+                let leave = |queue: &mut LockQueue| Ok(StateReply::Done(queue.leave(id, self.now)));
+                return locks::change(txn, &self.key(name), leave);
+            }
         };
-        drop(table);
-        used.close(txn)?;
+        drop(opened);
+        counted.close(txn)?;
+        if answer.is_ok() {
+            tables::put(&mut txn.open_table(META)?, &self.modified_key(), &self.now)?;
+        }
         Ok(answer)
     }
 
@@ -136,22 +181,58 @@ impl Request {
         Ok(Ok(()))
     }
 
-    fn increment(&self, table: &mut Open<'_>, used: &mut Used, key: &str, by: f64) -> Result<Answer, Fault> {
+    /// Puts what `change` makes of a value in its place, which keeps its time to live.
+    fn alter(
+        &self,
+        table: &mut Open<'_>,
+        used: &mut Used,
+        key: &str,
+        change: impl FnOnce(Option<Value>) -> Result<(Option<Value>, StateReply), String>,
+    ) -> Result<Answer, Fault> {
         let stored = table.get(self.key(key).as_slice())?.map(|stored| stored.value().to_vec());
         let before = stored.as_deref().map(|stored| self.alive(stored)).transpose()?.flatten();
-        let sum = match &before {
-            None => by,
-            Some(Value::Number(number)) => number.as_f64().unwrap_or(f64::NAN) + by,
-            Some(Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
-                return Ok(Err(format!("`{key}` holds no number: set one first, or use another key")));
-            }
+        let expires = if before.is_some() { stored.as_deref().map(expiry).transpose()? } else { None };
+        let (after, reply) = match change(before) {
+            Ok((Some(after), reply)) => (after, reply),
+            Ok((None, reply)) => return Ok(Ok(reply)),
+            Err(reason) => return Ok(Err(reason)),
         };
-        if !sum.is_finite() {
-            return Ok(Err(format!("`{key}` cannot become {sum}: numbers are finite")));
+        if STATE_VALUE_BYTES_MAX < after.to_string().len() {
+            return Ok(Err(format!("`{key}` would take more than {STATE_VALUE_BYTES_MAX} bytes: use more keys")));
         }
-        // A counter with a time to live keeps it.
-        let expires = before.and(stored.as_deref().map(expiry)).transpose()?.unwrap_or_default();
-        Ok(self.set(table, used, key, &number(sum), expires)?.map(|()| StateReply::Number(sum)))
+        Ok(self.set(table, used, key, &after, expires.unwrap_or_default())?.map(|()| reply))
+    }
+
+    fn lifetime(&self, table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &str) -> Result<Lifetime, Fault> {
+        let Some(stored) = table.get(self.key(key).as_slice())? else { return Ok(Lifetime::Missing) };
+        let expires = expiry(stored.value())?;
+        Ok(match expires {
+            Millis::ZERO => Lifetime::Forever,
+            expires if is_over(expires, self.now) => Lifetime::Missing,
+            expires => Lifetime::Left(expires.since(self.now)),
+        })
+    }
+
+    fn stats(&self, table: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Result<StateStats, Fault> {
+        let first = self.key("");
+        let mut stats = StateStats::default();
+        for entry in table.range(first.as_slice()..)? {
+            let (key, stored) = entry?;
+            if !key.value().starts_with(&first) {
+                break;
+            }
+            if !is_over(expiry(stored.value())?, self.now) {
+                stats.keys += 1;
+                let bytes = key.value().len() - first.len() + stored.value().len() - HEADER_BYTES;
+                stats.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+            }
+        }
+        Ok(stats)
+    }
+
+    /// Where the time of the last change is kept.
+    fn modified_key(&self) -> Vec<u8> {
+        [keys::STATE_MODIFIED, self.namespace.as_bytes()].concat()
     }
 
     fn clear(&self, table: &mut Open<'_>, used: &mut Used) -> Result<Answer, Fault> {
@@ -241,6 +322,58 @@ fn is_over(expires: Millis, now: Millis) -> bool {
 
 fn weight(key: &[u8], stored: &[u8]) -> u64 {
     u64::try_from(key.len() + stored.len()).unwrap_or(u64::MAX)
+}
+
+fn add(key: &str, before: Option<Value>, by: f64) -> Result<(Option<Value>, StateReply), String> {
+    let sum = match before {
+        None => by,
+        Some(Value::Number(number)) => number.as_f64().unwrap_or(f64::NAN) + by,
+        Some(Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
+            return Err(format!("`{key}` holds no number: set one first, or use another key"));
+        }
+    };
+    if !sum.is_finite() {
+        return Err(format!("`{key}` cannot become {sum}: numbers are finite"));
+    }
+    Ok((Some(number(sum)), StateReply::Number(sum)))
+}
+
+fn list(key: &str, before: Option<Value>) -> Result<Vec<Value>, String> {
+    match before {
+        None => Ok(Vec::new()),
+        Some(Value::Array(list)) => Ok(list),
+        Some(Value::Null | Value::Bool(_) | Value::String(_) | Value::Number(_) | Value::Object(_)) => {
+            Err(format!("`{key}` holds no list: use another key"))
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no list is that long")]
+fn push(key: &str, before: Option<Value>, value: &Value) -> Result<(Option<Value>, StateReply), String> {
+    let mut list = list(key, before)?;
+    list.push(value.clone());
+    let length = list.len() as f64;
+    Ok((Some(Value::Array(list)), StateReply::Number(length)))
+}
+
+fn pop(key: &str, before: Option<Value>) -> Result<(Option<Value>, StateReply), String> {
+    let mut list = list(key, before)?;
+    let last = list.pop();
+    Ok((last.is_some().then(|| Value::Array(list)), StateReply::Value(last)))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no text is that long")]
+fn append(key: &str, before: Option<Value>, text: &str) -> Result<(Option<Value>, StateReply), String> {
+    let mut whole = match before {
+        None => String::new(),
+        Some(Value::String(whole)) => whole,
+        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Number(_) | Value::Object(_)) => {
+            return Err(format!("`{key}` holds no text: use another key"));
+        }
+    };
+    whole.push_str(text);
+    let length = whole.len() as f64;
+    Ok((Some(Value::String(whole)), StateReply::Number(length)))
 }
 
 /// A whole number stays one, so that `3` does not come back as `3.0`.

@@ -8,6 +8,7 @@
 //! | `tasks` | run, then the task's name in postcard | how far it got |
 //! | `results`, `logs` | record's number, big endian | record without its number |
 //! | `state` | namespace, zero, key | see `state.rs` |
+//! | `locks` | namespace, zero, name | see `state/locks.rs`; made when it is first needed |
 
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,7 @@ pub(super) const SEEN: Bytes = TableDefinition::new("seen");
 pub(super) const JOBS: Bytes = TableDefinition::new("jobs");
 pub(super) const TASKS: Bytes = TableDefinition::new("tasks");
 pub(super) const STATE: Bytes = TableDefinition::new("state");
+pub(super) const LOCKS: Bytes = TableDefinition::new("locks");
 const RESULTS: Bytes = TableDefinition::new("results");
 const LOGS: Bytes = TableDefinition::new("logs");
 
@@ -45,6 +47,8 @@ pub(super) mod keys {
     pub(in crate::store) const ACCEPTED: &[u8] = b"accepted";
     /// Bytes of all keys and values in `state`, as a `u64`.
     pub(in crate::store) const STATE_BYTES: &[u8] = b"state-bytes";
+    /// Before a namespace: when anything of it was changed last, as [`sloth_core::Millis`].
+    pub(in crate::store) const STATE_MODIFIED: &[u8] = b"state-modified/";
 
     /// A lane's [`super::LaneMeta`].
     pub(in crate::store) const fn lane(lane: Lane) -> &'static [u8] {

@@ -13,6 +13,8 @@ use sloth_protocol::{
 };
 use sloth_trust::Seen;
 
+use sloth_workflow::{Holder, Lifetime, Place, StateStats};
+
 use super::*;
 
 const NOW: Millis = Millis::from_secs(1_700_000_000);
@@ -275,6 +277,75 @@ fn state_answers_what_the_module_promises() {
         ("a", NOW, keys(""), Ok(StateReply::Keys(Vec::new()))),
         ("ab", NOW, keys(""), Ok(StateReply::Keys(vec![(key("x"), json!(0))]))),
     ];
+    check_answers(table);
+}
+
+#[test]
+fn state_keeps_lists_texts_spans_and_locks() {
+    let later = NOW + Millis::from_secs(10);
+    let key = |key: &str| key.to_owned();
+    let set = |k: &str, value| StateOperation::Set { key: key(k), value, ttl: None };
+    let get = |k: &str| StateOperation::Get { key: key(k) };
+    let push = |k: &str, value| StateOperation::Push { key: key(k), value };
+    let pop = |k: &str| StateOperation::Pop { key: key(k) };
+    let append = |k: &str, text: &str| StateOperation::Append { key: key(k), text: key(text) };
+    let lifetime = |k: &str| StateOperation::Lifetime { key: key(k) };
+    let expire = |k: &str, ttl| StateOperation::Expire { key: key(k), ttl };
+    let holder = |id: &str| {
+        let process = std::process::id();
+        let started = sloth_workflow::process::started(process);
+        // A process of that number that began at another time has ended.
+        let started = if id == "dead" { started.map(|started| started + 1) } else { started };
+        Holder { id: key(id), run: key("run"), process, started }
+    };
+    let lock = |k: &str, id: &str| StateOperation::Lock { name: key(k), holder: holder(id), ttl: None, wait: true };
+    let unlock = |k: &str, id: &str| StateOperation::Unlock { name: key(k), id: key(id) };
+    let place = |ahead, held_by: Option<&str>| Ok(StateReply::Place(Place { ahead, held_by: held_by.map(holder) }));
+    let figures = StateStats { keys: 1, bytes: 2, modified: Some(NOW) };
+    let value = |value| Ok(StateReply::Value(value));
+    let done = |done| Ok(StateReply::Done(done));
+    check_answers(vec![
+        ("ab", NOW, set("x", json!(0)), done(true)),
+        ("a", NOW, push("q", json!(1)), Ok(StateReply::Number(1.0))),
+        ("a", NOW, push("q", json!([2])), Ok(StateReply::Number(2.0))),
+        ("a", NOW, pop("q"), value(Some(json!([2])))),
+        ("a", NOW, pop("q"), value(Some(json!(1)))),
+        ("a", NOW, pop("q"), value(None)),
+        ("a", NOW, pop("none"), value(None)),
+        ("a", NOW, get("none"), value(None)),
+        ("a", NOW, append("s", "one"), Ok(StateReply::Number(3.0))),
+        ("a", NOW, append("s", " two"), Ok(StateReply::Number(7.0))),
+        ("a", NOW, get("s"), value(Some(json!("one two")))),
+        ("a", NOW, append("q", "x"), Err("`q` holds no text")),
+        ("a", NOW, push("s", json!(1)), Err("`s` holds no list")),
+        ("a", NOW, pop("s"), Err("`s` holds no list")),
+        ("a", NOW, push("q", json!("y".repeat(1_100_000))), Err("`q` would take more than 1048576 bytes")),
+        ("a", NOW, lifetime("s"), Ok(StateReply::Lifetime(Lifetime::Forever))),
+        ("a", NOW, expire("s", Some(Millis::from_secs(5))), done(true)),
+        ("a", NOW, expire("none", None), done(false)),
+        ("a", NOW, append("s", "!"), Ok(StateReply::Number(8.0))),
+        ("a", NOW, lifetime("s"), Ok(StateReply::Lifetime(Lifetime::Left(Millis::from_secs(5))))),
+        ("a", later, lifetime("s"), Ok(StateReply::Lifetime(Lifetime::Missing))),
+        ("a", later, expire("s", None), done(false)),
+        ("ab", later, StateOperation::Stats, Ok(StateReply::Stats(figures))),
+        ("none", later, StateOperation::Stats, Ok(StateReply::Stats(StateStats::default()))),
+        ("a", NOW, lock("l", "one"), place(0, None)),
+        ("a", NOW, lock("l", "two"), place(1, Some("one"))),
+        ("a", NOW, unlock("l", "two"), done(false)),
+        ("b", NOW, lock("l", "two"), place(0, None)),
+        ("a", NOW, StateOperation::Clear, done(true)),
+        ("a", NOW, lock("l", "three"), place(1, Some("one"))),
+        ("a", NOW, unlock("l", "one"), done(true)),
+        ("a", NOW, lock("l", "three"), place(0, None)),
+        ("a", NOW, lock("l", "dead"), place(1, Some("three"))),
+        ("a", NOW, unlock("l", "three"), done(true)),
+        // The process that waits is gone, and with it its place.
+        ("a", NOW, lock("l", "four"), place(0, None)),
+    ]);
+}
+
+/// Asks one after the other, each in a namespace and at a time.
+fn check_answers(table: Vec<(&str, Millis, StateOperation, Result<StateReply, &str>)>) {
     block_on(async {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open(&dir.path().join("state.redb"), NOW).expect("opened");
@@ -351,6 +422,7 @@ fn the_bytes_on_the_disk_are_frozen() {
             "010773f291693e31fe77be7bfb78ebc9042b2e2c437c87eca0c122e0e8a0bbfbe625",
         ),
         ("lane", hex(&tables::LaneMeta { next_seq: 300, dropped }), "01ac0201020304"),
+        ("modified", hex(&NOW), "0180d095ffbc31"),
         ("record", hex(&record), "0180d095ffbc3181808080808080808080808080adf9e78b0304010177027431010178"),
     ] {
         assert_eq!(got, expected, "{what}");

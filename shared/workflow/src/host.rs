@@ -1,5 +1,11 @@
 //! What a run needs from whoever hosts it: a worker process, a standalone run, a test.
 
+mod locks;
+mod memory_state;
+
+pub use locks::{LOCK_WAITERS_MAX, LockQueue};
+pub use memory_state::MemoryState;
+
 use std::{fmt, future::Future, pin::Pin};
 
 use serde::{Deserialize, Serialize};
@@ -245,6 +251,103 @@ pub enum StateOperation {
     },
     /// Removes every key, answered with [`StateReply::Done`].
     Clear,
+    /// Sets how long a key lives; answered with [`StateReply::Done`], true when there is one.
+    Expire {
+        /// The key.
+        key: String,
+        /// How long it lives from now on; `None` = for good.
+        ttl: Option<Millis>,
+    },
+    /// How long a key lives, answered with [`StateReply::Lifetime`].
+    Lifetime {
+        /// The key.
+        key: String,
+    },
+    /// Adds a value at the end of a list, a missing key being an empty one; answered with [`StateReply::Number`], the
+    /// list's length.
+    Push {
+        /// The key.
+        key: String,
+        /// What to add.
+        value: Value,
+    },
+    /// Takes the last value off a list; answered with [`StateReply::Value`].
+    Pop {
+        /// The key.
+        key: String,
+    },
+    /// Adds a text at the end of one, a missing key being an empty one; answered with [`StateReply::Number`], the
+    /// text's length in bytes.
+    Append {
+        /// The key.
+        key: String,
+        /// What to add.
+        text: String,
+    },
+    /// What is stored, in figures; answered with [`StateReply::Stats`].
+    Stats,
+    /// Asks for a lock, or whether one that is waited for is had by now; answered with [`StateReply::Place`].
+    Lock {
+        /// Its name.
+        name: String,
+        /// Who asks, the same each time.
+        holder: Holder,
+        /// How long it is held at most; `None` = until it is given back or the holder's process ends.
+        ttl: Option<Millis>,
+        /// Whether to stand in its queue.
+        wait: bool,
+    },
+    /// Gives a lock back, or leaves its queue; answered with [`StateReply::Done`], true when it was held.
+    Unlock {
+        /// Its name.
+        name: String,
+        /// Who held it, by [`Holder::id`].
+        id: String,
+    },
+}
+
+/// Who holds a lock, or waits for it. Nobody does any more when the process has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Names this holding; never used twice.
+    pub id: String,
+    /// The run.
+    pub run: String,
+    /// The process that the run lives in.
+    pub process: u32,
+    /// When that process began, in the kernel's count; tells it from a later one of the same number.
+    pub started: Option<u64>,
+}
+
+/// How long a key lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lifetime {
+    /// There is no such key.
+    Missing,
+    /// For good.
+    Forever,
+    /// So long from now.
+    Left(Millis),
+}
+
+/// What is stored, in figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StateStats {
+    /// How many keys there are.
+    pub keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// When anything was changed last, if ever.
+    pub modified: Option<Millis>,
+}
+
+/// Where one stands in the queue of a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// How many come before; 0 = it is had.
+    pub ahead: u64,
+    /// Who has it, when somebody else does.
+    pub held_by: Option<Holder>,
 }
 
 /// What the storage answers.
@@ -258,6 +361,12 @@ pub enum StateReply {
     Number(f64),
     /// Whether something was done.
     Done(bool),
+    /// How long a key lives.
+    Lifetime(Lifetime),
+    /// What is stored, in figures.
+    Stats(StateStats),
+    /// Where one stands in the queue of a lock.
+    Place(Place),
 }
 
 /// The storage could not answer.

@@ -28,8 +28,8 @@ pub use cancel::{CancelSignal, Canceller, cancel_pair};
 pub use capability::{Capabilities, Capability, Grant};
 pub use engine::{Elsewhere, Outcome, Resume, RunEnd, RunInput, SEARCH_PATH, Selection, run};
 pub use host::{
-    Attempt, Host, Level, LocalFuture, LogLine, OnInterrupt, StateError, StateOperation, StateReply, Stop, Stream,
-    TaskEnd, TaskName, TaskStatus,
+    Attempt, Holder, Host, Level, Lifetime, LocalFuture, LockQueue, LogLine, MemoryState, OnInterrupt, Place,
+    StateError, StateOperation, StateReply, StateStats, Stop, Stream, TaskEnd, TaskName, TaskStatus,
 };
 pub use limits::Limits;
 pub use load::{LoadError, Validation, load, validate};

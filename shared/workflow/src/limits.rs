@@ -44,6 +44,10 @@ pub const TEXT_VALUES_MAX: usize = 1_000_000;
 pub const ARTIFACT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Most bytes of a Lua value that is turned into JSON, roughly.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most bytes of a key of the `state` module, and of a lock's name.
+pub const STATE_KEY_BYTES_MAX: usize = 512;
+/// Most bytes of a value of the `state` module, as JSON.
+pub const STATE_VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// How many levels of tables are followed where Lua values are turned into JSON and back.
 pub const VALUE_DEPTH_MAX: usize = 64;
 

@@ -2,6 +2,7 @@
 
 mod capture;
 mod group;
+mod identity;
 mod program;
 
 use std::{
@@ -29,6 +30,7 @@ use tokio::{
 use self::capture::{Capture, drain, feed};
 use crate::{host::Stream, limits::PROCESSES_MAX, modules::ScopeId};
 
+pub use identity::started;
 pub(crate) use program::find as find_program;
 
 /// How long a group may take to end after SIGTERM before SIGKILL ends it.

@@ -7,7 +7,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -18,8 +17,8 @@ use sloth_core::{
     fs::{Access, replace},
 };
 use sloth_workflow::{
-    Attempt, CancelSignal, Capabilities, Capability, Host, Limits, LocalFuture, LogLine, Outcome, RunInput, StateError,
-    StateOperation, StateReply, Stop, TaskEnd, describe, load, run,
+    Attempt, CancelSignal, Capabilities, Capability, Host, Limits, LocalFuture, LogLine, MemoryState, Outcome,
+    RunInput, StateError, StateOperation, StateReply, Stop, TaskEnd, describe, load, run,
 };
 
 /// Before the fence of an example that is to be run.
@@ -147,7 +146,7 @@ struct Memory {
     clock: Clock,
     random: Cell<u128>,
     log: RefCell<Vec<String>>,
-    state: RefCell<BTreeMap<String, Value>>,
+    state: RefCell<MemoryState>,
 }
 
 impl Host for Memory {
@@ -173,35 +172,7 @@ impl Host for Memory {
     }
 
     fn state<'a>(&'a self, operation: StateOperation) -> LocalFuture<'a, Result<StateReply, StateError>> {
-        let mut state = self.state.borrow_mut();
-        let reply = match operation {
-            StateOperation::Get { key } => StateReply::Value(state.get(&key).cloned()),
-            StateOperation::Set { key, value, .. } => {
-                state.insert(key, value);
-                StateReply::Done(true)
-            }
-            StateOperation::Delete { key } => StateReply::Done(state.remove(&key).is_some()),
-            StateOperation::Keys { prefix } => {
-                let found = state.iter().filter(|(key, _)| key.starts_with(&prefix));
-                StateReply::Keys(found.map(|(key, value)| (key.clone(), value.clone())).collect())
-            }
-            StateOperation::Increment { key, by } => {
-                let sum = state.get(&key).and_then(Value::as_f64).unwrap_or(0.0) + by;
-                state.insert(key, sum.into());
-                StateReply::Number(sum)
-            }
-            StateOperation::CompareAndSwap { key, expected, value } => {
-                let held = state.get(&key) == expected.as_ref();
-                if held {
-                    state.insert(key, value);
-                }
-                StateReply::Done(held)
-            }
-            StateOperation::Clear => {
-                state.clear();
-                StateReply::Done(true)
-            }
-        };
-        Box::pin(async { Ok(reply) })
+        let reply = self.state.borrow_mut().apply(operation, self.now());
+        Box::pin(async { reply })
     }
 }

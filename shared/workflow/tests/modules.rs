@@ -16,8 +16,8 @@ use std::{
 use serde_json::Value;
 use sloth_core::Millis;
 use sloth_workflow::{
-    AgentInfo, Attempt, Capabilities, Capability, Host, Limits, LocalFuture, LogLine, StateError, StateOperation,
-    StateReply, Stop, Stream, TaskEnd, TaskName,
+    AgentInfo, Attempt, Capabilities, Capability, Host, Limits, LocalFuture, LogLine, MemoryState, StateError,
+    StateOperation, StateReply, Stop, Stream, TaskEnd, TaskName,
     modules::{self, Context, CurrentTask, Phase, Scope, ScopeId},
     process::Processes,
 };
@@ -215,6 +215,39 @@ fn what_a_goroutine_raises_is_a_warning_of_its_task() {
     assert_eq!(line.stream, Stream::Log(sloth_workflow::Level::Warn));
     assert_eq!(line.task.as_ref().map(ToString::to_string), Some("test/script".to_owned()));
     assert!(line.text.contains("a goroutine failed") && line.text.contains("lost"), "{}", line.text);
+}
+
+#[test]
+fn a_run_that_only_checks_keeps_what_it_would_write_to_itself() {
+    let bench = Bench::new(Capabilities::all(), Phase::Check);
+    let set = |key: &str, value: Value, ttl| {
+        let operation = StateOperation::Set { key: key.to_owned(), value, ttl };
+        bench.host.answer(operation).expect("set");
+    };
+    set("before", 1.into(), None);
+    set("gone", true.into(), None);
+    set("list", vec![1].into(), Some(Millis::from_secs(60)));
+    bench.run(include_str!("../lua/modules/check_state.luau")).expect("every check holds");
+    let keys = bench.host.answer(StateOperation::Keys { prefix: String::new() }).expect("keys");
+    let entry = |key: &str, value: Value| (key.to_owned(), value);
+    let expected = vec![entry("before", 1.into()), entry("gone", true.into()), entry("list", vec![1].into())];
+    assert_eq!(keys, StateReply::Keys(expected));
+}
+
+/// A second attempt at a task has what the first one left locked; another task waits.
+#[test]
+fn a_lock_is_left_to_the_next_attempt_at_its_task() {
+    let mut bench = Bench::new(Capabilities::all(), Phase::Run);
+    bench.run("check(state.lock('deploy'))").expect("it is free");
+    bench.scope.stop();
+    let again = |bench: &Bench, task: &str| {
+        let task = TaskName { workflow: "test".to_owned(), task: task.to_owned() };
+        Rc::new(Scope::new(ScopeId(9), Some(task), bench.context.workdir.clone(), Instant::now() + SCRIPT_TIMEOUT))
+    };
+    bench.scope = again(&bench, "other");
+    bench.run("refused('is held', state.lock('deploy', 0.01))").expect("every check holds");
+    bench.scope = again(&bench, "script");
+    bench.run("check(state.lock('deploy', 0.01)) check(state.unlock('deploy'))").expect("every check holds");
 }
 
 /// Nobody waits for a timeout that is seconds away: all is known at once.
@@ -513,48 +546,16 @@ fn fill(bundle: &Path) {
 #[derive(Default)]
 struct Memory {
     lines: RefCell<Vec<LogLine>>,
-    state: RefCell<BTreeMap<String, Value>>,
+    state: RefCell<MemoryState>,
     random: Cell<u64>,
 }
 
 impl Memory {
     fn answer(&self, operation: StateOperation) -> Result<StateReply, StateError> {
-        let mut state = self.state.borrow_mut();
-        Ok(match operation {
-            StateOperation::Get { key } => StateReply::Value(state.get(&key).cloned()),
-            StateOperation::Set { key, value, ttl } => {
-                if key == "read-only" {
-                    return Err(StateError { message: "`read-only` cannot be written".to_owned() });
-                }
-                if let Some(ttl) = ttl {
-                    state.insert(format!("{key}/ttl"), ttl.as_u64().into());
-                }
-                state.insert(key, value);
-                StateReply::Done(true)
-            }
-            StateOperation::Delete { key } => StateReply::Done(state.remove(&key).is_some()),
-            StateOperation::Keys { prefix } => {
-                let found = state.iter().filter(|(key, _)| key.starts_with(&prefix));
-                StateReply::Keys(found.map(|(key, value)| (key.clone(), value.clone())).collect())
-            }
-            StateOperation::Increment { key, by } => {
-                let sum = state.get(&key).and_then(Value::as_f64).unwrap_or(0.0) + by;
-                // Whole sums are whole numbers, so that they equal what a script compares them with.
-                state.insert(key, if sum.fract() == 0.0 { (sum as i64).into() } else { sum.into() });
-                StateReply::Number(sum)
-            }
-            StateOperation::CompareAndSwap { key, expected, value } => {
-                let held = state.get(&key).cloned() == expected;
-                if held {
-                    state.insert(key, value);
-                }
-                StateReply::Done(held)
-            }
-            StateOperation::Clear => {
-                state.clear();
-                StateReply::Done(true)
-            }
-        })
+        if matches!(&operation, StateOperation::Set { key, .. } if key == "read-only") {
+            return Err(StateError { message: "`read-only` cannot be written".to_owned() });
+        }
+        self.state.borrow_mut().apply(operation, self.now())
     }
 }
 

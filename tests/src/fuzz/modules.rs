@@ -15,8 +15,8 @@ use sloth_core::{
     fs::{Access, create_dir, replace},
 };
 use sloth_workflow::{
-    Attempt, Capabilities, Host, Limits, LocalFuture, LogLine, Outcome, RunEnd, RunInput, StateError, StateOperation,
-    StateReply, Stop, TaskEnd, cancel_pair, run as run_workflow,
+    Attempt, Capabilities, Host, Lifetime, Limits, LocalFuture, LogLine, Outcome, Place, RunEnd, RunInput, StateError,
+    StateOperation, StateReply, StateStats, Stop, TaskEnd, cancel_pair, run as run_workflow,
 };
 
 use super::{Seed, Verdict, calls, scratch, told};
@@ -145,6 +145,13 @@ impl Memory {
                 state.clear();
                 StateReply::Done(true)
             }
+            StateOperation::Expire { key, .. } => StateReply::Done(state.contains_key(&key)),
+            StateOperation::Lifetime { .. } => StateReply::Lifetime(Lifetime::Forever),
+            StateOperation::Push { .. } | StateOperation::Append { .. } => StateReply::Number(1.0),
+            StateOperation::Pop { key } => StateReply::Value(state.remove(&key)),
+            StateOperation::Stats => StateReply::Stats(StateStats::default()),
+            StateOperation::Lock { .. } => StateReply::Place(Place { ahead: 0, held_by: None }),
+            StateOperation::Unlock { .. } => StateReply::Done(true),
         }
     }
 }

@@ -178,7 +178,12 @@ async fn delete_resource(call: Call, (kind, name): (Value, Value)) -> mlua::Resu
     }
     match ask(&call, StateOperation::Delete { key }).await? {
         StateReply::Done(done) => Ok(done),
-        other @ (StateReply::Value(_) | StateReply::Keys(_) | StateReply::Number(_)) => Err(strange(&call, &other)),
+        other @ (StateReply::Value(_)
+        | StateReply::Keys(_)
+        | StateReply::Number(_)
+        | StateReply::Lifetime(_)
+        | StateReply::Stats(_)
+        | StateReply::Place(_)) => Err(strange(&call, &other)),
     }
 }
 
@@ -242,7 +247,12 @@ async fn ask(call: &Call, operation: StateOperation) -> mlua::Result<StateReply>
 async fn get(call: &Call, key: String) -> mlua::Result<Option<Json>> {
     match ask(call, StateOperation::Get { key }).await? {
         StateReply::Value(value) => Ok(value),
-        other @ (StateReply::Keys(_) | StateReply::Number(_) | StateReply::Done(_)) => Err(strange(call, &other)),
+        other @ (StateReply::Keys(_)
+        | StateReply::Number(_)
+        | StateReply::Done(_)
+        | StateReply::Lifetime(_)
+        | StateReply::Stats(_)
+        | StateReply::Place(_)) => Err(strange(call, &other)),
     }
 }
 
@@ -257,7 +267,12 @@ async fn set(call: &Call, key: String, value: Json) -> mlua::Result<()> {
 async fn keys(call: &Call, prefix: String) -> mlua::Result<Vec<(String, Json)>> {
     match ask(call, StateOperation::Keys { prefix }).await? {
         StateReply::Keys(found) => Ok(found),
-        other @ (StateReply::Value(_) | StateReply::Number(_) | StateReply::Done(_)) => Err(strange(call, &other)),
+        other @ (StateReply::Value(_)
+        | StateReply::Number(_)
+        | StateReply::Done(_)
+        | StateReply::Lifetime(_)
+        | StateReply::Stats(_)
+        | StateReply::Place(_)) => Err(strange(call, &other)),
     }
 }
 

@@ -1,8 +1,12 @@
-//! `state`: values that outlive the run, kept by the host.
+//! `state`: values and locks that outlive the run, kept by the host.
+#![expect(clippy::wildcard_enum_match_arm, reason = "every answer to another question is as strange")]
+
+mod check;
+mod locks;
 
 use std::rc::Rc;
 
-use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
+use mlua::{Function, IntoLuaMulti, Lua, MultiValue, Table, Value};
 use serde_json::Value as Json;
 use sloth_core::Millis;
 
@@ -12,111 +16,250 @@ use super::{
 };
 use crate::{
     capability::Capability,
-    host::{StateOperation, StateReply},
-    vm::convert::{Foreign, object_to_lua, to_json, to_lua},
+    host::{Lifetime, Place, StateOperation, StateReply},
+    limits::{STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX},
+    vm::{
+        Builtin,
+        convert::{Foreign, object_to_lua, to_json, to_lua},
+    },
 };
 
-/// Most bytes of a key.
-const KEY_BYTES_MAX: usize = 512;
-/// Most bytes of a value, as JSON.
-const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Calls a function under a lock, and gives the lock back whatever becomes of it.
+static WITH_LOCK: Builtin = Builtin::new(
+    r#"
+local lock, unlock = ...
+local pcall, error, type = pcall, error, type
+local function finish(name, ok, ...)
+    unlock(name)
+    if not ok then error((...), 0) end
+    return ...
+end
+return function(name, handler, timeout)
+    if type(handler) ~= "function" then
+        error("state.with_lock: `function` takes a function, got a " .. type(handler), 2)
+    end
+    local had, reason = lock(name, timeout)
+    if not had then return nil, reason end
+    return finish(name, pcall(handler))
+end
+"#,
+);
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
-    let gate = Gate::Needs(Capability::State);
-    let table = Builder::new(lua, context, "state")?
-        .asynchronous("get", gate, get)?
-        .asynchronous("set", gate, |call, (key, value, ttl): (Value, Value, Value)| set(call, key, value, ttl))?
-        .asynchronous("set_with_ttl", gate, |call, (key, value, ttl): (Value, Value, Value)| async move {
-            if ttl.is_nil() {
-                return Err(call.error("`ttl` is missing: give seconds, or a duration like `30s`"));
-            }
-            set(call, key, value, ttl).await
-        })?
-        .asynchronous("delete", gate, |call, key: Value| async move {
-            let key = key_of(&call, &key)?;
-            ask_done(&call, StateOperation::Delete { key }).await
-        })?
-        .asynchronous("exists", gate, exists)?
-        .alias("has", "exists")?
-        .asynchronous("keys", gate, keys)?
-        .asynchronous("list", gate, list)?
-        .asynchronous("clear", gate, |call, ()| async move { ask_done(&call, StateOperation::Clear).await })?
-        .asynchronous("increment", gate, |call, (key, by): (Value, Value)| add(call, key, by, 1.0))?
-        .asynchronous("decrement", gate, |call, (key, by): (Value, Value)| add(call, key, by, -1.0))?
-        .asynchronous("compare_swap", gate, compare_swap)?
-        .asynchronous("stats", gate, stats)?
-        .finish();
+    let storage = Rc::new(Storage::default());
+    let table = locked(values(Builder::new(lua, context, "state")?, &storage)?, &storage)?.unfinished();
+    let parts: (Function, Function) = (table.raw_get("lock")?, table.raw_get("unlock")?);
+    let with_lock: Function = WITH_LOCK.function(lua)?.call(parts)?;
+    table.raw_set("with_lock", with_lock)?;
+    table.set_readonly(true);
     Ok(table)
 }
 
+/// What the functions share.
+#[derive(Default)]
+struct Storage {
+    overlay: check::Overlay,
+    held: locks::Held,
+}
+
+/// Adds an asynchronous function that gets the storage.
+macro_rules! stored {
+    ($builder:expr, $storage:expr, $($name:literal => $function:expr),* $(,)?) => {{
+        let mut builder = $builder;
+        $({
+            let storage = Rc::clone($storage);
+            builder = builder.asynchronous($name, Gate::Needs(Capability::State), move |call, arguments| {
+                $function(call, Rc::clone(&storage), arguments)
+            })?;
+        })*
+        builder
+    }};
+}
+
+fn values<'a>(builder: Builder<'a>, storage: &Rc<Storage>) -> mlua::Result<Builder<'a>> {
+    let builder = stored!(builder, storage,
+        "get" => get,
+        "set" => set,
+        "set_with_ttl" => set_with_ttl,
+        "set_ttl" => set_ttl,
+        "get_ttl" => get_ttl,
+        "delete" => delete,
+        "exists" => exists,
+        "keys" => keys,
+        "list" => list,
+        "clear" => clear,
+        "increment" => |call, storage, (key, by)| add(call, storage, key, by, 1.0),
+        "decrement" => |call, storage, (key, by)| add(call, storage, key, by, -1.0),
+        "compare_swap" => compare_swap,
+        "list_push" => list_push,
+        "list_pop" => list_pop,
+        "list_length" => list_length,
+        "append" => append,
+        "stats" => stats,
+    );
+    builder.alias("has", "exists")
+}
+
+fn locked<'a>(builder: Builder<'a>, storage: &Rc<Storage>) -> mlua::Result<Builder<'a>> {
+    Ok(stored!(builder, storage,
+        "lock" => locks::lock,
+        "try_lock" => locks::try_lock,
+        "unlock" => locks::unlock,
+    ))
+}
+
 /// The value; without one the default, or nothing and why.
-async fn get(call: Call, (key, default): (Value, Value)) -> mlua::Result<MultiValue> {
-    let key = key_of(&call, &key)?;
-    match ask_value(&call, key.clone()).await? {
+async fn get(call: Call, storage: Rc<Storage>, (key, default): (Value, Value)) -> mlua::Result<MultiValue> {
+    let key = key_of(&call, "key", &key)?;
+    match storage.value(&call, key.clone()).await? {
         Some(value) => to_lua(&call.lua, &value)?.into_lua_multi(&call.lua),
         None if default.is_nil() => (Value::Nil, format!("key not found: {key}")).into_lua_multi(&call.lua),
         None => default.into_lua_multi(&call.lua),
     }
 }
 
-async fn set(call: Call, key: Value, value: Value, ttl: Value) -> mlua::Result<bool> {
-    let key = key_of(&call, &key)?;
+async fn set(call: Call, storage: Rc<Storage>, (key, value, ttl): (Value, Value, Value)) -> mlua::Result<bool> {
+    let key = key_of(&call, "key", &key)?;
     let value = value_of(&call, "value", &value)?;
     if value.is_null() {
         return Err(call.error(format_args!("`value` is nothing: remove `{key}` with `state.delete`")));
     }
     let ttl = if ttl.is_nil() { None } else { Some(Millis::from(call.duration("ttl", &ttl)?)) };
-    ask_done(&call, StateOperation::Set { key, value, ttl }).await?;
+    storage.done(&call, StateOperation::Set { key, value, ttl }).await?;
     Ok(true)
 }
 
-async fn exists(call: Call, key: Value) -> mlua::Result<bool> {
-    let key = key_of(&call, &key)?;
-    Ok(ask_value(&call, key).await?.is_some())
+async fn set_with_ttl(
+    call: Call,
+    storage: Rc<Storage>,
+    (key, value, ttl): (Value, Value, Value),
+) -> mlua::Result<bool> {
+    if ttl.is_nil() {
+        return Err(call.error("`ttl` is missing: give seconds, or a duration like `30s`"));
+    }
+    set(call, storage, (key, value, ttl)).await
+}
+
+/// Whether there is such a key; without a span it lives for good from now on.
+async fn set_ttl(call: Call, storage: Rc<Storage>, (key, ttl): (Value, Value)) -> mlua::Result<bool> {
+    let key = key_of(&call, "key", &key)?;
+    let ttl = if ttl.is_nil() { None } else { Some(Millis::from(call.duration("ttl", &ttl)?)) };
+    storage.done(&call, StateOperation::Expire { key, ttl }).await
+}
+
+/// The seconds that are left; nothing for a key that lives for good, or for none and why.
+async fn get_ttl(call: Call, storage: Rc<Storage>, key: Value) -> mlua::Result<(Option<f64>, Option<String>)> {
+    let key = key_of(&call, "key", &key)?;
+    match storage.ask(&call, StateOperation::Lifetime { key: key.clone() }).await? {
+        StateReply::Lifetime(Lifetime::Missing) => Ok((None, Some(format!("key not found: {key}")))),
+        StateReply::Lifetime(Lifetime::Forever) => Ok((None, None)),
+        StateReply::Lifetime(Lifetime::Left(left)) => Ok((Some(left.as_duration().as_secs_f64()), None)),
+        other => Err(strange(&call, &other)),
+    }
+}
+
+async fn delete(call: Call, storage: Rc<Storage>, key: Value) -> mlua::Result<bool> {
+    let key = key_of(&call, "key", &key)?;
+    storage.done(&call, StateOperation::Delete { key }).await
+}
+
+async fn exists(call: Call, storage: Rc<Storage>, key: Value) -> mlua::Result<bool> {
+    let key = key_of(&call, "key", &key)?;
+    Ok(storage.value(&call, key).await?.is_some())
 }
 
 /// A table of keys to values.
-async fn keys(call: Call, prefix: Value) -> mlua::Result<Table> {
-    let entries = ask_keys(&call, &prefix).await?;
+async fn keys(call: Call, storage: Rc<Storage>, pattern: Value) -> mlua::Result<Table> {
+    let entries = storage.matching(&call, &pattern).await?;
     object_to_lua(&call.lua, &entries.into_iter().collect())
 }
 
 /// A list of keys, in order.
-async fn list(call: Call, prefix: Value) -> mlua::Result<Vec<String>> {
-    let entries = ask_keys(&call, &prefix).await?;
+async fn list(call: Call, storage: Rc<Storage>, pattern: Value) -> mlua::Result<Vec<String>> {
+    let entries = storage.matching(&call, &pattern).await?;
     Ok(entries.into_iter().map(|(key, _)| key).collect())
 }
 
-async fn add(call: Call, key: Value, by: Value, sign: f64) -> mlua::Result<f64> {
-    let key = key_of(&call, &key)?;
-    let by = if by.is_nil() { 1.0 } else { call.number("n", &by)? };
-    match ask(&call, StateOperation::Increment { key, by: sign * by }).await? {
-        StateReply::Number(sum) => Ok(sum),
-        other @ (StateReply::Value(_) | StateReply::Keys(_) | StateReply::Done(_)) => Err(strange(&call, &other)),
+/// All keys, or those of a pattern.
+async fn clear(call: Call, storage: Rc<Storage>, pattern: Value) -> mlua::Result<bool> {
+    if pattern.is_nil() {
+        return storage.done(&call, StateOperation::Clear).await;
     }
+    for (key, _) in storage.matching(&call, &pattern).await? {
+        storage.done(&call, StateOperation::Delete { key }).await?;
+    }
+    Ok(true)
+}
+
+async fn add(call: Call, storage: Rc<Storage>, key: Value, by: Value, sign: f64) -> mlua::Result<f64> {
+    let key = key_of(&call, "key", &key)?;
+    let by = if by.is_nil() { 1.0 } else { call.number("n", &by)? };
+    storage.number(&call, StateOperation::Increment { key, by: sign * by }).await
 }
 
 /// Whether it held what was expected; nothing is expected of a key that must be missing.
-async fn compare_swap(call: Call, (key, expected, value): (Value, Value, Value)) -> mlua::Result<bool> {
-    let key = key_of(&call, &key)?;
+async fn compare_swap(
+    call: Call,
+    storage: Rc<Storage>,
+    (key, expected, value): (Value, Value, Value),
+) -> mlua::Result<bool> {
+    let key = key_of(&call, "key", &key)?;
     let expected = if expected.is_nil() { None } else { Some(value_of(&call, "expected", &expected)?) };
     let value = value_of(&call, "value", &value)?;
-    ask_done(&call, StateOperation::CompareAndSwap { key, expected, value }).await
+    if value.is_null() {
+        return Err(call.error(format_args!("`value` is nothing: remove `{key}` with `state.delete`")));
+    }
+    storage.done(&call, StateOperation::CompareAndSwap { key, expected, value }).await
 }
 
-async fn stats(call: Call, (): ()) -> mlua::Result<Table> {
-    let entries = ask_keys(&call, &Value::Nil).await?;
-    let size: usize = entries.iter().map(|(key, value)| key.len() + value.to_string().len()).sum();
+async fn list_push(call: Call, storage: Rc<Storage>, (key, value): (Value, Value)) -> mlua::Result<f64> {
+    let key = key_of(&call, "key", &key)?;
+    let value = value_of(&call, "value", &value)?;
+    if value.is_null() {
+        return Err(call.error("`value` is nothing, which no list holds"));
+    }
+    storage.number(&call, StateOperation::Push { key, value }).await
+}
+
+async fn list_pop(call: Call, storage: Rc<Storage>, key: Value) -> mlua::Result<Value> {
+    let key = key_of(&call, "key", &key)?;
+    match storage.ask(&call, StateOperation::Pop { key }).await? {
+        StateReply::Value(value) => value.map_or(Ok(Value::Nil), |value| to_lua(&call.lua, &value)),
+        other => Err(strange(&call, &other)),
+    }
+}
+
+async fn list_length(call: Call, storage: Rc<Storage>, key: Value) -> mlua::Result<usize> {
+    let key = key_of(&call, "key", &key)?;
+    match storage.value(&call, key.clone()).await? {
+        None => Ok(0),
+        Some(Json::Array(list)) => Ok(list.len()),
+        Some(_) => Err(call.error(format_args!("`{key}` holds no list: use another key"))),
+    }
+}
+
+async fn append(call: Call, storage: Rc<Storage>, (key, text): (Value, Value)) -> mlua::Result<f64> {
+    let key = key_of(&call, "key", &key)?;
+    let text = call.text("text", &text)?;
+    storage.number(&call, StateOperation::Append { key, text }).await
+}
+
+async fn stats(call: Call, storage: Rc<Storage>, (): ()) -> mlua::Result<Table> {
+    let StateReply::Stats(stats) = storage.ask(&call, StateOperation::Stats).await? else {
+        return Err(call.error("the store gave an answer to another question"));
+    };
     let table = call.lua.create_table()?;
-    table.raw_set("total_keys", entries.len())?;
-    table.raw_set("total_size", size)?;
+    table.raw_set("total_keys", stats.keys)?;
+    table.raw_set("total_size", stats.bytes)?;
+    table.raw_set("last_modified", stats.modified.map(|at| at.as_duration().as_secs()))?;
+    table.raw_set("backend", "redb")?;
     Ok(table)
 }
 
-fn key_of(call: &Call, key: &Value) -> mlua::Result<String> {
-    let key = call.text("key", key)?;
-    if key.is_empty() || KEY_BYTES_MAX < key.len() {
-        return Err(call.error(format_args!("`key` takes 1 to {KEY_BYTES_MAX} bytes, got {}", key.len())));
+fn key_of(call: &Call, argument: &str, key: &Value) -> mlua::Result<String> {
+    let key = call.text(argument, key)?;
+    if key.is_empty() || STATE_KEY_BYTES_MAX < key.len() {
+        return Err(call.error(format_args!("`{argument}` takes 1 to {STATE_KEY_BYTES_MAX} bytes, got {}", key.len())));
     }
     Ok(key)
 }
@@ -125,39 +268,99 @@ fn value_of(call: &Call, argument: &str, value: &Value) -> mlua::Result<Json> {
     let json = to_json(&call.lua, value, Foreign::Refuse)
         .map_err(|error| call.error(format_args!("`{argument}`: {error}")))?;
     let bytes = json.to_string().len();
-    if VALUE_BYTES_MAX < bytes {
-        return Err(call.error(format_args!("`{argument}` takes {VALUE_BYTES_MAX} bytes at most, got {bytes}")));
+    if STATE_VALUE_BYTES_MAX < bytes {
+        return Err(call.error(format_args!("`{argument}` takes {STATE_VALUE_BYTES_MAX} bytes at most, got {bytes}")));
     }
     Ok(json)
 }
 
-async fn ask(call: &Call, operation: StateOperation) -> mlua::Result<StateReply> {
-    let host = Rc::clone(&call.context.host);
-    host.state(operation).await.map_err(|error| call.error(error))
-}
+impl Storage {
+    /// Asks the host; in a run that only checks, what would be written stays here.
+    async fn ask(&self, call: &Call, operation: StateOperation) -> mlua::Result<StateReply> {
+        let host = Rc::clone(&call.context.host);
+        let reply =
+            if call.checking() { self.overlay.apply(&host, operation).await } else { host.state(operation).await };
+        reply.map_err(|error| call.error(error))
+    }
 
-async fn ask_done(call: &Call, operation: StateOperation) -> mlua::Result<bool> {
-    match ask(call, operation).await? {
-        StateReply::Done(done) => Ok(done),
-        other @ (StateReply::Value(_) | StateReply::Keys(_) | StateReply::Number(_)) => Err(strange(call, &other)),
+    async fn done(&self, call: &Call, operation: StateOperation) -> mlua::Result<bool> {
+        match self.ask(call, operation).await? {
+            StateReply::Done(done) => Ok(done),
+            other => Err(strange(call, &other)),
+        }
+    }
+
+    async fn number(&self, call: &Call, operation: StateOperation) -> mlua::Result<f64> {
+        match self.ask(call, operation).await? {
+            StateReply::Number(number) => Ok(number),
+            other => Err(strange(call, &other)),
+        }
+    }
+
+    async fn value(&self, call: &Call, key: String) -> mlua::Result<Option<Json>> {
+        match self.ask(call, StateOperation::Get { key }).await? {
+            StateReply::Value(value) => Ok(value),
+            other => Err(strange(call, &other)),
+        }
+    }
+
+    async fn place(&self, call: &Call, operation: StateOperation) -> mlua::Result<Place> {
+        match self.ask(call, operation).await? {
+            StateReply::Place(place) => Ok(place),
+            other => Err(strange(call, &other)),
+        }
+    }
+
+    /// The keys that begin with a text, or that fit it where it has a `*`.
+    async fn matching(&self, call: &Call, pattern: &Value) -> mlua::Result<Vec<(String, Json)>> {
+        let pattern = call.optional_text("pattern", pattern)?.unwrap_or_default();
+        let prefix = pattern.split('*').next().unwrap_or_default().to_owned();
+        let entries = match self.ask(call, StateOperation::Keys { prefix }).await? {
+            StateReply::Keys(entries) => entries,
+            other => return Err(strange(call, &other)),
+        };
+        let fits = |key: &str| !pattern.contains('*') || fits(&pattern, key);
+        Ok(entries.into_iter().filter(|(key, _)| fits(key)).collect())
     }
 }
 
-async fn ask_value(call: &Call, key: String) -> mlua::Result<Option<Json>> {
-    match ask(call, StateOperation::Get { key }).await? {
-        StateReply::Value(value) => Ok(value),
-        other @ (StateReply::Keys(_) | StateReply::Number(_) | StateReply::Done(_)) => Err(strange(call, &other)),
+/// Whether `key` is `pattern` with any text for each `*`.
+fn fits(pattern: &str, key: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = key.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let mut last = None;
+    for part in parts {
+        if let Some(part) = last.replace(part) {
+            let Some(at) = rest.find(part) else { return false };
+            rest = &rest[at + part.len()..];
+        }
     }
-}
-
-async fn ask_keys(call: &Call, prefix: &Value) -> mlua::Result<Vec<(String, Json)>> {
-    let prefix = call.optional_text("prefix", prefix)?.unwrap_or_default();
-    match ask(call, StateOperation::Keys { prefix }).await? {
-        StateReply::Keys(entries) => Ok(entries),
-        other @ (StateReply::Value(_) | StateReply::Number(_) | StateReply::Done(_)) => Err(strange(call, &other)),
-    }
+    last.map_or(rest.is_empty(), |last| rest.ends_with(last))
 }
 
 fn strange(call: &Call, reply: &StateReply) -> mlua::Error {
     call.error(format_args!("the store gave an answer to another question: {reply:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, key, expected) in [
+            ("a*", "abc", true),
+            ("*c", "abc", true),
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxc", false),
+            ("a*c", "abcd", false),
+            ("*", "", true),
+            ("a*a", "a", false),
+            ("*b*", "abc", true),
+        ] {
+            assert_eq!(fits(pattern, key), expected, "{pattern} {key}");
+        }
+    }
 }

@@ -2,17 +2,15 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     path::Path,
     rc::Rc,
     time::Duration,
 };
 
-use serde_json::Value;
 use sloth_core::Millis;
 use sloth_workflow::{
-    Attempt, CancelSignal, Capabilities, Host, Limits, LoadError, LocalFuture, LogLine, Plan, RunEnd, RunInput,
-    StateError, StateOperation, StateReply, Stop, TaskEnd, cancel_pair, load, run,
+    Attempt, CancelSignal, Capabilities, Host, Limits, LoadError, LocalFuture, LogLine, MemoryState, Plan, RunEnd,
+    RunInput, StateError, StateOperation, StateReply, Stop, TaskEnd, cancel_pair, load, run,
 };
 
 /// Records what it is told, in order.
@@ -28,7 +26,7 @@ pub(crate) struct Memory {
     stop_at: Option<&'static str>,
     /// Tells a line of the log to whoever waits for one.
     pub(crate) heard: tokio::sync::Notify,
-    state: RefCell<BTreeMap<String, Value>>,
+    state: RefCell<MemoryState>,
 }
 
 impl Memory {
@@ -70,20 +68,7 @@ impl Host for Memory {
     }
 
     fn state<'a>(&'a self, operation: StateOperation) -> LocalFuture<'a, Result<StateReply, StateError>> {
-        let mut state = self.state.borrow_mut();
-        let reply = match operation {
-            StateOperation::Get { key } => Ok(StateReply::Value(state.get(&key).cloned())),
-            StateOperation::Set { key, value, ttl: None } => {
-                state.insert(key, value);
-                Ok(StateReply::Done(true))
-            }
-            StateOperation::Set { .. }
-            | StateOperation::Delete { .. }
-            | StateOperation::Keys { .. }
-            | StateOperation::Increment { .. }
-            | StateOperation::CompareAndSwap { .. }
-            | StateOperation::Clear => Err(StateError { message: "not in this host".into() }),
-        };
+        let reply = self.state.borrow_mut().apply(operation, self.now());
         Box::pin(async { reply })
     }
 }
