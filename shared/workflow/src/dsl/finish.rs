@@ -62,7 +62,7 @@ pub(crate) fn settle(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> 
         let drafts: Vec<WorkflowDraft> = definitions.workflows.iter().map(|draft| draft.borrow().clone()).collect();
         (definitions.tasks.clone(), drafts, definitions.tasks_max)
     };
-    let drafts = with_members(drafts, &tasks);
+    let drafts = adopted(with_members(drafts, &tasks), &tasks);
     if drafts.is_empty() {
         let tasks: Vec<_> = tasks.into_iter().filter(|task| !task.borrow().used).collect();
         if tasks.is_empty() {
@@ -112,6 +112,19 @@ fn with_members(mut drafts: Vec<WorkflowDraft>, tasks: &[SharedTask]) -> Vec<Wor
         match drafts.iter_mut().find(|draft| draft.name == name) {
             Some(draft) => draft.tasks.push(Rc::clone(task)),
             None => drafts.push(WorkflowDraft { name, tasks: vec![Rc::clone(task)], ..WorkflowDraft::default() }),
+        }
+    }
+    drafts
+}
+
+/// The file's only workflow, where it names no tasks at all, has those that the file defines beside it.
+fn adopted(mut drafts: Vec<WorkflowDraft>, tasks: &[SharedTask]) -> Vec<WorkflowDraft> {
+    if let [draft] = drafts.as_mut_slice()
+        && draft.tasks.is_empty()
+    {
+        for task in tasks.iter().filter(|task| !task.borrow().used && !task.borrow().ran) {
+            task.borrow_mut().used = true;
+            draft.tasks.push(Rc::clone(task));
         }
     }
     drafts

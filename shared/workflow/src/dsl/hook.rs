@@ -17,6 +17,8 @@ pub(crate) enum TaskHook {
     Failure,
     /// After an attempt whose time was over.
     Timeout,
+    /// After a failed attempt that another follows.
+    Retry,
     /// When the workflow undoes what its tasks did.
     Rollback,
     /// When the workflow has ended, however it did.

@@ -2,7 +2,7 @@
 
 use crate::plan::nearest;
 
-pub(super) const TASK_METHODS: [&str; 40] = [
+pub(super) const TASK_METHODS: [&str; 43] = [
     "name",
     "workflow",
     "description",
@@ -19,6 +19,8 @@ pub(super) const TASK_METHODS: [&str; 40] = [
     "next_if_fail",
     "retries",
     "retry_policy",
+    "retry_delay",
+    "max_retry_delay",
     "run_if",
     "when",
     "condition",
@@ -29,6 +31,7 @@ pub(super) const TASK_METHODS: [&str; 40] = [
     "on_failure",
     "on_fail",
     "on_timeout",
+    "on_retry",
     "pre_hook",
     "pre_exec",
     "post_hook",
@@ -45,7 +48,7 @@ pub(super) const TASK_METHODS: [&str; 40] = [
     "build",
 ];
 
-pub(super) const WORKFLOW_METHODS: [&str; 30] = [
+pub(super) const WORKFLOW_METHODS: [&str; 31] = [
     "name",
     "description",
     "version",
@@ -57,6 +60,7 @@ pub(super) const WORKFLOW_METHODS: [&str; 30] = [
     "timeout",
     "max_parallel_tasks",
     "on_task_failure",
+    "fail_fast",
     "retry_policy",
     "env",
     "params",

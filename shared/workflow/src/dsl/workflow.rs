@@ -46,8 +46,20 @@ pub(super) struct WorkflowDraft {
 }
 
 /// Keys of `config` that do something.
-const SETTINGS: [&str; 8] =
-    ["timeout", "max_parallel_tasks", "on_task_failure", "retry_policy", "workdir", "values", "cleanup", "description"];
+const SETTINGS: [&str; 12] = [
+    "timeout",
+    "max_parallel_tasks",
+    "on_task_failure",
+    "fail_fast",
+    "retry_policy",
+    "workdir",
+    "create_workdir_before_run",
+    "clean_workdir_after_run",
+    "params",
+    "values",
+    "cleanup",
+    "description",
+];
 
 /// What becomes of a workflow's directory at its end.
 #[derive(Debug, Clone)]
@@ -135,7 +147,7 @@ impl WorkflowDraft {
                 (self.delegate_to, self.fallback_here) = (Some(delegate), fallback);
             }
             "config" => self.configure(arguments)?,
-            "timeout" | "max_parallel_tasks" | "on_task_failure" => self.setting(method, arguments)?,
+            "timeout" | "max_parallel_tasks" | "on_task_failure" | "fail_fast" => self.setting(method, arguments)?,
             "retry_policy" => self.retry = Retry::policy(arguments)?.or(self.retry),
             "params" => self.params.extend(arguments.map()?),
             "env" => self.env.extend(arguments.map()?),
@@ -201,6 +213,10 @@ impl WorkflowDraft {
             "timeout" => self.timeout = Some(arguments.duration()?),
             "max_parallel_tasks" => {
                 self.max_parallel_tasks = usize::try_from(arguments.count(1, PARALLEL_TASKS_MAX)?).ok();
+            }
+            "fail_fast" => {
+                let stops = arguments.flag()?;
+                self.on_task_failure = if stops { OnTaskFailure::Stop } else { OnTaskFailure::Continue };
             }
             _ => {
                 self.on_task_failure = match text(arguments.value(0)).as_deref() {

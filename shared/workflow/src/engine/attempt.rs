@@ -87,8 +87,8 @@ impl Engine {
         let (spec, draft) = (&course.plan.tasks()[task], &*course.finished.tasks[task]);
         let own = spec.workdir.as_ref().or(course.plan.spec().workdir.as_ref());
         let workdir = own.map_or_else(|| self.context.workdir.clone(), |dir| self.context.workdir.join(dir));
-        let params = lua.create_table_with_capacity(0, draft.params.len() + 3)?;
-        for (key, value) in course.finished.params.iter().chain(&draft.params) {
+        let params = self.params(course.finished)?;
+        for (key, value) in &draft.params {
             params.raw_set(key.as_str(), value.as_str())?;
         }
         params.raw_set("task_name", name.task.as_str())?;
@@ -99,6 +99,9 @@ impl Engine {
             if !end.outputs.is_empty() {
                 deps.raw_set(end.task.task.as_str(), convert::object_to_lua(lua, &end.outputs)?)?;
             }
+        }
+        if 0 < course.plan.dependencies(task).count() {
+            deps.set_metatable(Some(lua.create_table_from([("__index", course.further(lua, task)?)])?))?;
         }
         Ok(Job { course, spec, draft, name, workdir, params, deps })
     }
@@ -183,6 +186,7 @@ impl Engine {
             self.context.current.with(&self.task_scope(job, wait), || {
                 self.context.warn(&format!("attempt {number} of {last} failed, next in {secs:.1} s: {message}"));
             });
+            self.task_hooks(job, TaskHook::Retry, number, |this, _| Ok((number, message.as_str(), this))).await;
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.halted() => return self.cancelled(),
@@ -311,7 +315,7 @@ impl Engine {
         match job.draft.signature {
             Signature::This => {
                 // Old files are found with `function(params, deps)`: the second argument is both.
-                if !job.deps.is_empty() {
+                if job.deps.metatable().is_some() {
                     job.params.set_metatable(Some(lua.create_table_from([("__index", &job.deps)])?))?;
                 }
                 (this, job.params.clone(), job.deps.clone(), self.session.clone()).into_lua_multi(lua)

@@ -4,12 +4,11 @@ use std::{rc::Rc, time::Duration};
 
 use mlua::{IntoLuaMulti, MultiValue, Table, Value};
 
-use super::{Called, Engine, attempt::Job, attempt::is_true};
+use super::{Called, Engine, attempt::Job, attempt::is_true, workflow::Course};
 use crate::{
-    TaskEnd, TaskStatus,
     dsl::{Condition, Finished, Hook, Test, WorkflowHook},
     limits::HOOK_TIMEOUT_MS,
-    modules::Scope,
+    modules::{Phase, Scope},
     vm::{Fault, convert},
 };
 
@@ -150,14 +149,27 @@ impl Engine {
         });
     }
 
+    /// The params of a workflow, and that its run only checks.
+    pub(super) fn params(&self, finished: &Finished) -> mlua::Result<Table> {
+        let params = self.prepared.machine.lua.create_table()?;
+        if self.context.phase == Phase::Check {
+            params.raw_set("dry_run", true)?;
+        }
+        for (key, value) in &finished.params {
+            params.raw_set(key.as_str(), value.as_str())?;
+        }
+        Ok(params)
+    }
+
     /// What `on_complete` gets: how each task ended, by name.
-    pub(super) fn results(&self, ends: &[TaskEnd]) -> mlua::Result<Table> {
+    pub(super) fn results(&self, course: &Course<'_>) -> mlua::Result<Table> {
         let lua = &self.prepared.machine.lua;
-        let results = lua.create_table_with_capacity(0, ends.len())?;
-        for end in ends {
+        let results = lua.create_table()?;
+        for (task, good) in course.good().into_iter().enumerate() {
+            let Some(end) = course.end(task) else { continue };
             let result = lua.create_table()?;
             result.raw_set("status", end.status.as_str())?;
-            result.raw_set("success", !end.status.is_failure() && end.status != TaskStatus::Cancelled)?;
+            result.raw_set("success", good)?;
             result.raw_set("message", end.message.as_str())?;
             // Milliseconds of a run stay far below what a float holds exactly.
             #[expect(clippy::cast_precision_loss)]

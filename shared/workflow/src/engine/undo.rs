@@ -84,7 +84,7 @@ impl Engine {
         let result = self.prepared.machine.lua.create_table()?;
         result.raw_set("success", failure.is_none())?;
         result.raw_set("error", failure)?;
-        result.raw_set("output", self.results(&course.all_ends())?)?;
+        result.raw_set("output", self.results(course)?)?;
         Ok(result)
     }
 

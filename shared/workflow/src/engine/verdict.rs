@@ -25,7 +25,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Reads `ok, message, outputs`, or `{success = …, message = …, outputs = …}`.
+    /// Reads `ok, message, outputs`, or `{success = …, message = …, outputs = …}`, also with `changed` or `failed`.
     pub(super) fn read(
         lua: &Lua,
         values: &MultiValue,
@@ -36,12 +36,12 @@ impl Verdict {
         let value = |at: usize| values.get(at).unwrap_or(&Value::Nil);
         let (good, message, outputs) = match value(0) {
             Value::Boolean(good) => (*good, text(value(1)), value(2).as_table().cloned()),
-            Value::Table(table) => match read_table(table) {
-                Some(read) => {
-                    let (good, message, outputs) = read;
+            Value::Table(table) => match read_table(lua, table) {
+                Ok(Some((good, message, outputs))) => {
                     (good, message.or_else(|| text(value(1))), outputs.or_else(|| value(1).as_table().cloned()))
                 }
-                None => return Self::Bad(UNMARKED.to_owned()),
+                Ok(None) => return Self::Bad(UNMARKED.to_owned()),
+                Err(error) => return Self::Bad(format!("the outputs cannot be kept: {error}")),
             },
             Value::Nil if values.len() < 2 => match silence {
                 Silence::Failure => return Self::Bad(NOTHING.to_owned()),
@@ -70,8 +70,10 @@ impl Verdict {
     }
 }
 
-const UNMARKED: &str =
-    "the command returned a table without `success`: return `true, message, outputs` or `{success = true, …}`";
+/// Whether a command succeeded, its message and its outputs.
+type Told = (bool, Option<String>, Option<Table>);
+
+const UNMARKED: &str = "the command returned a table without `success`, `changed` or `failed`: return `true, message, outputs` or `{success = true, …}`";
 const NOTHING: &str = "the command returned nothing: end it with `return true` or `return false, message`";
 
 /// How many bytes outputs take as JSON.
@@ -93,13 +95,25 @@ pub(super) fn bytes(outputs: &Map<String, Json>) -> usize {
     written.map_or(usize::MAX, |()| count.0)
 }
 
-/// What a table with `success` says. Metatables are passed over: the result of a command answers any key.
-fn read_table(table: &Table) -> Option<(bool, Option<String>, Option<Table>)> {
+/// What a table with `success`, `failed` or `changed` says. Metatables are passed over: the result of a command answers
+/// any key. Outputs that do not say themselves whether anything changed are told it by the table.
+fn read_table(lua: &Lua, table: &Table) -> mlua::Result<Option<Told>> {
     let raw = |key: &str| table.raw_get::<Value>(key).unwrap_or(Value::Nil);
-    let Value::Boolean(good) = raw("success") else { return None };
+    let flag = |key: &str| raw(key).as_boolean();
+    let changed = flag("changed");
+    let good = flag("success").or_else(|| flag("failed").map(|failed| !failed)).or_else(|| changed.map(|_| true));
+    let Some(good) = good else { return Ok(None) };
     let message = ["message", "error", "stderr"].into_iter().find_map(|key| text(&raw(key)).filter(|m| !m.is_empty()));
-    let outputs = ["outputs", "data"].into_iter().find_map(|key| raw(key).as_table().cloned());
-    Some((good, message.map(|message| message.trim_end().to_owned()), outputs))
+    let mut outputs = ["outputs", "data"].into_iter().find_map(|key| raw(key).as_table().cloned());
+    if let Some(changed) = changed {
+        let told = lua.create_table()?;
+        told.raw_set("changed", changed)?;
+        if let Some(outputs) = outputs {
+            outputs.for_each(|key: Value, value: Value| told.raw_set(key, value))?;
+        }
+        outputs = Some(told);
+    }
+    Ok(Some((good, message.map(|message| message.trim_end().to_owned()), outputs)))
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -136,6 +150,12 @@ mod tests {
             ("{success = true, data = {n = 2}}", good("", json!({"n": 2}))),
             ("{success = false, error = 'bad'}", bad("bad")),
             ("{success = true, stdout = 'x'}, nil, false", good("", json!({}))),
+            ("{changed = true, message = 'made'}", good("made", json!({"changed": true}))),
+            ("{changed = false, outputs = {n = 2}}", good("", json!({"changed": false, "n": 2}))),
+            ("{changed = true, success = false, message = 'half'}", bad("half")),
+            ("{failed = true, message = 'no'}", bad("no")),
+            ("{failed = true}", bad("the command returned `false`")),
+            ("{failed = false}", good("", json!({}))),
             ("{}", bad(UNMARKED)),
             (
                 "'text'",

@@ -1,8 +1,14 @@
 //! One workflow from its first task to its last.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use mlua::{Function, Lua, Value};
 use serde_json::Map;
 
 use super::{Engine, Halt, Resume, attempt::ABORTED};
@@ -12,6 +18,7 @@ use crate::{
     modules::Busy,
     plan::{OnTaskFailure, Plan},
     schedule::{Ended, Scheduler, Step},
+    vm::convert,
 };
 
 /// What an earlier life of the run has done, by task.
@@ -34,7 +41,7 @@ pub(super) struct Course<'a> {
     pub(super) name: Rc<str>,
     pub(super) attempts: &'a BTreeMap<TaskName, u32>,
     /// The ends of tasks so far, by their places.
-    ends: RefCell<Vec<Option<TaskEnd>>>,
+    ends: Rc<RefCell<Vec<Option<TaskEnd>>>>,
     /// Their places, in the order in which they ended.
     completed: RefCell<Vec<usize>>,
     /// Why a task is left out; `None` = it is run.
@@ -63,6 +70,42 @@ impl Course<'_> {
     /// How a task ended, once it has.
     pub(super) fn end(&self, task: usize) -> Option<TaskEnd> {
         self.ends.borrow()[task].clone()
+    }
+
+    /// Whether each task ended well: it did its work, or was not to do any. Not so what a failure kept from starting.
+    pub(super) fn good(&self) -> Vec<bool> {
+        let ends = self.ends.borrow();
+        let mut good = vec![false; ends.len()];
+        for &task in self.plan.order() {
+            good[task] = match ends[task].as_ref().map(|end| end.status) {
+                Some(TaskStatus::Succeeded | TaskStatus::Unchanged) => true,
+                Some(TaskStatus::Skipped) => {
+                    self.left_out[task].is_some() || self.plan.dependencies(task).all(|before| good[before])
+                }
+                Some(TaskStatus::Failed | TaskStatus::TimedOut | TaskStatus::Cancelled | TaskStatus::Interrupted)
+                | None => false,
+            };
+        }
+        good
+    }
+
+    /// The outputs, by name, of the tasks that `task` waits for through others. Only what is asked for is converted.
+    pub(super) fn further(&self, lua: &Lua, task: usize) -> mlua::Result<Function> {
+        let direct: BTreeSet<usize> = self.plan.dependencies(task).collect();
+        let (mut seen, mut left) = (BTreeSet::new(), direct.iter().copied().collect::<Vec<_>>());
+        while let Some(next) = left.pop() {
+            left.extend(self.plan.dependencies(next).filter(|before| seen.insert(*before)));
+        }
+        let ends = Rc::clone(&self.ends);
+        lua.create_function(move |lua, (_, name): (Value, Value)| {
+            let Some(name) = name.as_string().map(mlua::LuaString::to_string_lossy) else { return Ok(Value::Nil) };
+            let ends = ends.borrow();
+            let end = seen.iter().filter_map(|place| ends[*place].as_ref()).find(|end| end.task.task == name);
+            match end.filter(|end| !end.outputs.is_empty()) {
+                Some(end) => convert::object_to_lua(lua, &end.outputs).map(Value::Table),
+                None => Ok(Value::Nil),
+            }
+        })
     }
 
     /// How all tasks ended that have, in the order of the file.
@@ -99,14 +142,17 @@ impl Engine {
             name: plan.name().into(),
             attempts: &before.attempts,
             completed: RefCell::new(in_order_of_ends(plan, &ends)),
-            ends: RefCell::new(ends),
+            ends: Rc::new(RefCell::new(ends)),
             left_out,
         };
-        self.hooks(finished, WorkflowHook::Start, ()).await;
+        match self.params(finished) {
+            Ok(params) => self.hooks(finished, WorkflowHook::Start, params).await,
+            Err(error) => self.context.warn(&format!("hooks cannot be called: {error}")),
+        }
         self.drive(&course, &mut scheduler).await;
         let message = self.judged(plan.name(), &course.all_ends());
         let message = self.wind_up(&course, message).await;
-        WorkflowEnd { tasks: course.ends.into_inner().into_iter().flatten().collect(), message }
+        WorkflowEnd { tasks: course.all_ends(), message }
     }
 
     /// What follows the last task. Gives why the workflow failed, with what was undone because of it.
@@ -145,23 +191,24 @@ impl Engine {
     }
 
     /// Hooks of a workflow's end. `on_failure` gets the reason and the results, `on_success` and `on_timeout` the
-    /// results, and the others whether all went well and the results.
+    /// results, and the others whether all went well and the results. Last come the workflow's own params.
     async fn end_hooks(&self, course: &Course<'_>, hook: WorkflowHook, failure: Option<&str>) {
         if !course.finished.hooks.contains_key(&hook) {
             return;
         }
-        let results = match self.results(&course.all_ends()) {
-            Ok(results) => results,
+        let made = self.results(course).and_then(|results| Ok((results, self.params(course.finished)?)));
+        let (results, params) = match made {
+            Ok(made) => made,
             Err(error) => return self.context.warn(&format!("hooks cannot be called: {error}")),
         };
         match hook {
-            WorkflowHook::Success | WorkflowHook::Timeout => self.hooks(course.finished, hook, results).await,
-            WorkflowHook::Failure => self.hooks(course.finished, hook, (failure, results)).await,
+            WorkflowHook::Success | WorkflowHook::Timeout => self.hooks(course.finished, hook, (results, params)).await,
+            WorkflowHook::Failure => self.hooks(course.finished, hook, (failure, results, params)).await,
             WorkflowHook::Start
             | WorkflowHook::TaskStart
             | WorkflowHook::TaskComplete
             | WorkflowHook::Complete
-            | WorkflowHook::Cleanup => self.hooks(course.finished, hook, (failure.is_none(), results)).await,
+            | WorkflowHook::Cleanup => self.hooks(course.finished, hook, (failure.is_none(), results, params)).await,
         }
     }
 

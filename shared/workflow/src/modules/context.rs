@@ -1,6 +1,6 @@
 //! What a module knows of the run and of the task that called it.
 
-use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, rc::Rc};
+use std::{borrow::Cow, cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc};
 
 use sloth_core::{Labels, Secret};
 
@@ -46,6 +46,8 @@ pub struct Settings {
     pub secrets: Rc<BTreeMap<String, Secret<String>>>,
     /// What becomes of tasks that are meant for another host.
     pub elsewhere: crate::Elsewhere,
+    /// What the file added to the environment of its commands while it ran.
+    pub environment: Rc<RefCell<BTreeMap<String, String>>>,
 }
 
 impl Settings {

@@ -61,7 +61,7 @@ pub(super) async fn shell_as(
     workdir: Option<std::path::PathBuf>,
     timeout: Option<std::time::Duration>,
 ) -> Result<Completed, String> {
-    let mut env = environment(call);
+    let mut env = script_environment(call);
     let identity = identity(call, user, &mut env).map_err(|error| error.to_string())?;
     let home = std::path::PathBuf::from(env.get("HOME").map_or("/", String::as_str));
     let workdir = workdir.unwrap_or_else(|| if home.is_dir() { home } else { "/".into() });
@@ -83,6 +83,14 @@ pub(super) fn environment(call: &Call) -> BTreeMap<String, String> {
         }
         env.extend(scope.env.clone());
     }
+    mark(&mut env, call);
+    env
+}
+
+/// The same for commands of the file's own, which get what it said with `os.setenv` as well.
+pub(super) fn script_environment(call: &Call) -> BTreeMap<String, String> {
+    let mut env = environment(call);
+    env.extend(call.context.settings.environment.borrow().clone());
     mark(&mut env, call);
     env
 }
@@ -110,7 +118,7 @@ enum Log {
 
 impl Settings {
     fn new(call: &Call) -> mlua::Result<Self> {
-        let mut env = environment(call);
+        let mut env = script_environment(call);
         let user = user(call, &mut env)?;
         Ok(Self { workdir: call.workdir(), env, timeout: None, stdin: None, user, log: Log::Lines })
     }

@@ -15,6 +15,11 @@ use crate::capability::Capability;
 /// What a script may see of this process's own environment: who it runs as, and how it speaks.
 const SHARED_ENVIRONMENT: [&str; 6] = ["USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ"];
 
+/// Most variables that a run may set.
+const VARIABLES_MAX: usize = 256;
+/// Most bytes of the value of one. The kernel takes 128 KiB for one, name and end included.
+const VARIABLE_BYTES_MAX: usize = 64 * 1024;
+
 /// Adds to the table `os`, so that what Luau gives stays.
 pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
     let write_gate = Gate::Within(Capability::FsWrite);
@@ -25,6 +30,7 @@ pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
             if at.is_nil() { Ok(call.context.host.now().as_u64() / 1000) } else { time.call(at) }
         })?
         .function("getenv", Gate::Open, getenv)?
+        .function("setenv", Gate::Acting, setenv)?
         .asynchronous("execute", Gate::Needs(Capability::Exec), execute)?
         .function("tmpname", Gate::Acting, |call, (): &()| {
             let name = format!("lua_{:032x}", call.context.host.random());
@@ -59,10 +65,35 @@ pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
 /// The environment of the running task: what its commands get, and a little of this process's.
 fn getenv(call: &Call, name: &Value) -> mlua::Result<Option<String>> {
     let name = call.text("name", name)?;
-    if let Some(value) = exec::environment(call).remove(&name) {
+    if let Some(value) = exec::script_environment(call).remove(&name) {
         return Ok(Some(value));
     }
     Ok(SHARED_ENVIRONMENT.contains(&name.as_str()).then(|| std::env::var(&name).ok()).flatten())
+}
+
+/// Adds a variable to the environment of the file's commands, and takes it out again where there is no value.
+fn setenv(call: &Call, (name, value): &(Value, Value)) -> mlua::Result<bool> {
+    let name = call.text("name", name)?;
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err(call.error(format_args!("`{name}` cannot be the name of an environment variable")));
+    }
+    let value = call.optional_text("value", value)?;
+    let mut environment = call.context.settings.environment.borrow_mut();
+    let Some(value) = value else {
+        environment.remove(&name);
+        return Ok(true);
+    };
+    if value.contains('\0') || VARIABLE_BYTES_MAX < value.len() {
+        return Err(call.error(format_args!(
+            "the value of `{name}` takes {} bytes; {VARIABLE_BYTES_MAX} is the most, and none of them zero",
+            value.len()
+        )));
+    }
+    if VARIABLES_MAX <= environment.len() && !environment.contains_key(&name) {
+        return Err(call.error(format_args!("a run may set {VARIABLES_MAX} variables at most")));
+    }
+    environment.insert(name, value);
+    Ok(true)
 }
 
 /// The exit code, as Lua 5.1 gives it; without a command, that there is a shell.

@@ -9,6 +9,9 @@ const LEVELS_MAX: usize = 12;
 /// The mark of code that is not the script's.
 const OWN_CODE: [&str; 3] = ["[C]", "[sloth]", "__mlua"];
 
+/// How the message ends for a list that is written as other languages do.
+const BRACKET: &str = "when parsing expression, got '['";
+
 /// What kind of thing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
@@ -61,6 +64,9 @@ impl Fault {
             mlua::Error::SyntaxError { message, .. } => {
                 self.kind = FaultKind::Syntax;
                 self.take(message);
+                if self.message.ends_with(BRACKET) {
+                    self.message.push_str(": a list is written `{ \"a\", \"b\" }`");
+                }
             }
             mlua::Error::RuntimeError(message) => self.take(message),
             mlua::Error::MemoryError(message) => {

@@ -269,3 +269,85 @@ workflow.define("w", { tasks = {
     { name = "use", consumes = { "app.txt" }, command = function() return true, fs.read("app.txt") end },
     { name = "make", artifacts = "*.txt", workdir = "m", command = function() return fs.write("app.txt", "built") end },
 } })
+
+==== retries said by other names
+--@ task: a succeeded: 3
+--@ says: again after 1: no 1
+--@ says: again after 2: no 2
+task("a"):retries(4, "exponential"):retry_delay("1ms"):max_retry_delay(0.002)
+    :on_retry(function(attempt, error) print("again after " .. attempt .. ": " .. error) end)
+    :command(function(this) return this.attempt == 3, this.attempt == 3 and "3" or "no " .. this.attempt end)
+
+==== a table that says what changed
+--@ task: made succeeded: made it
+--@ task: same unchanged: as it was
+--@ task: broken failed: no disk
+--@ task: reader succeeded: 2
+task("made"):command(function() return { changed = true, message = "made it", outputs = { n = 2 } } end)
+task("same"):command(function() return { changed = false, message = "as it was" } end)
+task("broken"):command(function() return { failed = true, message = "no disk" } end)
+task("reader"):depends_on("made"):command(function(this, params, deps)
+    return deps.made.changed, tostring(deps.made.n)
+end)
+
+==== outputs of tasks further back
+--@ task: a succeeded
+--@ task: b succeeded
+--@ task: c succeeded: 1 nil nil 1
+--@ task: d succeeded: 1
+--@ task: other succeeded
+task("a"):command(function() return true, "", { n = 1 } end)
+task("b"):depends_on("a"):command(function() return true end)
+task("c"):depends_on("b"):run_if(function(params, deps) return deps.a.n == 1 end):command(function(this, params, deps)
+    return true, table.concat({ deps.a.n, tostring(deps.b), tostring(deps.other), params.a.n }, " ")
+end)
+task("d"):depends_on("c"):command(function(params, deps) return true, tostring(deps.a.n) end)
+task("other"):command(function() return true, "", { n = 2 } end)
+
+==== hooks of a workflow get its params
+--@ task: t succeeded
+--@ log: start	nil	blue
+--@ log: end	true	blue	nil
+workflow.define("w", {
+    params = { colour = "blue" },
+    on_start = function(params) print("start", params.dry_run, params.colour) end,
+    on_complete = function(success, results, params) print("end", success, params.colour, params.dry_run) end,
+    tasks = { task("t"):command(function() return true end) },
+})
+
+==== a run that only checks says so in params
+--@ check
+--@ task: t succeeded: true blue
+--@ log: start	true
+workflow.define("w", {
+    params = { colour = "blue" },
+    on_start = function(params) print("start", params.dry_run) end,
+    tasks = { task("t"):command(function(params) return true, tostring(params.dry_run) .. " " .. params.colour end) },
+})
+
+==== what a failure kept from starting did not go well
+--@ task: a failed: no
+--@ task: b skipped: `a`, which it depends on, did not end well
+--@ task: c skipped: `b`, which it depends on, did not end well
+--@ task: d skipped: `run_if` does not hold
+--@ log: false	false	false	true
+workflow.define("w", {
+    tasks = {
+        task("a"):command(function() return false, "no" end),
+        task("b"):depends_on("a"):command("true"),
+        task("c"):depends_on("b"):command("true"),
+        task("d"):run_if(false):command("true"),
+    },
+    on_complete = function(success, results)
+        print(results.a.success, results.b.success, results.c.success, results.d.success)
+    end,
+})
+
+==== a workflow that fails fast
+--@ parallel: 1
+--@ task: a failed: no
+--@ task: b cancelled: a task failed, and `on_task_failure` is `stop`
+workflow.define("w"):config({ fail_fast = true }):tasks({
+    task("a"):command(function() return false, "no" end),
+    task("b"):command("true"),
+})

@@ -289,3 +289,13 @@ group "w" {
 ==== a declarative task
 --@ error: main.sloth:1: task `a`: there is no method or key `module`: call the module in the task's function
 task "a" { module = "pkg", action = "install" }
+
+==== tasks beside a workflow that names none
+--@ plan: shop: a, b after a
+workflow({ name = "shop", description = "Tasks follow" })
+task({ name = "a", run = function() end })
+task({ name = "b", depends_on = { "a" }, run = function() end })
+
+==== a list as other languages write it
+--@ error: main.sloth:1:21: Expected identifier when parsing expression, got '[': a list is written `{ "a", "b" }`
+local names, more = ["one"], 2

@@ -71,7 +71,7 @@ task("bad"):command("exit 3")
 --@ task: table_no failed: bad
 --@ task: nothing failed: the command returned nothing: end it with `return true` or `return false, message`
 --@ task: word failed: the command returned a string first: return `true` or `false`, then a message, then a table of outputs
---@ task: plain failed: the command returned a table without `success`: return `true, message, outputs` or `{success = true, …}`
+--@ task: plain failed: the command returned a table without `success`, `changed` or `failed`: return `true, message, outputs` or `{success = true, …}`
 --@ task: reason failed: no such host
 task("yes"):command(function() return true, "m", {} end)
 task("no"):command(function() return false, "m" end)
