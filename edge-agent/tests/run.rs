@@ -275,7 +275,11 @@ fn on_a_terminal(dir: &Path, setup: &str) -> Option<String> {
 #[test]
 fn a_terminal_shows_what_runs() {
     let dir = tempfile::tempdir().expect("a directory");
-    write(dir.path(), "live.sloth", "task('slow'):command('echo out; sleep 0.3'); task('quick'):command('true')");
+    write(
+        dir.path(),
+        "live.sloth",
+        "task('slow'):async(true):command('echo out; sleep 0.3'); task('quick'):command('true')",
+    );
     let Some(shown) = on_a_terminal(dir.path(), "") else { return };
     for expected in
         ["⠋ live/", "  out\r\n", " of 2 tasks in 0.", "\u{1b}[2A\r\u{1b}[J", "live/slow succeeded in", "2 tasks in"]
