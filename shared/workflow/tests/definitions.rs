@@ -296,3 +296,39 @@ impl Host for Nobody {
         Box::pin(async { Err(StateError { message: "there is no state here".to_owned() }) })
     }
 }
+
+/// What the module's own tests and the examples of the definitions call.
+#[test]
+fn every_function_is_called_by_a_test() {
+    let mut text = String::new();
+    for dir in ["lua/modules", "tests", "tests/language", "tests/modules", "tests/engine"] {
+        for entry in std::fs::read_dir(dir).expect("a directory").flatten().filter(|entry| entry.path().is_file()) {
+            // What is here is what asks.
+            if entry.path().file_name().is_some_and(|name| name != "definitions.rs") {
+                text.push_str(&std::fs::read_to_string(entry.path()).expect("text"));
+            }
+        }
+    }
+    for function in describe::all().iter().flat_map(|module| &module.functions) {
+        let run = function.examples.iter().filter(|example| example.is_run);
+        run.for_each(|example| text.push_str(&example.code));
+    }
+    let named = |name: &str| {
+        text.match_indices(name).any(|(at, _)| {
+            let word = |c: char| c.is_alphanumeric() || c == '_';
+            let before = text[..at].chars().next_back();
+            let after = text[at + name.len()..].chars().next();
+            let is_key = text[at + name.len()..].starts_with(" = ") && before == Some(' ');
+            is_key || matches!(before, Some('.' | ':' | '"' | '\'')) && !after.is_some_and(word)
+        })
+    };
+    let functions =
+        describe::modules().flat_map(|module| module.functions.iter().map(move |function| (module, function)));
+    let original = functions.filter(|(_, function)| function.alias_of.is_none());
+    let last = |name: &str| name.rsplit(['.', ':']).next().unwrap_or(name).to_owned();
+    none(
+        original
+            .filter(|(_, function)| !named(&last(&function.name)))
+            .map(|(module, function)| format!("no test calls `{}` of `{}`", function.name, module.name)),
+    );
+}

@@ -76,6 +76,7 @@ scripts!(
     time,
     toml,
     validate,
+    values,
     watcher,
     xml,
     yaml
