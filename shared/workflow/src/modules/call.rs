@@ -146,7 +146,6 @@ impl Call {
     }
 
     /// Checks that this port of this host may be spoken to; to be asked again for every redirect.
-    #[allow(dead_code, reason = "modules that speak to other hosts come to use it")]
     pub(super) fn reach(&self, host: &str, port: u16) -> mlua::Result<()> {
         self.context.reach(host, port, &self.name)
     }

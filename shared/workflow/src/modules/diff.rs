@@ -1,5 +1,4 @@
 //! How two texts differ, for people.
-#![allow(dead_code, reason = "modules that change the host come to use all of it")]
 
 use similar::TextDiff;
 

@@ -2,7 +2,6 @@
 //!
 //! Such a function looks first, answers [`Report::unchanged`] when there is nothing to do, and else makes a [`Change`]
 //! and applies it. Applied in a run that only checks, it says what it would do and does nothing.
-#![allow(dead_code, reason = "modules that change the host come to use all of it")]
 
 use mlua::{IntoLua, IntoLuaMulti, Lua, MultiValue, Value};
 use serde_json::{Map, Value as Json};

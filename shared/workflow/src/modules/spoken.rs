@@ -1,5 +1,4 @@
 //! Results that are tables and speak as one of their texts: old files join them, match them and print them.
-#![allow(dead_code, reason = "modules that change the host come to use all of it")]
 
 use mlua::{Function, Lua, Table, Value};
 

@@ -1,7 +1,6 @@
 //! Programs of the host that are the interface to it: package managers, `systemctl`, `useradd`, `git`.
 //!
 //! Every module that runs one does it here: no shell, an environment of its own, a timeout, nothing logged.
-#![allow(dead_code, reason = "modules that change the host come to use all of it")]
 
 use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 
