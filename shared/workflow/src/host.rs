@@ -3,7 +3,7 @@
 mod locks;
 mod memory_state;
 
-pub use locks::{LOCK_WAITERS_MAX, LockQueue};
+pub use locks::LockQueue;
 pub use memory_state::MemoryState;
 
 use std::{fmt, future::Future, pin::Pin};

@@ -3,26 +3,26 @@
 //! [`load`] evaluates a file for its plan and touches nothing; [`run`] evaluates it and runs its tasks.
 //! One run has one Lua machine on one thread; its tasks and goroutines are coroutines on it.
 
-pub mod beneath;
-pub mod cancel;
+mod beneath;
+mod cancel;
 pub mod capability;
 pub mod describe;
 mod dsl;
 mod engine;
 mod files;
-pub mod host;
+mod host;
 pub mod limits;
 mod load;
 pub mod modules;
 mod needs;
 pub mod plan;
 pub mod process;
-pub mod schedule;
+mod schedule;
 mod session;
-pub mod signal;
+mod signal;
 pub mod source;
 pub mod testing;
-pub mod vm;
+mod vm;
 
 pub use cancel::{CancelSignal, Canceller, cancel_pair};
 pub use capability::{Capabilities, Capability, Grant};

@@ -6,7 +6,7 @@ use crate::plan::{Awaited, Plan};
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Start this task; it counts as running from now on.
     Start(usize),
     /// This task never starts, since what it depends on did not end well. It has ended with this.
@@ -28,7 +28,7 @@ pub enum Step {
 
 /// What a task's end means for the tasks that depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// They may start: it did its work, found none to do, or its own condition said no.
     Opens,
     /// They are skipped, though nothing failed now: it was skipped itself, or cancelled.
@@ -59,7 +59,7 @@ enum Stopped {
 
 /// Where a plan stands.
 #[derive(Debug)]
-pub struct Scheduler<'a> {
+pub(crate) struct Scheduler<'a> {
     plan: &'a Plan,
     parallel_max: usize,
     progress: Vec<Progress>,
@@ -79,7 +79,7 @@ pub struct Scheduler<'a> {
 impl<'a> Scheduler<'a> {
     /// At the plan's beginning. `parallel_max` tasks (at least one) run at a time.
     #[must_use]
-    pub fn new(plan: &'a Plan, parallel_max: usize) -> Self {
+    pub(crate) fn new(plan: &'a Plan, parallel_max: usize) -> Self {
         let tasks = 0..plan.tasks().len();
         let progress: Vec<_> = tasks.clone().map(|task| Progress::Waiting(plan.dependencies(task).count())).collect();
         let ready = tasks.filter(|&task| progress[task] == Progress::Waiting(0)).map(Reverse);
@@ -100,7 +100,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Decides. Every answer but [`Step::Wait`] and [`Step::Done`] changes where the plan stands.
-    pub fn step(&mut self) -> Step {
+    pub(crate) fn step(&mut self) -> Step {
         if self.left == 0 {
             return Step::Done;
         }
@@ -134,7 +134,7 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Takes the end of a task that was started, that is not to be started, or that ended in an earlier life of the run.
-    pub fn end(&mut self, task: usize, ended: Ended) {
+    pub(crate) fn end(&mut self, task: usize, ended: Ended) {
         match self.progress[task] {
             Progress::Waiting(_) => {}
             Progress::Running => self.running -= 1,
@@ -160,14 +160,14 @@ impl<'a> Scheduler<'a> {
     }
 
     /// Starts no task any more.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stop_at(Stopped::Wholly);
     }
 
     /// Whether a task that was skipped in an earlier life of the run was so for its own condition's sake, or because
     /// nothing failed. What it waits for must have been given to [`Self::end`] before.
     #[must_use]
-    pub fn skipped_by_condition(&self, task: usize) -> bool {
+    pub(crate) fn skipped_by_condition(&self, task: usize) -> bool {
         self.plan.awaited(task).all(|(other, awaited)| match awaited {
             Awaited::Success => self.progress[other] == Progress::Opened,
             Awaited::Failure => true,

@@ -6,7 +6,7 @@ use sloth_core::Millis;
 use super::{Holder, Place};
 
 /// Most that wait for one lock.
-pub const LOCK_WAITERS_MAX: usize = 1_000;
+const LOCK_WAITERS_MAX: usize = 1_000;
 /// Who waits and was not heard of for so long has given up.
 const WAITER_STALE_MS: u64 = 5_000;
 

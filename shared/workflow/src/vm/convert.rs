@@ -15,7 +15,7 @@ const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// What to do with functions, coroutines and other things that JSON has no name for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Foreign {
+pub(crate) enum Foreign {
     /// Leave them out.
     Drop,
     /// Refuse the whole value.
@@ -24,7 +24,7 @@ pub enum Foreign {
 
 /// What JSON's null becomes in Lua.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Null {
+pub(crate) enum Null {
     /// Nil, so that a key that holds it is missing.
     Missing,
     /// The value `json.null`, which is written as null again.
@@ -33,7 +33,7 @@ pub enum Null {
 
 /// Why a Lua value cannot be written as JSON.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum ConvertError {
+pub(crate) enum ConvertError {
     /// Something JSON has no name for.
     #[error("a {kind} cannot be written as JSON{}", place(at))]
     Foreign {
@@ -81,7 +81,7 @@ impl Walk {
 /// # Errors
 ///
 /// When it is nested too deep, or holds what JSON cannot and `foreign` refuses that.
-pub fn to_json(lua: &Lua, value: &Value, foreign: Foreign) -> Result<Json, ConvertError> {
+pub(crate) fn to_json(lua: &Lua, value: &Value, foreign: Foreign) -> Result<Json, ConvertError> {
     Ok(json(lua, value, foreign, &mut Walk::default())?.unwrap_or(Json::Null))
 }
 
@@ -90,7 +90,7 @@ pub fn to_json(lua: &Lua, value: &Value, foreign: Foreign) -> Result<Json, Conve
 /// # Errors
 ///
 /// As [`to_json`].
-pub fn to_object(lua: &Lua, table: &Table, foreign: Foreign) -> Result<Map<String, Json>, ConvertError> {
+pub(crate) fn to_object(lua: &Lua, table: &Table, foreign: Foreign) -> Result<Map<String, Json>, ConvertError> {
     object(lua, table, foreign, &mut Walk::default())
 }
 
@@ -99,7 +99,7 @@ pub fn to_object(lua: &Lua, table: &Table, foreign: Foreign) -> Result<Map<Strin
 /// # Errors
 ///
 /// When the machine is out of memory, or the value is nested too deep.
-pub fn to_lua(lua: &Lua, value: &Json) -> mlua::Result<Value> {
+pub(crate) fn to_lua(lua: &Lua, value: &Json) -> mlua::Result<Value> {
     nested(lua, value, Null::Missing, 0)
 }
 
@@ -108,7 +108,7 @@ pub fn to_lua(lua: &Lua, value: &Json) -> mlua::Result<Value> {
 /// # Errors
 ///
 /// As [`to_lua`].
-pub fn to_lua_with(lua: &Lua, value: &Json, null: Null) -> mlua::Result<Value> {
+pub(crate) fn to_lua_with(lua: &Lua, value: &Json, null: Null) -> mlua::Result<Value> {
     nested(lua, value, null, 0)
 }
 
@@ -117,7 +117,7 @@ pub fn to_lua_with(lua: &Lua, value: &Json, null: Null) -> mlua::Result<Value> {
 /// # Errors
 ///
 /// As [`to_lua`].
-pub fn object_to_lua(lua: &Lua, object: &Map<String, Json>) -> mlua::Result<Table> {
+pub(crate) fn object_to_lua(lua: &Lua, object: &Map<String, Json>) -> mlua::Result<Table> {
     table(lua, object, Null::Missing, 0)
 }
 

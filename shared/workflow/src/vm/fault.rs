@@ -14,7 +14,7 @@ const BRACKET: &str = "when parsing expression, got '['";
 
 /// What kind of thing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
+pub(crate) enum FaultKind {
     /// The text is not Lua.
     Syntax,
     /// The script raised an error.
@@ -25,7 +25,7 @@ pub enum FaultKind {
 
 /// An error of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// What kind it is.
     pub kind: FaultKind,
     /// The message, with file and line where the machine knows them.
@@ -37,7 +37,7 @@ pub struct Fault {
 impl Fault {
     /// The message with its traceback, over several lines.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = self.message.clone();
         // One line of trace says no more than the message does.
         if 1 < self.traceback.len() {
@@ -134,7 +134,7 @@ fn placed(message: &str, line: &str) -> bool {
 
 /// The script's line that called the running Rust function, as `file:line`.
 #[must_use]
-pub fn location(lua: &Lua) -> Option<String> {
+pub(crate) fn location(lua: &Lua) -> Option<String> {
     (1..LEVELS_MAX).find_map(|level| {
         lua.inspect_stack(level, |frame| {
             let line = frame.current_line()?;

@@ -5,7 +5,7 @@
 )]
 
 mod builtin;
-pub mod convert;
+pub(crate) mod convert;
 mod fault;
 pub(crate) mod hint;
 mod interrupt;
@@ -15,7 +15,7 @@ use std::{cell::RefCell, rc::Rc};
 use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value, chunk::ChunkMode};
 
 pub(crate) use builtin::{Builtin, pin_globals};
-pub use fault::{Fault, FaultKind, location};
+pub(crate) use fault::{Fault, FaultKind, location};
 
 use crate::{
     Level, Stream,
