@@ -4,7 +4,7 @@
 
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId};
 use sloth_protocol::{
-    agent::{Agent, Ask, Config, Durable, Effect, Event, Note, Output, Pacing, Write},
+    agent::{Agent, Ask, Config, Durable, Effect, Event, Note, Output, Pacing, Ticket, Write},
     wire::{AgentResponse, Platform, Welcome, Work},
 };
 use sloth_trust::{
@@ -56,24 +56,30 @@ fn seen() -> Durable {
     Durable { seen: seen.into(), ..Durable::default() }
 }
 
-/// What the agent makes of an answer to its poll that brings these roots.
-fn poll(agent: &mut Agent, roots: &[&Envelope]) -> (Output, u64) {
+/// Connects at a time, and polls: the poll's ticket, and the root that it says the agent has.
+fn connect(agent: &mut Agent, now: Millis, link: u64) -> (Ticket, u64) {
     let asked = |output: &Output, wanted: fn(&Ask) -> bool| {
         output.effects.iter().find_map(|effect| match effect {
             Effect::Ask { ticket, ask } if wanted(ask) => Some((*ticket, ask.clone())),
             _ => None,
         })
     };
-    let _ = agent.handle(NOW, Event::Wake);
-    let hello = agent.handle(NOW, Event::Connected { link: 1 });
+    let _ = agent.handle(now, Event::Wake);
+    let hello = agent.handle(now, Event::Connected { link });
     let (ticket, _) = asked(&hello, |ask| matches!(ask, Ask::Hello(_))).expect("a hello");
-    let welcome = Welcome { proto: 1, features: 0, time: NOW, acked: [0, 0], reconnect_within: Millis::ZERO };
-    let polled = agent.handle(NOW, Event::Answered { ticket, response: AgentResponse::Welcome(welcome) });
+    let welcome = Welcome { proto: 1, features: 0, time: now, acked: [0, 0], reconnect_within: Millis::ZERO };
+    let polled = agent.handle(now, Event::Answered { ticket, response: AgentResponse::Welcome(welcome) });
     let (ticket, ask) = asked(&polled, |ask| matches!(ask, Ask::Poll(_))).expect("a poll");
     let Ask::Poll(poll) = ask else { panic!("{ask:?}") };
+    (ticket, poll.root)
+}
+
+/// What the agent makes of an answer to its poll that brings these roots.
+fn poll(agent: &mut Agent, roots: &[&Envelope]) -> (Output, u64) {
+    let (ticket, root) = connect(agent, NOW, 1);
     let roots = roots.iter().map(|root| root.encode()).collect();
     let work = Work { items: Vec::new(), next_poll: Millis::ZERO, roots };
-    (agent.handle(NOW, Event::Answered { ticket, response: AgentResponse::Work(work) }), poll.root)
+    (agent.handle(NOW, Event::Answered { ticket, response: AgentResponse::Work(work) }), root)
 }
 
 fn notes(output: &Output) -> Vec<String> {
@@ -114,6 +120,30 @@ fn roots_are_taken_on_one_after_the_other_as_far_as_each_vouches_for_the_next() 
         assert!(notes.iter().zip(&told).all(|(note, start)| note.starts_with(start)), "{name}: {notes:?}");
         let again = Agent::restore(config(&first), agent.durable().clone(), NOW, 1).expect("restored");
         assert_eq!(again.root().version, version, "{name}: after a restart");
+    }
+}
+
+/// The coordinator answers at once whoever lacks a root: who is given it again and again would never rest.
+#[test]
+fn a_root_that_was_refused_is_not_asked_for_again_on_the_same_connection() {
+    let (old, new) = (key(), key());
+    let first = root(1, &old, &[&old], &[&old]);
+    let second = root(2, &new, &[&old], &[&old, &new]);
+    let stolen = root(3, &old, &[&old], &[&old]);
+    for (given, asked_for) in
+        [(vec![&second], 2), (vec![&second, &stolen], 3), (vec![&stolen, &second], 3), (vec![], 1)]
+    {
+        let mut agent = Agent::restore(config(&first), Durable::default(), NOW, 1).expect("restored");
+        let (output, _) = poll(&mut agent, &given);
+        let next = output.effects.iter().find_map(|effect| match effect {
+            Effect::Ask { ask: Ask::Poll(poll), .. } => Some(poll.root),
+            _ => None,
+        });
+        assert_eq!(next, Some(asked_for));
+        let version = agent.root().version;
+        let _ = agent.handle(NOW, Event::Disconnected { link: 1, reason: String::new() });
+        let (_, again) = connect(&mut agent, NOW + Millis::from_secs(3_600), 2);
+        assert_eq!(again, version, "on a new connection it is tried again");
     }
 }
 

@@ -46,6 +46,9 @@ pub(super) struct Up {
     welcome: bool,
     poll: Option<AskedPoll>,
     poll_at: Millis,
+    /// The version up to which trust roots were refused on this connection: to be given them again at once would be
+    /// no use.
+    refused_root: u64,
     /// Whether a poll was answered on this connection.
     polled: bool,
     reports: [Option<AskedReport>; 2],
@@ -62,6 +65,8 @@ struct Asked {
 struct AskedPoll {
     asked: Asked,
     room: u32,
+    /// The version after which trust roots are asked for.
+    root: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -255,12 +260,10 @@ impl Agent {
             Pacing::Hold(hold) => hold,
             Pacing::Interval(_) => Millis::ZERO,
         };
-        let asked = self.ask(
-            Ask::Poll(Poll { accepted: self.state.accepted, hold, room, root: self.trusted.root().version }),
-            hold,
-        );
+        let root = self.trusted.root().version.max(up.refused_root);
+        let asked = self.ask(Ask::Poll(Poll { accepted: self.state.accepted, hold, room, root }), hold);
         if let Some(up) = self.session.up_mut() {
-            up.poll = Some(AskedPoll { asked, room });
+            up.poll = Some(AskedPoll { asked, room, root });
         }
     }
 
@@ -342,9 +345,7 @@ impl Agent {
 
     fn take_work(&mut self, ticket: Ticket, work: Work) {
         let Some(up) = self.session.up_mut() else { return };
-        if up.poll.is_none_or(|open| open.asked.ticket != ticket) {
-            return;
-        }
+        let Some(open) = up.poll.filter(|open| open.asked.ticket == ticket) else { return };
         up.poll = None;
         up.polled = true;
         self.session.attempts = 0;
@@ -355,7 +356,12 @@ impl Agent {
         if let Some(up) = self.session.up_mut() {
             up.poll_at = self.now + next;
         }
-        self.take_roots(&work.roots);
+        if !self.take_roots(&work.roots)
+            && let Some(up) = self.session.up_mut()
+        {
+            let given = u64::try_from(work.roots.len()).unwrap_or(u64::MAX);
+            up.refused_root = open.root.saturating_add(given);
+        }
         for item in work.items {
             self.take_order(item);
         }

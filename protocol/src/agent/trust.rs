@@ -6,14 +6,15 @@ use sloth_trust::{BundleName, Envelope, Refusal, Roles};
 use super::{Note, Write, machine::Agent};
 
 impl Agent {
-    /// Takes on the roots after the one that counts, as far as each vouches for the next.
-    pub(super) fn take_roots(&mut self, roots: &[Vec<u8>]) {
+    /// Takes on the roots after the one that counts, as far as each vouches for the next. Whether none was refused.
+    pub(super) fn take_roots(&mut self, roots: &[Vec<u8>]) -> bool {
         for bytes in roots {
             if let Err(reason) = self.take_root(bytes) {
                 self.note(Note::RootRefused { reason });
-                return;
+                return false;
             }
         }
+        true
     }
 
     fn take_root(&mut self, bytes: &[u8]) -> Result<(), String> {

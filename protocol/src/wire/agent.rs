@@ -97,7 +97,7 @@ pub struct Poll {
     pub hold: Millis,
     /// How many more runs the agent would take.
     pub room: u32,
-    /// The version of the trust root on the agent's disk.
+    /// The version of the trust root on the agent's disk, or of a later one that it refused on this connection.
     pub root: u64,
 }
 
