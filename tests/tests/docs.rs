@@ -18,6 +18,9 @@ fn the_table_of_limits_is_that_of_the_code() {
     let page = read(OPERATIONS);
     let rows = rows(section(&page, "## Limits"));
     assert!(LIMITS_MIN <= rows.len(), "only {} limits are found", rows.len());
+    let mut told = BTreeSet::new();
+    let again = rows.iter().find(|row| !told.insert(&row[2..]));
+    assert!(again.is_none(), "{OPERATIONS} tells of a limit twice: {again:?}");
     for row in rows {
         let [limit, value, name, file] = row.as_slice() else { panic!("a row of limits has four cells: {row:?}") };
         let (name, file) = (name.trim_matches('`'), file.trim_matches('`'));
