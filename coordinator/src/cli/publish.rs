@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde_json::Value;
 use sloth_bundle::{DESCRIPTION_FILE, Description, Limits, Manifest, Packed, Parts, pack};
 use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
-use sloth_core::{Chain, Clock, Digest, Millis, RepositoryId, Selector, config::Span};
+use sloth_core::{Chain, Clock, Digest, Millis, Selector, config::Span};
 use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse, Published};
 use sloth_trust::{
-    BundleMetadata, BundleName, Envelope, ManifestRef, RoleKeys, Roles, Root, RootPin, SPEC, Trusted,
+    BundleMetadata, BundleName, ManifestRef, RootPin, SPEC, Trusted,
     sign::{SecretKey, sign},
 };
 use sloth_workflow::{Capabilities, Capability, Grant, Plan, needs};
@@ -24,11 +24,10 @@ use super::{
     client::{AskError, Client, note, with_client},
     plan, printed, show,
     sign::{Signer, open},
+    trust::{ROOT_LIFE, current, first_root},
     upload::{self, Upload},
 };
 
-/// How long a root that `publish` makes vouches for new work.
-const ROOT_LIFE: Millis = Millis::from_secs(365 * 24 * 3600);
 /// A release that is not changed is signed again when less than one part in so many of its life is left.
 const RENEW_DIVISOR: u64 = 3;
 
@@ -236,33 +235,11 @@ async fn root(
     signers: &[Signer],
     secrets: &[&SecretKey],
 ) -> Result<(Trusted, Option<RootPin>), Failure> {
-    let OperatorResponse::Root(envelope) = client.ask(OperatorRequest::Root).await? else {
-        return Err(AskError::Unexpected.into());
-    };
-    if let Some(bytes) = envelope {
-        let envelope = Envelope::decode(&bytes).map_err(Outcome::Refused.because())?;
-        let pin = RootPin::of(&envelope.payload);
-        return Ok((Trusted::new(&envelope, pin).map_err(Outcome::Refused.because())?, None));
+    if let Some(trusted) = current(client).await? {
+        return Ok((trusted, None));
     }
-    let keys = || RoleKeys::new(signers.iter().map(|signer| signer.public.clone()).collect(), signers.len());
-    let keys = || keys().map_err(Outcome::Usage.because());
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(Outcome::Internal.because())?;
-    let now = Clock::new().now();
-    let everything = "*".parse().map_err(Outcome::Internal.because::<sloth_trust::InvalidName>())?;
-    let root = Root {
-        spec: SPEC,
-        repository: RepositoryId::new(now, u128::from_be_bytes(random)),
-        version: 1,
-        expires: now + ROOT_LIFE,
-        roles: Roles {
-            root: keys()?,
-            releases: None,
-            bundles: [(everything, keys()?)].into(),
-            head: None,
-            assignment: None,
-        },
-    };
+    let keys: Vec<_> = signers.iter().map(|signer| signer.public.clone()).collect();
+    let root = first_root((keys.clone(), keys.len()), (keys, signers.len()), ROOT_LIFE)?;
     let envelope = sign(&root, &root.domain(), secrets).map_err(Outcome::Usage.because())?;
     let pin = RootPin::of(&envelope.payload);
     let trusted = Trusted::new(&envelope, pin).map_err(Outcome::Usage.because())?;

@@ -55,7 +55,7 @@ impl fmt::Display for Role {
 }
 
 /// The first root of a repository.
-pub(super) fn first(
+pub(in crate::cli) fn first(
     root: (Vec<PublicKey>, usize),
     bundles: (Vec<PublicKey>, usize),
     life: Millis,

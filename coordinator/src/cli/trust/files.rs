@@ -128,8 +128,9 @@ pub(super) fn print_written(written: &Written, format: Format) -> Result<Outcome
         return Ok(Outcome::Done);
     }
     let Written { file, version, signatures, needed, trusted_comment } = written;
+    let plural = if *signatures == 1 { "" } else { "s" };
     printed(print_line(&format!(
-        "root {version} is in `{file}`, with {signatures} signatures; {needed} of its own keys must sign it, and as many of the root before as that asks for"
+        "root {version} is in `{file}`, with {signatures} signature{plural}; {needed} of its own keys must sign it, and as many of the root before as that asks for"
     )))?;
     printed(print_line(&format!("  sign it    sloth-coord trust sign {file} --key FILE")))?;
     printed(print_line(&format!(

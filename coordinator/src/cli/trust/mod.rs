@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
-use sloth_core::{Chain, config::Span};
+use sloth_core::{Chain, Millis, config::Span};
 use sloth_protocol::wire::{OperatorRequest, OperatorResponse};
 use sloth_trust::{Envelope, PublicKey, Root, RootPin, Trusted};
 
+pub(super) use self::change::first as first_root;
 use self::{
     change::{Change, Role},
     files::{RootFile, print_written},
@@ -28,7 +29,9 @@ use super::{
 };
 
 /// How long a root vouches for new work when nothing else is said.
-const ROOT_LIFE: &str = "365d";
+pub(super) const ROOT_LIFE: Millis = Millis::from_secs(365 * 24 * 3600);
+/// The same as it is written on the command line.
+const ROOT_LIFE_TEXT: &str = "365d";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TrustCommand {
@@ -85,7 +88,7 @@ pub(super) struct InitArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     bundle_threshold: usize,
     /// How long it vouches for new work
-    #[arg(long, default_value = ROOT_LIFE)]
+    #[arg(long, default_value = ROOT_LIFE_TEXT)]
     expires: Span,
     /// Where to write
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -104,7 +107,7 @@ pub(super) struct ChangeArgs {
     #[arg(long, value_name = "FILE")]
     root: Option<PathBuf>,
     /// How long the next root vouches for new work
-    #[arg(long, default_value = ROOT_LIFE)]
+    #[arg(long, default_value = ROOT_LIFE_TEXT)]
     expires: Span,
     /// Where to write it when it is not published at once
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -210,7 +213,7 @@ fn init(args: &InitArgs, format: Format) -> Result<Outcome, Failure> {
     let root_keys = keys(&args.root_key)?;
     let bundle_keys = if args.bundle_key.is_empty() { root_keys.clone() } else { keys(&args.bundle_key)? };
     let root =
-        change::first((root_keys, args.root_threshold), (bundle_keys, args.bundle_threshold), args.expires.millis())?;
+        first_root((root_keys, args.root_threshold), (bundle_keys, args.bundle_threshold), args.expires.millis())?;
     print_written(&RootFile::unsigned(&args.out, &root)?.write()?, format)
 }
 
@@ -270,6 +273,11 @@ async fn publish(client: &Client, current: Option<&Trusted>, envelope: &Envelope
     Ok(next)
 }
 
+/// What the coordinator's newest root says, if there is one.
+pub(super) async fn current(client: &Client) -> Result<Option<Trusted>, Failure> {
+    fetch_if_any(client).await?.as_ref().map(trusted).transpose()
+}
+
 /// The coordinator's newest root.
 async fn fetch(client: &Client) -> Result<Envelope, Failure> {
     let sentence = "the coordinator has no trust root yet: publish a bundle, which makes one, or begin with `sloth-coord trust init`";
@@ -281,10 +289,6 @@ async fn fetch_if_any(client: &Client) -> Result<Option<Envelope>, Failure> {
         return Err(AskError::Unexpected.into());
     };
     bytes.map(|bytes| Envelope::decode(&bytes).map_err(Outcome::Refused.because())).transpose()
-}
-
-async fn current(client: &Client) -> Result<Option<Trusted>, Failure> {
-    fetch_if_any(client).await?.as_ref().map(trusted).transpose()
 }
 
 fn trusted(envelope: &Envelope) -> Result<Trusted, Failure> {
@@ -309,4 +313,14 @@ fn print_published(trusted: &Trusted, format: Format) -> Result<Outcome, Failure
         )),
     })?;
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_life_of_a_root_is_the_one_that_is_written() {
+        assert_eq!(ROOT_LIFE_TEXT.parse::<Span>().map(Span::millis), Ok(ROOT_LIFE));
+    }
 }

@@ -6,7 +6,7 @@ use sloth_core::{Clock, Millis};
 use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse};
 use sloth_trust::{RoleKeys, Root, Trusted};
 
-use super::{StatusArgs, fetch, files::RootFile, trusted};
+use super::{ROOT_LIFE, StatusArgs, fetch, files::RootFile, trusted};
 use crate::cli::{
     client::{AskError, expect_answer, with_client},
     printed, show,
@@ -17,8 +17,6 @@ const WARN_HUNDREDTHS: u64 = 50;
 const URGE_HUNDREDTHS: u64 = 80;
 /// Digits of a key's id that tell it from others.
 const KEY_CHARS: usize = 12;
-/// How long roots vouch for new work when nothing else is said.
-const ROOT_LIFE: Millis = Millis::from_secs(365 * 24 * 3600);
 
 #[derive(Serialize)]
 struct Shown {
