@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sloth_workflow::{Plan, TaskSpec};
 
+use super::print::counted;
+
 /// A plan step by step: the tasks of one step wait for none of the same step.
 pub(super) fn steps(plan: &Plan) -> String {
     let mut step_of = vec![0_usize; plan.tasks().len()];
@@ -135,10 +137,6 @@ fn word(value: &impl serde::Serialize) -> String {
 
 fn span(ms: u64) -> String {
     humantime::format_duration(Duration::from_millis(ms)).to_string()
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn quoted(text: &str) -> String {

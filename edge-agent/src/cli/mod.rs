@@ -14,6 +14,7 @@ mod print;
 mod repl;
 mod run;
 mod run_arguments;
+mod scratch;
 mod signals;
 mod status;
 mod test;

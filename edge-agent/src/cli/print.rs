@@ -155,8 +155,7 @@ fn totals(end: &RunEnd, took: Millis, check: bool) -> String {
         TaskStatus::Skipped,
         TaskStatus::Cancelled,
     ];
-    let count = end.tasks.len();
-    let tasks = if count == 1 { "task" } else { "tasks" };
+    let tasks = counted(end.tasks.len(), "task");
     let of = |status: TaskStatus| match end.tasks.iter().filter(|task| task.status == status).count() {
         0 => None,
         count => Some(format!("{count} {}", status.as_str().replace('_', " "))),
@@ -164,7 +163,12 @@ fn totals(end: &RunEnd, took: Millis, check: bool) -> String {
     let counts: Vec<String> = STATUSES.into_iter().filter_map(of).collect();
     let checked = if check { "; this was a check, nothing was changed" } else { "" };
     let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
-    format!("{count} {tasks} in {}{counts}{checked}", exact(took))
+    format!("{tasks} in {}{counts}{checked}", exact(took))
+}
+
+/// How many of a thing there are, as in `1 task` and `2 tasks`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A number of bytes as people read it.

@@ -1,33 +1,23 @@
 //! `sloth-agent run`: a workflow file here and now.
 
-use std::{
-    fs::DirBuilder,
-    io::Write as _,
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
-    rc::Rc,
-    time::Duration,
-};
+use std::{io::Write as _, rc::Rc, time::Duration};
 
 use sloth_cli::{Failure, Outcome};
-use sloth_core::{
-    Chain, Clock, Labels, RunId,
-    fs::{Action, FsError},
-};
+use sloth_core::{Chain, Clock, Labels, RunId};
 use sloth_workflow::{
     AgentInfo, CancelSignal, Canceller, Elsewhere, Host, LoadError, Outcome as RunOutcome, RunEnd, RunInput,
     cancel_pair, modules::Settings,
 };
 
-use super::{live::TICK_MS, local_host::LocalHost, print::Teller, run_arguments::Arguments, runtime, signals::Ends};
+use super::{
+    live::TICK_MS, local_host::LocalHost, print::Teller, run_arguments::Arguments, runtime, scratch::Scratch,
+    signals::Ends, workflow_file::split,
+};
 use crate::{
     leftovers::{self, Whose},
     platform,
     worker::random,
 };
-
-/// Nobody else reads what a run leaves on its way.
-const SCRATCH_MODE: u32 = 0o700;
 
 pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let clock = Clock::new();
@@ -125,39 +115,5 @@ async fn run_until_cancelled(
         canceller.cancel();
         // Without a terminal nobody misses it.
         let _ = writeln!(std::io::stderr(), "cancelling the run; once more kills it");
-    }
-}
-
-/// The directory that holds the file, and the file's name in it.
-pub(super) fn split(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
-    let missing = |error: std::io::Error| {
-        Failure::new(Outcome::Usage, format!("cannot read the workflow file `{}`: {error}", path.display()))
-    };
-    let whole = path.canonicalize().map_err(missing)?;
-    match (whole.parent(), whole.file_name()) {
-        (Some(dir), Some(name)) if whole.is_file() => Ok((dir.to_owned(), PathBuf::from(name))),
-        (Some(_) | None, _) => {
-            Err(Failure::new(Outcome::Usage, format!("`{}` is no file: name a workflow file", path.display())))
-        }
-    }
-}
-
-/// The run's own directory, gone with it.
-pub(super) struct Scratch(pub(super) PathBuf);
-
-impl Scratch {
-    pub(super) fn new(run: RunId) -> Result<Self, Failure> {
-        let dir = std::env::temp_dir().join(format!("sloth-run-{run}"));
-        let made = DirBuilder::new().mode(SCRATCH_MODE).create(&dir);
-        made.map_err(FsError::of(Action::Create, &dir)).map_err(Outcome::Internal.because())?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "cannot remove the run's directory");
-        }
     }
 }

@@ -16,8 +16,8 @@ use sloth_workflow::{
 use super::{
     local_host::LocalHost,
     print::Teller,
-    run::Scratch,
     runtime,
+    scratch::Scratch,
     signals::Ends,
     test_report::{FileEnd, Report, Style},
 };

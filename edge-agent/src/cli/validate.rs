@@ -6,6 +6,7 @@ use serde_json::json;
 use sloth_cli::{Failure, Format, Outcome, OutputArgs, print_json, print_line};
 
 use super::{
+    print::counted,
     run_arguments::ValueArgs,
     workflow_file::{Look, Severity, WorkflowFile},
 };
@@ -56,7 +57,6 @@ fn print(file: &WorkflowFile, look: &Look, errors: usize, warnings: usize) -> st
         };
         print_line(&finding.text(source))?;
     }
-    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let mut said = Vec::new();
     if errors == 0 {
         let tasks = look.plans.iter().map(|plan| plan.tasks().len()).sum();

@@ -7,8 +7,6 @@ use sloth_bundle::Description;
 use sloth_cli::{Failure, Outcome};
 use sloth_workflow::{Limits, LoadError, Plan, Validation, describe, validate};
 
-use super::run::split;
-
 /// The endings of files that are loaded by others, and define no tasks themselves.
 const LIBRARY_ENDINGS: [&str; 2] = ["lua", "luau"];
 
@@ -155,6 +153,20 @@ impl Finding {
             format!("\n{margin} | {pad}^")
         });
         format!("{head}\n{number} | {text}{caret}")
+    }
+}
+
+/// The directory that holds the file, and the file's name in it.
+pub(super) fn split(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+    let missing = |error: std::io::Error| {
+        Failure::new(Outcome::Usage, format!("cannot read the workflow file `{}`: {error}", path.display()))
+    };
+    let whole = path.canonicalize().map_err(missing)?;
+    match (whole.parent(), whole.file_name()) {
+        (Some(dir), Some(name)) if whole.is_file() => Ok((dir.to_owned(), PathBuf::from(name))),
+        (Some(_) | None, _) => {
+            Err(Failure::new(Outcome::Usage, format!("`{}` is no file: name a workflow file", path.display())))
+        }
     }
 }
 
