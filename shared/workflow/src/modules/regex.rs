@@ -1,14 +1,16 @@
 //! Regular expressions for scripts: linear in time, bounded in size.
 
+mod spelling;
+
 use std::{cell::RefCell, collections::BTreeMap};
 
-use regex::{Captures, Regex, RegexBuilder};
+use regex::{Captures, Regex, RegexBuilder, bytes};
 
-use super::pattern::translate;
+use self::spelling::translate;
 
 /// Most bytes of a pattern.
 const PATTERN_BYTES_MAX: usize = 16 * 1024;
-/// Most bytes that a compiled pattern takes.
+/// Most bytes that a compiled pattern takes, and that matching it remembers.
 const COMPILED_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How many compiled patterns are kept: scripts match in loops.
 const KEPT_MAX: usize = 32;
@@ -28,12 +30,10 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
     if let Some(known) = KEPT.with_borrow(|kept| kept.get(pattern).cloned()) {
         return Ok(known);
     }
-    let shown: String = pattern.chars().take(SHOWN_CHARS_MAX).collect();
-    if PATTERN_BYTES_MAX < pattern.len() {
-        return Err(format!("the pattern `{shown}…` is longer than {PATTERN_BYTES_MAX} bytes"));
-    }
-    let compiled = RegexBuilder::new(&translate(pattern)).size_limit(COMPILED_BYTES_MAX).build();
-    let compiled = compiled.map_err(|error| format!("`{shown}` is no regular expression: {}", reason(&error)))?;
+    bounded(pattern)?;
+    let mut builder = RegexBuilder::new(&translate(pattern));
+    let compiled = builder.size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).build();
+    let compiled = compiled.map_err(|error| reason(pattern, &error))?;
     KEPT.with_borrow_mut(|kept| {
         if KEPT_MAX <= kept.len() {
             kept.clear();
@@ -41,6 +41,18 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
         kept.insert(pattern.to_owned(), compiled.clone());
     });
     Ok(compiled)
+}
+
+/// As [`compile`], for texts of any bytes. It is not kept: who matches bytes matches whole files.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub(super) fn compile_bytes(pattern: &str) -> Result<bytes::Regex, String> {
+    bounded(pattern)?;
+    let mut builder = bytes::RegexBuilder::new(&translate(pattern));
+    let compiled = builder.size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).build();
+    compiled.map_err(|error| reason(pattern, &error))
 }
 
 /// `text` with each match replaced by `replacement`, in which `$1` and `${name}` stand for groups.
@@ -69,14 +81,26 @@ pub(super) fn groups<'t>(captures: &Captures<'t>) -> Vec<&'t str> {
     captures.iter().map(|group| group.map_or("", |group| group.as_str())).collect()
 }
 
+fn bounded(pattern: &str) -> Result<(), String> {
+    if PATTERN_BYTES_MAX < pattern.len() {
+        return Err(format!("the pattern `{}…` is longer than {PATTERN_BYTES_MAX} bytes", shown(pattern)));
+    }
+    Ok(())
+}
+
+fn shown(pattern: &str) -> String {
+    pattern.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
 /// What is wrong, in one line: the crate draws the place below the pattern.
-fn reason(error: &regex::Error) -> String {
+fn reason(pattern: &str, error: &regex::Error) -> String {
+    let shown = shown(pattern);
     if let regex::Error::CompiledTooBig(limit) = error {
-        return format!("it would take more than {limit} bytes");
+        return format!("`{shown}` is no regular expression: it would take more than {limit} bytes");
     }
     let text = error.to_string();
     let last = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-    last.trim_start_matches("error: ").to_owned()
+    format!("`{shown}` is no regular expression: {}", last.trim_start_matches("error: "))
 }
 
 #[cfg(test)]
@@ -93,7 +117,12 @@ mod tests {
             let error = compile(pattern).expect_err(pattern);
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
         }
-        assert!(compile(&"a".repeat(PATTERN_BYTES_MAX + 1)).is_err());
+        for pattern in ["(", "a**(", "[a", "\\", "(?P<n", "a{1001}{1001}{1001}"] {
+            let error = compile_bytes(pattern).expect_err(pattern);
+            assert!(error.starts_with(&format!("`{pattern}` ")) && !error.contains('\n'), "{error}");
+        }
+        let long = "a".repeat(PATTERN_BYTES_MAX + 1);
+        assert!(compile(&long).is_err() && compile_bytes(&long).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use sloth_core::Millis;
 use super::{
     Context,
     call::{Builder, Call, Gate},
+    star,
 };
 use crate::{
     capability::Capability,
@@ -319,48 +320,11 @@ impl Storage {
             StateReply::Keys(entries) => entries,
             other => return Err(strange(call, &other)),
         };
-        let fits = |key: &str| !pattern.contains('*') || fits(&pattern, key);
+        let fits = |key: &str| !pattern.contains('*') || star::fits(&pattern, key);
         Ok(entries.into_iter().filter(|(key, _)| fits(key)).collect())
     }
 }
 
-/// Whether `key` is `pattern` with any text for each `*`.
-fn fits(pattern: &str, key: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = key.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let mut last = None;
-    for part in parts {
-        if let Some(part) = last.replace(part) {
-            let Some(at) = rest.find(part) else { return false };
-            rest = &rest[at + part.len()..];
-        }
-    }
-    last.map_or(rest.is_empty(), |last| rest.ends_with(last))
-}
-
 fn strange(call: &Call, reply: &StateReply) -> mlua::Error {
     call.error(format_args!("the store gave an answer to another question: {reply:?}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, key, expected) in [
-            ("a*", "abc", true),
-            ("*c", "abc", true),
-            ("a*c", "abc", true),
-            ("a*c", "ac", true),
-            ("a*b*c", "axxbyyc", true),
-            ("a*b*c", "axxc", false),
-            ("a*c", "abcd", false),
-            ("*", "", true),
-            ("a*a", "a", false),
-            ("*b*", "abc", true),
-        ] {
-            assert_eq!(fits(pattern, key), expected, "{pattern} {key}");
-        }
-    }
 }

@@ -5,7 +5,7 @@ use mlua::MultiValue;
 use super::{
     super::{
         call::Call,
-        files, pattern,
+        files, regex,
         report::{Answer, Report},
     },
     arguments::Arguments,
@@ -201,8 +201,8 @@ fn placement(call: &Call, arguments: &Arguments<'_>) -> mlua::Result<Place> {
     }
 }
 
-fn compiled(call: &Call, arguments: &Arguments<'_>, name: &str) -> mlua::Result<Option<regex::bytes::Regex>> {
-    let compiled = arguments.text(name)?.map(|text| pattern::compile(&text)).transpose();
+fn compiled(call: &Call, arguments: &Arguments<'_>, name: &str) -> mlua::Result<Option<::regex::bytes::Regex>> {
+    let compiled = arguments.text(name)?.map(|text| regex::compile_bytes(&text)).transpose();
     compiled.map_err(|reason| call.error(format_args!("`{name}`: {reason}")))
 }
 
