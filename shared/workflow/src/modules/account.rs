@@ -92,6 +92,11 @@ pub(super) fn group(name: &str) -> Option<Group> {
     groups().into_iter().find(|group| group.name == name)
 }
 
+/// The group of that number.
+pub(super) fn group_of(gid: u32) -> Option<Group> {
+    groups().into_iter().find(|group| group.gid == gid)
+}
+
 /// The names of a user's groups, the first one first.
 pub(super) fn groups_of(account: &Account) -> Vec<String> {
     let groups = groups();
@@ -117,6 +122,11 @@ pub(super) fn has_hash(name: &str, hash: &str) -> bool {
 /// Whether it belongs to the system, not to a person.
 pub(super) fn is_system(account: &Account) -> bool {
     account.uid < uid_min() || account.uid == UID_NOBODY
+}
+
+/// What the name of a user or group takes, for messages.
+pub(super) fn name_rule() -> String {
+    format!("begin it with a small letter or `_`, use letters, digits, `_`, `-` and `.`, {NAME_BYTES_MAX} at most")
 }
 
 /// Whether it can be the name of a user or group: what `useradd` takes on every system.

@@ -12,17 +12,13 @@ use mlua::Value;
 use super::{
     account,
     call::{Call, number_of},
-    files,
+    files::{self, MODE_BITS},
     options::Options,
 };
 use crate::beneath::entry;
 
-/// The bits of a mode that can be set.
-pub(super) const MODE_BITS: u32 = 0o7777;
 /// The most digits of a mode.
 const MODE_DIGITS_MAX: usize = 4;
-const GROUPS: &str = "/etc/group";
-const GROUPS_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What a file is to have; what is not said stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -265,15 +261,15 @@ impl Name {
 impl Kind {
     fn id_of(self, name: &str) -> Option<u32> {
         match self {
-            Self::User => account::find(|account| account.name == name).map(|account| account.uid),
-            Self::Group => group(|group, _| group == name).map(|(_, gid)| gid),
+            Self::User => account::named(name).map(|account| account.uid),
+            Self::Group => account::group(name).map(|group| group.gid),
         }
     }
 
     fn name_of(self, id: u32) -> String {
         let name = match self {
             Self::User => account::find(|account| account.uid == id).map(|account| account.name),
-            Self::Group => group(|_, gid| gid == id).map(|(name, _)| name),
+            Self::Group => account::group_of(id).map(|group| group.name),
         };
         name.unwrap_or_else(|| id.to_string())
     }
@@ -287,17 +283,6 @@ pub(super) fn user_name(uid: u32) -> String {
 /// The name of a group, or its number where it has none.
 pub(super) fn group_name(gid: u32) -> String {
     Kind::Group.name_of(gid)
-}
-
-/// The first group that `wanted` takes, by name and number.
-fn group(wanted: impl Fn(&str, u32) -> bool) -> Option<(String, u32)> {
-    let bytes = sloth_core::fs::read_capped(GROUPS.as_ref(), GROUPS_BYTES_MAX).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        let gid = fields.nth(1)?.parse().ok()?;
-        wanted(name, gid).then(|| (name.to_owned(), gid))
-    })
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const LIST_NAMES_MAX: usize = 100_000;
 /// What the process's mask takes from when a script makes a file.
 const NEW_FILE_MODE: u32 = 0o666;
 /// The bits of a mode that can be set.
-const MODE_BITS: u32 = 0o7777;
+pub(super) const MODE_BITS: u32 = 0o7777;
 
 /// How much of a directory is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

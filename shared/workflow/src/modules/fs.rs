@@ -88,7 +88,7 @@ fn describe(table: &Table, path: &Path, found: &Metadata) -> mlua::Result<()> {
     table.raw_set("path", text(path))?;
     table.raw_set("type", kind(found))?;
     table.raw_set("size", found.len())?;
-    table.raw_set("mode", format!("{:o}", found.mode() & attributes::MODE_BITS))?;
+    table.raw_set("mode", format!("{:o}", found.mode() & files::MODE_BITS))?;
     table.raw_set("is_dir", found.is_dir())?;
     table.raw_set("is_file", found.is_file())?;
     table.raw_set("is_link", found.is_symlink() || path.is_symlink())?;

@@ -47,7 +47,7 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     // `stack("name")` at the head of a file.
     let call = lua.create_function(|lua, (module, name): (Table, Value)| {
         let name = name.as_string().map(mlua::LuaString::to_string_lossy).filter(|name| is_name(name));
-        let name = name.ok_or_else(|| mlua::Error::runtime(WRONG_NAME))?;
+        let name = name.ok_or_else(|| mlua::Error::runtime(wrong_name()))?;
         lua.set_named_registry_value(REGISTRY, name)?;
         Ok(module)
     })?;
@@ -56,7 +56,9 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     Ok(table)
 }
 
-const WRONG_NAME: &str = "stack: a name takes 1 to 128 bytes without control characters";
+fn wrong_name() -> String {
+    format!("stack: a name takes 1 to {NAME_BYTES_MAX} bytes without control characters")
+}
 
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(char::is_control)

@@ -126,9 +126,7 @@ fn checked(call: &Call, name: String) -> mlua::Result<String> {
         call.permit(Capability::User, &name)?;
         return Ok(name);
     }
-    Err(call.error(format_args!(
-        "`{name}` cannot be a name: begin it with a small letter or `_`, use letters, digits, `_`, `-` and `.`, 32 at most"
-    )))
+    Err(call.error(format_args!("`{name}` cannot be a name: {}", account::name_rule())))
 }
 
 fn missing(name: &str) -> String {

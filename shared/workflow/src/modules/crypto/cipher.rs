@@ -144,7 +144,7 @@ fn key_of(call: &Call, key: &Value) -> mlua::Result<LessSafeKey> {
     let bytes = STANDARD.decode(key.trim()).unwrap_or_default();
     // The key itself is in no message.
     UnboundKey::new(&CHACHA20_POLY1305, &bytes).map(LessSafeKey::new).map_err(|_| {
-        call.error("`key` takes 32 bytes in base64: make one by `crypto.generate_key()` or `crypto.derive_key(passphrase, salt)`")
+        call.error(format_args!("`key` takes {KEY_BYTES} bytes in base64: make one by `crypto.generate_key()` or `crypto.derive_key(passphrase, salt)`"))
     })
 }
 

@@ -12,7 +12,7 @@ use sloth_core::fs::Access;
 
 use super::{
     super::{
-        attributes::{Attributes, MODE_BITS},
+        attributes::Attributes,
         call::Call,
         files,
         paths::{self, writable},
@@ -130,7 +130,7 @@ async fn copy_file(call: &Call, src: Place, path: Place, settings: Settings, for
         Err(error) => return Err(files::said("copy", &src)(error)),
     };
     let content = Content::File(src.clone());
-    let placing = Placing { path, content, mode: Some(found.mode() & MODE_BITS), settings };
+    let placing = Placing { path, content, mode: Some(found.mode() & files::MODE_BITS), settings };
     let report = unless_there(call, placing, force).await?;
     Ok(report.with("src", src.display().to_string()).with("size", found.len()))
 }
@@ -221,7 +221,7 @@ fn make(copied: &Entry, attributes: &Attributes) -> Result<(), String> {
     let there = way.symlink_metadata().ok();
     if copied.found.is_dir() {
         sloth_core::fs::create_dir(&way, Access::Everyone).map_err(files::told)?;
-        let mode = std::fs::Permissions::from_mode(copied.found.mode() & MODE_BITS);
+        let mode = std::fs::Permissions::from_mode(copied.found.mode() & files::MODE_BITS);
         std::fs::set_permissions(&way, mode).map_err(files::said("change the mode of", to))?;
         return owners.apply(to);
     }

@@ -35,7 +35,7 @@ const ZIP_END_BYTES_MAX: u64 = 22 + 65_535;
 const TAR_BLOCK_BYTES: usize = 512;
 const TAR_MARK_AT: usize = 257;
 /// The bits of a mode that an archive may set.
-const MODE_BITS: u32 = 0o777;
+const ENTRY_MODE_BITS: u32 = 0o777;
 const LINK_MODE: u32 = 0o120_000;
 const KIND_MODE: u32 = 0o170_000;
 
@@ -219,7 +219,7 @@ fn tar(from: impl Read, budget: &mut Budget<'_>, visit: &mut Visit<'_>) -> Resul
         budget.entry()?;
         let mut entry = entry.map_err(wrong)?;
         let header = entry.header();
-        let (mode, changed) = (header.mode().map_err(wrong)? & MODE_BITS, header.mtime().ok());
+        let (mode, changed) = (header.mode().map_err(wrong)? & ENTRY_MODE_BITS, header.mtime().ok());
         let name = entry.path().map_err(wrong)?.into_owned();
         let Some(path) = stripped(&name, budget.reading.strip)? else {
             io::copy(&mut entry, &mut io::sink()).map_err(wrong)?;
@@ -275,7 +275,7 @@ fn zip(file: &mut File, budget: &mut Budget<'_>, visit: &mut Visit<'_>) -> Resul
             Some(_) | None => Kind::File,
         };
         let usual = if is_dir { 0o755 } else { 0o644 };
-        let mode = mode.map_or(usual, |mode| mode & MODE_BITS);
+        let mode = mode.map_or(usual, |mode| mode & ENTRY_MODE_BITS);
         let entry_of = Entry { path, kind, mode, changed: None };
         visit(&entry_of, &mut Bounded { inner: &mut entry, left: &mut budget.left })?;
     }

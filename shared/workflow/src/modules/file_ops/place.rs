@@ -12,7 +12,7 @@ use sloth_core::fs::{Access, create_dir, create_temporary};
 
 use super::{
     super::{
-        attributes::{Attributes, MODE_BITS},
+        attributes::Attributes,
         call::{Call, Gate},
         diff, files,
         report::{Change, Report},
@@ -302,7 +302,7 @@ pub(super) fn prepare(
     let made = fill(&mut file).and_then(|()| file.metadata()).map_err(files::said("write", path))?;
     let keep = |wanted: Option<u32>, had: Option<u32>, has: u32| wanted.or(had).filter(|id| *id != has);
     let ids = (keep(uid, found.map(Metadata::uid), made.uid()), keep(gid, found.map(Metadata::gid), made.gid()));
-    let mode = mode.or(found.map(|found| found.mode() & MODE_BITS)).unwrap_or(FILE_MODE);
+    let mode = mode.or(found.map(|found| found.mode() & files::MODE_BITS)).unwrap_or(FILE_MODE);
     let set = settings.attributes.apply_to_new(&file, mode, ids).and_then(|()| file.sync_all());
     set.map_err(files::said("write", path))?;
     Ok(temporary)

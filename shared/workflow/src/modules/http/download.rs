@@ -22,7 +22,7 @@ use crate::{
     modules::{
         call::Call,
         crypto::Hash,
-        files::{said, told},
+        files::{MODE_BITS, said, told},
         options::Options,
         paths::writable,
         report::{Change, Report},
@@ -55,7 +55,6 @@ const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long a host may keep silent in the middle.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const MODE: u32 = 0o644;
-const MODE_BITS: u32 = 0o7777;
 
 /// What is to be there.
 pub(crate) struct Wanted {

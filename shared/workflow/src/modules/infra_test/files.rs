@@ -10,12 +10,11 @@ use crate::{
     modules::{
         attributes,
         call::{Builder, Call, Gate},
-        files, paths,
+        files::{self, MODE_BITS},
+        paths,
     },
 };
 
-/// The bits of a mode that people set.
-const MODE_BITS: u32 = 0o7777;
 /// The largest size that a test may ask for.
 const SIZE_BYTES_MAX: u64 = 1 << 52;
 

@@ -67,8 +67,7 @@ pub(super) fn validate(call: &Call, arguments: &MultiValue) -> mlua::Result<(boo
     Ok(if account::is_name(&name) {
         (true, format!("`{name}` is a valid name"))
     } else {
-        let way = "begin it with a small letter or `_`, use letters, digits, `_`, `-` and `.`, 32 at most";
-        (false, format!("`{name}` is not a valid name: {way}"))
+        (false, format!("`{name}` is not a valid name: {}", account::name_rule()))
     })
 }
 
