@@ -46,6 +46,7 @@ macro_rules! scripts {
 }
 
 scripts!(
+    circuit,
     crypto,
     csv,
     data,

@@ -6,7 +6,7 @@ mod results;
 
 use std::{rc::Rc, time::Duration};
 
-use mlua::{Lua, Table, Value};
+use mlua::{Function, Lua, Table, Value};
 
 use super::{
     Context,
@@ -19,6 +19,7 @@ use crate::{
     Level, Stream,
     capability::Capability,
     process::{Completed, Ending},
+    vm::Builtin,
 };
 
 /// How long a connection may take when it is not said.
@@ -31,19 +32,70 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most processes that a test may ask for.
 const PROCESSES_MAX: u64 = 1_000_000;
 
+/// What the arguments of tests are called where they are given as one table; `target` is the last of all.
+const ARGUMENTS: [(&[&str], &[&str]); 13] = [
+    (&["file_exists", "is_directory", "is_file"], &["path"]),
+    (&["file_contains"], &["path", "pattern"]),
+    (&["file_mode"], &["path", "mode"]),
+    (&["file_owner"], &["path", "owner"]),
+    (&["file_group"], &["path", "group"]),
+    (&["file_size"], &["path", "bytes"]),
+    (&["port_is_listening", "port_is_tcp", "port_is_udp"], &["port"]),
+    (&["service_is_running", "service_is_enabled", "package_is_installed"], &["name"]),
+    (&["package_version"], &["name", "version"]),
+    (&["process_is_running"], &["pattern"]),
+    (&["process_count"], &["pattern", "count"]),
+    (&["command_succeeds", "command_fails", "command_stderr_is_empty"], &["command"]),
+    (&["ping"], &["host", "count"]),
+];
+
+/// Lets a function take one table instead of its arguments.
+static BY_NAME: Builtin = Builtin::new(
+    r#"
+local type, error, unpack, concat = type, error, unpack, table.concat
+return function(name, arguments, test)
+    arguments[#arguments + 1] = "target"
+    local known = {}
+    for place, argument in arguments do known[argument] = place end
+    return function(first, ...)
+        if type(first) ~= "table" then return test(first, ...) end
+        local values = {}
+        for key, value in first do
+            if not known[key] then
+                error(name .. ": no option `" .. tostring(key) .. "`; it takes `" .. concat(arguments, "`, `") .. "`", 2)
+            end
+            values[known[key]] = value
+        end
+        return test(unpack(values, 1, #arguments))
+    end
+end
+"#,
+);
+
 /// What was found: nothing wrong, or what.
 type Verdict = Result<(), String>;
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let builder = Builder::new(lua, context, "infra_test")?;
     let builder = commands(network(system(files::add(builder)?)?)?)?;
-    let table = builder
+    let tests = builder
         .asynchronous("package_is_installed", Gate::Needs(Capability::Facts), packages::is_installed)?
         .asynchronous("package_version", Gate::Needs(Capability::Facts), packages::version)?
         .asynchronous("check", Gate::Acting, results::check)?
         .function("report", Gate::Open, results::report)?
-        .finish();
-    Ok(table)
+        .unfinished();
+    let by_name: Function = BY_NAME.function(lua)?.call(())?;
+    let mut builder = Builder::new(lua, context, "infra_test")?;
+    for pair in tests.pairs::<String, Value>() {
+        let (name, test) = pair?;
+        let arguments = ARGUMENTS.iter().find(|(tests, _)| tests.contains(&name.as_str()));
+        let test = match arguments {
+            Some((_, arguments)) => by_name.call((format!("infra_test.{name}"), arguments.to_vec(), test))?,
+            None => test,
+        };
+        builder = builder.value(&name, test)?;
+    }
+    Ok(builder.finish())
 }
 
 /// What runs: services and processes.

@@ -73,6 +73,7 @@ type Make = fn(&Lua, &Rc<Context>) -> mlua::Result<Table>;
 
 const MODULES: &[(&str, Make)] = &[
     ("bundle", fs::bundle_module),
+    ("circuit", reliability::circuit_module),
     ("cron", cron::module),
     ("crypto", crypto::module),
     ("csv", data::csv_module),

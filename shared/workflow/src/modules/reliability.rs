@@ -13,6 +13,8 @@ use crate::vm::Builtin;
 
 static RETRY: Builtin = Builtin::new(include_str!("reliability/retry.luau"));
 
+static CIRCUIT: Builtin = Builtin::new(include_str!("reliability/circuit.luau"));
+
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let native = goroutine::waiting(lua, context, "reliability")?
         .function("seconds", Gate::Open, seconds)?
@@ -21,6 +23,18 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let core = goroutine::core(lua, &native)?;
     let public: Table = RETRY.function(lua)?.call((native, core))?;
     let mut builder = Builder::new(lua, context, "reliability")?;
+    for pair in public.pairs::<String, Value>() {
+        let (name, value) = pair?;
+        builder = builder.value(&name, value)?;
+    }
+    Ok(builder.finish())
+}
+
+/// `circuit`: the circuit breakers of `reliability`, with results that are always tables.
+pub(super) fn circuit_module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let reliability = super::find(lua, "reliability")?;
+    let public: Table = CIRCUIT.function(lua)?.call(reliability)?;
+    let mut builder = Builder::new(lua, context, "circuit")?;
     for pair in public.pairs::<String, Value>() {
         let (name, value) = pair?;
         builder = builder.value(&name, value)?;

@@ -133,6 +133,7 @@ impl IntoLua for Report {
         let table = convert::object_to_lua(lua, &self.fields)?;
         table.raw_set("changed", self.changed)?;
         table.raw_set("message", self.message)?;
+        table.raw_set("success", true)?;
         speak(lua, &table, Voice::Message)?;
         Ok(Value::Table(table))
     }
