@@ -8,7 +8,9 @@ mod locks;
 use redb::{ReadableTable, WriteTransaction};
 use serde_json::Value;
 use sloth_core::Millis;
-use sloth_workflow::{Lifetime, LockQueue, StateOperation, StateReply, StateStats, limits::STATE_VALUE_BYTES_MAX};
+use sloth_workflow::{
+    Lifetime, LockQueue, StateOperation, StateReply, StateStats, limits::STATE_VALUE_BYTES_MAX, state_values,
+};
 
 use super::{
     error::Fault,
@@ -112,10 +114,16 @@ impl Request {
                     self.set(table, used, key, &value, expires)?.map(|()| StateReply::Done(true))
                 }
             },
-            StateOperation::Increment { key, by } => self.alter(table, used, key, |before| add(key, before, *by))?,
-            StateOperation::Push { key, value } => self.alter(table, used, key, |before| push(key, before, value))?,
-            StateOperation::Pop { key } => self.alter(table, used, key, |before| pop(key, before))?,
-            StateOperation::Append { key, text } => self.alter(table, used, key, |before| append(key, before, text))?,
+            StateOperation::Increment { key, by } => {
+                self.alter(table, used, key, |before| state_values::add(key, before, *by))?
+            }
+            StateOperation::Push { key, value } => {
+                self.alter(table, used, key, |before| state_values::push(key, before, value))?
+            }
+            StateOperation::Pop { key } => self.alter(table, used, key, |before| state_values::pop(key, before))?,
+            StateOperation::Append { key, text } => {
+                self.alter(table, used, key, |before| state_values::append(key, before, text))?
+            }
             StateOperation::Lock { name, holder, ttl, wait } => {
                 let ask = |queue: &mut LockQueue| queue.ask(holder, *ttl, *wait, self.now, locks::is_alive);
                 return locks::change(txn, &self.key(name), |queue| ask(queue).map(StateReply::Place));
@@ -187,7 +195,7 @@ impl Request {
         table: &mut Open<'_>,
         used: &mut Used,
         key: &str,
-        change: impl FnOnce(Option<Value>) -> Result<(Option<Value>, StateReply), String>,
+        change: impl FnOnce(Option<Value>) -> state_values::Change,
     ) -> Result<Answer, Fault> {
         let stored = table.get(self.key(key).as_slice())?.map(|stored| stored.value().to_vec());
         let before = stored.as_deref().map(|stored| self.alive(stored)).transpose()?.flatten();
@@ -322,67 +330,4 @@ fn is_over(expires: Millis, now: Millis) -> bool {
 
 fn weight(key: &[u8], stored: &[u8]) -> u64 {
     u64::try_from(key.len() + stored.len()).unwrap_or(u64::MAX)
-}
-
-fn add(key: &str, before: Option<Value>, by: f64) -> Result<(Option<Value>, StateReply), String> {
-    let sum = match before {
-        None => by,
-        Some(Value::Number(number)) => number.as_f64().unwrap_or(f64::NAN) + by,
-        Some(Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
-            return Err(format!("`{key}` holds no number: set one first, or use another key"));
-        }
-    };
-    if !sum.is_finite() {
-        return Err(format!("`{key}` cannot become {sum}: numbers are finite"));
-    }
-    Ok((Some(number(sum)), StateReply::Number(sum)))
-}
-
-fn list(key: &str, before: Option<Value>) -> Result<Vec<Value>, String> {
-    match before {
-        None => Ok(Vec::new()),
-        Some(Value::Array(list)) => Ok(list),
-        Some(Value::Null | Value::Bool(_) | Value::String(_) | Value::Number(_) | Value::Object(_)) => {
-            Err(format!("`{key}` holds no list: use another key"))
-        }
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "no list is that long")]
-fn push(key: &str, before: Option<Value>, value: &Value) -> Result<(Option<Value>, StateReply), String> {
-    let mut list = list(key, before)?;
-    list.push(value.clone());
-    let length = list.len() as f64;
-    Ok((Some(Value::Array(list)), StateReply::Number(length)))
-}
-
-fn pop(key: &str, before: Option<Value>) -> Result<(Option<Value>, StateReply), String> {
-    let mut list = list(key, before)?;
-    let last = list.pop();
-    Ok((last.is_some().then(|| Value::Array(list)), StateReply::Value(last)))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "no text is that long")]
-fn append(key: &str, before: Option<Value>, text: &str) -> Result<(Option<Value>, StateReply), String> {
-    let mut whole = match before {
-        None => String::new(),
-        Some(Value::String(whole)) => whole,
-        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Number(_) | Value::Object(_)) => {
-            return Err(format!("`{key}` holds no text: use another key"));
-        }
-    };
-    whole.push_str(text);
-    let length = whole.len() as f64;
-    Ok((Some(Value::String(whole)), StateReply::Number(length)))
-}
-
-/// A whole number stays one, so that `3` does not come back as `3.0`.
-fn number(sum: f64) -> Value {
-    /// Up to here a float holds every whole number.
-    const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
-    if sum.fract() == 0.0 && sum.abs() <= WHOLE_MAX {
-        #[expect(clippy::cast_possible_truncation, reason = "it is whole and in range")]
-        return Value::from(sum as i64);
-    }
-    Value::from(sum)
 }

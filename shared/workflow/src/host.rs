@@ -2,6 +2,7 @@
 
 mod locks;
 mod memory_state;
+pub mod values;
 
 pub use locks::LockQueue;
 pub use memory_state::MemoryState;

@@ -30,6 +30,7 @@ pub use engine::{Elsewhere, Outcome, Resume, RunEnd, RunInput, SEARCH_PATH, Sele
 pub use host::{
     Attempt, Holder, Host, Level, Lifetime, LocalFuture, LockQueue, LogLine, MemoryState, OnInterrupt, Place,
     StateError, StateOperation, StateReply, StateStats, Stop, Stream, TaskEnd, TaskName, TaskStatus,
+    values as state_values,
 };
 pub use limits::Limits;
 pub use load::{LoadError, Validation, load, validate};

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sloth_core::Millis;
 
-use super::{Lifetime, LockQueue, StateError, StateOperation, StateReply, StateStats};
+use super::{
+    Lifetime, LockQueue, StateError, StateOperation, StateReply, StateStats,
+    values::{self, Change},
+};
 
 /// Keys, values and locks of one namespace. Bounded only by what the script can hold.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +49,7 @@ impl MemoryState {
                 let found = self.entries.iter().filter(|(key, _)| key.starts_with(&prefix));
                 StateReply::Keys(found.map(|(key, (value, _))| (key.clone(), value.clone())).collect())
             }
-            StateOperation::Increment { key, by } => self.increment(key, by)?,
+            StateOperation::Increment { key, by } => self.alter(key, |key, before| values::add(key, before, by))?,
             StateOperation::CompareAndSwap { key, expected, value } => {
                 let held = self.get(&key) == expected.as_ref();
                 if held {
@@ -67,9 +70,11 @@ impl MemoryState {
                 Some((_, None)) => Lifetime::Forever,
                 Some((_, Some(until))) => Lifetime::Left(until.since(now)),
             }),
-            StateOperation::Push { key, value } => StateReply::Number(self.push(&key, value)?),
-            StateOperation::Pop { key } => StateReply::Value(self.list(&key)?.and_then(Vec::pop)),
-            StateOperation::Append { key, text } => StateReply::Number(self.append(&key, &text)?),
+            StateOperation::Push { key, value } => self.alter(key, |key, before| values::push(key, before, &value))?,
+            StateOperation::Pop { key } => self.alter(key, values::pop)?,
+            StateOperation::Append { key, text } => {
+                self.alter(key, |key, before| values::append(key, before, &text))?
+            }
             StateOperation::Stats => StateReply::Stats(self.stats()),
             StateOperation::Lock { name, holder, ttl, wait } => {
                 let place = self.locks.entry(name).or_default().ask(&holder, ttl, wait, now, |_| true);
@@ -86,49 +91,20 @@ impl MemoryState {
         self.entries.get(key).map(|(value, _)| value)
     }
 
-    fn increment(&mut self, key: String, by: f64) -> Result<StateReply, StateError> {
-        let entry = self.entries.entry(key);
-        let key = entry.key().clone();
-        let (value, _) = entry.or_insert((Value::from(0), None));
-        let Some(before) = value.as_f64() else {
-            return Err(refused(format!("`{key}` holds no number: set one first, or use another key")));
-        };
-        let sum = before + by;
-        // A whole sum is a whole number, so that `3` does not come back as `3.0`.
-        #[expect(clippy::cast_possible_truncation, reason = "what does not fit is kept as it is")]
-        let whole = sum as i64;
-        #[expect(clippy::cast_precision_loss, reason = "that is what is looked for")]
-        let is_whole = whole as f64 == sum;
-        *value = if is_whole { Value::from(whole) } else { Value::from(sum) };
-        Ok(StateReply::Number(sum))
-    }
-
-    fn list(&mut self, key: &str) -> Result<Option<&mut Vec<Value>>, StateError> {
-        match self.entries.get_mut(key) {
-            None => Ok(None),
-            Some((Value::Array(list), _)) => Ok(Some(list)),
-            Some(_) => Err(refused(format!("`{key}` holds no list: use another key"))),
+    /// Puts what `change` makes of a value in its place, which keeps its time to live.
+    fn alter(
+        &mut self,
+        key: String,
+        change: impl FnOnce(&str, Option<Value>) -> Change,
+    ) -> Result<StateReply, StateError> {
+        let before = self.entries.get(&key);
+        let until = before.and_then(|(_, until)| *until);
+        let changed = change(&key, before.map(|(value, _)| value.clone()));
+        let (after, reply) = changed.map_err(|message| StateError { message })?;
+        if let Some(after) = after {
+            self.entries.insert(key, (after, until));
         }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "no list is that long")]
-    fn push(&mut self, key: &str, value: Value) -> Result<f64, StateError> {
-        if !self.entries.contains_key(key) {
-            self.entries.insert(key.to_owned(), (Value::Array(Vec::new()), None));
-        }
-        let Some(list) = self.list(key)? else { return Ok(0.0) };
-        list.push(value);
-        Ok(list.len() as f64)
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "no text is that long")]
-    fn append(&mut self, key: &str, text: &str) -> Result<f64, StateError> {
-        let (value, _) = self.entries.entry(key.to_owned()).or_insert_with(|| (Value::from(""), None));
-        let Value::String(whole) = value else {
-            return Err(refused(format!("`{key}` holds no text: use another key")));
-        };
-        whole.push_str(text);
-        Ok(whole.len() as f64)
+        Ok(reply)
     }
 
     fn stats(&self) -> StateStats {
@@ -136,8 +112,4 @@ impl MemoryState {
         let bytes = self.entries.iter().map(|(key, (value, _))| count(key.len() + value.to_string().len())).sum();
         StateStats { keys: count(self.entries.len()), bytes, modified: self.modified }
     }
-}
-
-fn refused(message: String) -> StateError {
-    StateError { message }
 }
