@@ -56,14 +56,14 @@ mod workdir;
 
 use std::rc::Rc;
 
-use mlua::{Lua, LuaString, Table};
+use mlua::{Function, Lua, LuaString, Table, Value};
 
 pub use context::*;
 pub(crate) use exec::stand_in as exec_result;
 pub use scope::*;
 pub(crate) use spoken::{Voice, speak};
 
-use crate::vm::pin_globals;
+use crate::vm::{Builtin, pin_globals};
 
 /// Where the machine keeps its modules, out of scripts' reach.
 const REGISTRY: &str = "sloth.modules";
@@ -113,6 +113,13 @@ const MODULES: &[(&str, Make)] = &[
     ("yaml", data::yaml_module),
 ];
 
+static SLEEP: Builtin = Builtin::new(
+    r"
+local seconds, known = ...
+return function(span) known.goroutine.sleep(seconds(span) * 1000) end
+",
+);
+
 /// Makes every module a global and known to `require`. A module is made when a script first names it: most files use a
 /// few of them.
 ///
@@ -134,9 +141,21 @@ pub fn install(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
     })?;
     known.set_metatable(Some(lua.create_table_from([("__index", make)])?))?;
     lua.globals().set_metatable(Some(lua.create_table_from([("__index", &known)])?))?;
+    pause(lua, &known)?;
     protect::install(lua)?;
     spoken::install(lua)?;
     lua.set_named_registry_value(REGISTRY, known)
+}
+
+/// The global `sleep`: seconds, or a span like `500ms`.
+fn pause(lua: &Lua, known: &Table) -> mlua::Result<()> {
+    let seconds = lua.create_function(|_, span: Value| {
+        let text = span.as_string().and_then(|text| humantime::parse_duration(&text.to_string_lossy()).ok());
+        let wrong = || mlua::Error::runtime("sleep: `span` takes seconds, or a span like `500ms`");
+        text.map(|span| span.as_secs_f64()).or_else(|| call::number_of(&span)).ok_or_else(wrong)
+    })?;
+    let sleep: Function = SLEEP.function(lua)?.call((seconds, known))?;
+    lua.globals().raw_set("sleep", sleep)
 }
 
 /// The names of the modules, in order.
@@ -167,7 +186,7 @@ pub(crate) fn replace(lua: &Lua, name: &str, table: &Table) -> mlua::Result<()> 
     lua.named_registry_value::<Table>(REGISTRY)?.raw_set(name, table)?;
     let globals = lua.globals();
     // Those that Luau itself has are found without the modules' table.
-    if lua.globals().raw_get::<mlua::Value>(name)?.is_nil() { Ok(()) } else { globals.raw_set(name, table) }
+    if lua.globals().raw_get::<Value>(name)?.is_nil() { Ok(()) } else { globals.raw_set(name, table) }
 }
 
 /// The lines around which two texts differ.

@@ -17,6 +17,14 @@ use crate::{
 const CALLED: &str = "attempt to call a nil value";
 /// How it begins what it says of an index of nil; the name follows in quotes.
 const INDEXED: &str = "attempt to index nil with '";
+/// What the machine says where the answer of a function that changes the host is used, and the host refused.
+const OF_REFUSED: [&str; 3] = [
+    "attempt to index boolean with 'changed'",
+    "attempt to index boolean with 'message'",
+    "attempt to index boolean with 'success'",
+];
+/// What to do about it.
+const REFUSED: &str = ": the function gave `false` and a reason: write `local result, reason = …`, and `return false, reason` where `result` is `false`";
 /// Most names that are compared with one that does not exist.
 const NAMES_MAX: usize = 2_000;
 /// Words that no name is.
@@ -32,6 +40,10 @@ struct Path<'a> {
 /// Adds to the message of `fault` what is nil and what may have been meant. `text_of` gives the text of a file.
 pub(crate) fn explain(lua: &Lua, fault: &mut Fault, values_given: bool, text_of: impl Fn(&str) -> Option<String>) {
     let Some((file, line, told)) = placed(&fault.message) else { return };
+    if OF_REFUSED.iter().any(|indexed| told.starts_with(indexed)) {
+        let at = fault.message.find('\n').unwrap_or(fault.message.len());
+        return fault.message.insert_str(at, REFUSED);
+    }
     let indexed = told.strip_prefix(INDEXED).and_then(|rest| rest.split_once('\'')).map(|(name, _)| name);
     if indexed.is_none() && !told.starts_with(CALLED) {
         return;

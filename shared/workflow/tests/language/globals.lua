@@ -159,3 +159,22 @@ local got = a; x = 1 = = 2
 ==== a syntax error at a word that stands twice
 --@ error: main.sloth:1:9: Expected <eof>, got 'end'
 local x end local y = 1 end
+
+==== sleep takes seconds or a span
+--@ task: a succeeded: true
+--@ task: b failed: main.sloth:6: sleep: `span` takes seconds, or a span like `500ms`
+task("a"):command(function()
+    local began = os.clock()
+    sleep(0.02) sleep("20ms")
+    return true, tostring(0.04 <= os.clock() - began)
+end)
+task("b"):command(function() sleep("long") end)
+
+==== an answer that is none
+--@ says: a: hint
+task("a"):command(function()
+    local result = file_ops.copy({ src = "none", dest = "x" })
+    return true, result.changed
+end):on_failure(function(this, params, failure)
+    if failure.error:find("with 'changed': the function gave `false` and a reason", 1, true) then print("hint") end
+end)

@@ -55,7 +55,7 @@ pub(super) fn is_locked(call: &Call, arguments: &MultiValue) -> mlua::Result<Mul
 pub(super) fn current(call: &Call) -> mlua::Result<MultiValue> {
     let uid = rustix::process::geteuid().as_raw();
     let own = account::find(|account| account.uid == uid).ok_or_else(|| format!("user {uid} has no name"));
-    answer(call, own, |account| account.name.clone().into_lua(&call.lua))
+    answer(call, own, |account| table(call, account))
 }
 
 pub(super) fn validate(call: &Call, arguments: &MultiValue) -> mlua::Result<(bool, String)> {
