@@ -157,7 +157,17 @@ impl Call {
 
     /// An error in the name of this function.
     pub(super) fn error(&self, message: impl Display) -> mlua::Error {
-        mlua::Error::external(format!("{}: {message}", self.name))
+        mlua::Error::external(self.refusal(message))
+    }
+
+    /// What did not work, in the name of this function: for what comes back as a value.
+    pub(super) fn refusal(&self, reason: impl Display) -> String {
+        format!("{}: {reason}", self.name)
+    }
+
+    /// The same for an outcome.
+    pub(super) fn said<T>(&self, outcome: Result<T, impl Display>) -> Result<T, String> {
+        outcome.map_err(|reason| self.refusal(reason))
     }
 
     /// The error of an argument of the wrong type.

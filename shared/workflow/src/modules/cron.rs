@@ -124,7 +124,7 @@ async fn list(call: Call, arguments: MultiValue) -> mlua::Result<Result<Value, S
             });
             convert::to_lua(&call.lua, &jobs.collect::<Json>()).map(Ok)
         }
-        Err(reason) => Ok(Err(format!("{}: {reason}", call.name))),
+        Err(reason) => Ok(Err(call.refusal(reason))),
     }
 }
 
@@ -134,7 +134,7 @@ async fn exists(call: Call, arguments: MultiValue) -> mlua::Result<MultiValue> {
     let (name, place) = (name_of(&call, &options)?, Place::read(&call, &options)?);
     match place.text(&call).await {
         Ok(text) => Text::new(&text, place.is_file()).find(&name).is_some().into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, format!("{}: {reason}", call.name)).into_lua_multi(&call.lua),
+        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
     }
 }
 

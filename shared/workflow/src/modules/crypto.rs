@@ -193,7 +193,7 @@ fn unknown(call: &Call, algorithm: &str, known: &[&str]) -> mlua::Error {
 
 async fn file(call: Call, path: Value, hash: Hash) -> mlua::Result<Result<String, String>> {
     let path = readable(&call, "path", &path)?;
-    Ok(hash.of_file(&path).await.map_err(|error| format!("{}: {error}", call.name)))
+    Ok(hash.of_file(&path).await.map_err(|error| call.refusal(error)))
 }
 
 /// A digest that only whoever has the key can make.
@@ -214,7 +214,7 @@ fn equal(call: &Call, (a, b): &(Value, Value)) -> mlua::Result<bool> {
 fn decoded(call: &Call, bytes: Result<Vec<u8>, String>) -> mlua::Result<Result<LuaString, String>> {
     match bytes {
         Ok(bytes) => Ok(Ok(call.lua.create_string(bytes)?)),
-        Err(error) => Ok(Err(format!("{}: {error}", call.name))),
+        Err(error) => Ok(Err(call.refusal(error))),
     }
 }
 

@@ -135,7 +135,10 @@ fn encoder(write: Encode) -> impl Fn(&Call, &Value) -> Answer<String> {
 }
 
 fn encode(call: &Call, value: &Value, write: impl Fn(&Json) -> Result<String, String>) -> Answer<String> {
-    Ok(to_json(&call.lua, value, Foreign::Refuse).map_err(said).and_then(|json| write(&json)).map_err(named(call)))
+    Ok(to_json(&call.lua, value, Foreign::Refuse)
+        .map_err(said)
+        .and_then(|json| write(&json))
+        .map_err(|reason| call.refusal(reason)))
 }
 
 fn encode_xml(call: &Call, (value, root): &(Value, Value)) -> Answer<String> {
@@ -148,7 +151,9 @@ fn decoder(read: Decode) -> impl Fn(&Call, &(Value, Value)) -> Answer {
         let keep = Options::new(call, options, &["nulls"])?.flag("nulls")?.unwrap_or(false);
         let null = if keep { Null::Kept } else { Null::Missing };
         let text = call.text("text", text)?;
-        Ok(read(&text).and_then(|json| to_lua_with(&call.lua, &exact(json), null).map_err(said)).map_err(named(call)))
+        Ok(read(&text)
+            .and_then(|json| to_lua_with(&call.lua, &exact(json), null).map_err(said))
+            .map_err(|reason| call.refusal(reason)))
     }
 }
 
@@ -165,7 +170,7 @@ fn validator(read: Decode) -> impl Fn(&Call, &Value) -> mlua::Result<(bool, Opti
 
 fn convert(call: &Call, text: &Value, read: Decode, write: Encode) -> Answer<String> {
     let text = call.text("text", text)?;
-    Ok(read(&text).and_then(|json| write(&json)).map_err(named(call)))
+    Ok(read(&text).and_then(|json| write(&json)).map_err(|reason| call.refusal(reason)))
 }
 
 /// `true` and the rows, each a list of texts.
@@ -174,7 +179,7 @@ fn csv_parse(call: &Call, (text, separator): &(Value, Value)) -> mlua::Result<Mu
     let separator = separator_of(call, separator)?;
     match bounded(&text).and_then(|text| csv::parse(text, separator)) {
         Ok(rows) => (true, rows).into_lua_multi(&call.lua),
-        Err(error) => (false, format!("{}: {error}", call.name)).into_lua_multi(&call.lua),
+        Err(error) => (false, call.refusal(error)).into_lua_multi(&call.lua),
     }
 }
 
@@ -190,7 +195,7 @@ fn decode_csv(call: &Call, (text, options): &(Value, Value)) -> Answer {
     let text = call.text("text", text)?;
     let rows = match bounded(&text).and_then(|text| csv::parse(text, separator)) {
         Ok(rows) => rows,
-        Err(error) => return Ok(Err(format!("{}: {error}", call.name))),
+        Err(error) => return Ok(Err(call.refusal(error))),
     };
     let lists = |rows: Vec<Vec<String>>| rows.into_iter().map(Json::from).collect();
     let json = if header { by_name(rows) } else { lists(rows) };
@@ -252,8 +257,4 @@ fn separator_of(call: &Call, separator: &Value) -> mlua::Result<char> {
         (Some(char), None) if !"\"\r\n".contains(char) => Ok(char),
         _ => Err(call.error(format_args!("`separator` takes one character, got `{text}`"))),
     }
-}
-
-fn named(call: &Call) -> impl Fn(String) -> String + '_ {
-    |error| format!("{}: {error}", call.name)
 }

@@ -109,7 +109,7 @@ async fn told(call: &Call, kind: &str, mut data: Json) -> mlua::Result<Done> {
     if let Some(data) = data.as_object_mut() {
         data.entry("timestamp").or_insert_with(|| (call.context.host.now().as_u64() / 1000).into());
     }
-    Ok(Done(tell(call, kind, data).await.map(drop).map_err(|reason| format!("{}: {reason}", call.name))))
+    Ok(Done(tell(call, kind, data).await.map(drop).map_err(|reason| call.refusal(reason))))
 }
 
 async fn dispatch_file(call: Call, (action, path, watcher): (Value, Value, Value)) -> mlua::Result<Done> {

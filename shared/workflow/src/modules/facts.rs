@@ -98,7 +98,7 @@ fn local<'a>(call: &'a Call, options: &Value, known: &[&str]) -> mlua::Result<Op
 fn answer(call: &Call, facts: Result<Json, String>) -> Answer {
     match facts {
         Ok(facts) => crate::vm::convert::to_lua(&call.lua, &facts).map(Ok),
-        Err(error) => Ok(Err(format!("{}: {error}", call.name))),
+        Err(error) => Ok(Err(call.refusal(error))),
     }
 }
 

@@ -38,7 +38,7 @@ type Told<T> = mlua::Result<Result<T, String>>;
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let facts = Gate::Needs(Capability::Facts);
     let table = Builder::new(lua, context, "metrics")?
-        .asynchronous("system_cpu", facts, |call, (): ()| async move { Ok(said(&call, cpu().await)) })?
+        .asynchronous("system_cpu", facts, |call, (): ()| async move { Ok(call.said(cpu().await)) })?
         .function("system_memory", facts, |call, (): &()| {
             json_of(
                 call,
@@ -198,7 +198,7 @@ async fn health_status(call: Call, (): ()) -> Told<Value> {
     ] {
         let usage = match usage {
             Ok(usage) => usage,
-            Err(reason) => return Ok(Err(format!("{}: {reason}", call.name))),
+            Err(reason) => return Ok(Err(call.refusal(reason))),
         };
         let health = Health::of(usage, bounds);
         overall = overall.max(health);
@@ -256,7 +256,7 @@ fn tags_of(call: &Call, tags: &Value) -> mlua::Result<BTreeMap<String, String>> 
 }
 
 fn json_of(call: &Call, outcome: Result<Json, String>) -> Told<Value> {
-    match said(call, outcome) {
+    match call.said(outcome) {
         Ok(value) => convert::to_lua(&call.lua, &value).map(Ok),
         Err(reason) => Ok(Err(reason)),
     }
@@ -267,11 +267,6 @@ fn units(bytes: u64, unit: f64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "two digits are all that anybody reads of it")]
     let units = bytes as f64 / unit;
     (units * 100.0).round() / 100.0
-}
-
-/// What was refused, in the name of the function.
-fn said<T>(call: &Call, outcome: Result<T, String>) -> Result<T, String> {
-    outcome.map_err(|reason| format!("{}: {reason}", call.name))
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl Call {
 
     /// The answer of a function that may change the host, with its name before what went wrong.
     pub(super) fn answer(&self, outcome: Result<Report, String>) -> Answer {
-        Answer(outcome.map_err(|reason| format!("{}: {reason}", self.name)))
+        Answer(outcome.map_err(|reason| self.refusal(reason)))
     }
 }
 

@@ -175,7 +175,7 @@ fn replace(call: &Call, (text, old, new, count): &(Value, Value, Value, Value)) 
 /// The match and its groups, or nothing.
 fn find(call: &Call, (text, pattern): &(Value, Value)) -> Told<Option<Vec<String>>> {
     let text = call.text("text", text)?;
-    let pattern = said(call, regex::compile(&call.text("pattern", pattern)?));
+    let pattern = call.said(regex::compile(&call.text("pattern", pattern)?));
     Ok(pattern.map(|pattern| {
         let found = pattern.captures(&text)?;
         Some(regex::groups(&found).into_iter().map(str::to_owned).collect())
@@ -185,7 +185,7 @@ fn find(call: &Call, (text, pattern): &(Value, Value)) -> Told<Option<Vec<String
 /// Each match with its groups.
 fn find_all(call: &Call, (text, pattern): &(Value, Value)) -> Told<Table> {
     let text = call.text("text", text)?;
-    let pattern = match said(call, regex::compile(&call.text("pattern", pattern)?)) {
+    let pattern = match call.said(regex::compile(&call.text("pattern", pattern)?)) {
         Ok(pattern) => pattern,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -201,7 +201,7 @@ fn replace_regex(call: &Call, (text, pattern, replacement): &(Value, Value, Valu
     let (text, replacement) = (call.text("text", text)?, call.text("replacement", replacement)?);
     let compiled = regex::compile(&call.text("pattern", pattern)?);
     let replaced = compiled.and_then(|regex| regex::replace_all(&regex, &text, &replacement, RESULT_BYTES_MAX));
-    Ok(said(call, replaced))
+    Ok(call.said(replaced))
 }
 
 /// Each word with a large first letter; the others stay.
@@ -285,13 +285,8 @@ fn bounded(call: &Call, bytes: usize) -> mlua::Result<()> {
     Ok(())
 }
 
-/// What was refused, in the name of the function.
-fn said<T>(call: &Call, outcome: Result<T, String>) -> Result<T, String> {
-    outcome.map_err(|reason| format!("{}: {reason}", call.name))
-}
-
 fn bytes(call: &Call, outcome: Result<Vec<u8>, String>) -> Told<LuaString> {
-    match said(call, outcome) {
+    match call.said(outcome) {
         Ok(bytes) => call.lua.create_string(bytes).map(Ok),
         Err(reason) => Ok(Err(reason)),
     }

@@ -53,7 +53,7 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
 fn get(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiValue> {
     match key_of(call, arguments)?.read() {
         Ok(value) => value.into_lua_multi(&call.lua),
-        Err(reason) => (mlua::Value::Nil, format!("{}: {reason}", call.name)).into_lua_multi(&call.lua),
+        Err(reason) => (mlua::Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
     }
 }
 
@@ -97,7 +97,7 @@ async fn list(call: Call, arguments: MultiValue) -> mlua::Result<Result<mlua::Va
             let found = found.into_iter().map(|(name, value)| json!({ "name": name, "value": value }));
             convert::to_lua(&call.lua, &found.collect::<Json>()).map(Ok)
         }
-        Err(error) => Ok(Err(format!("{}: {error}", call.name))),
+        Err(error) => Ok(Err(call.refusal(error))),
     }
 }
 
@@ -137,7 +137,7 @@ async fn set_all(call: &Call, wanted: Vec<Setting>) -> Result<Report, String> {
     for setting in planned {
         match set_now(call, &setting.key, &setting.value) {
             Ok(report) => reports.push(report),
-            Err(reason) if setting.optional => call.context.warn(&format!("{}: {reason}", call.name)),
+            Err(reason) if setting.optional => call.context.warn(&call.refusal(reason)),
             Err(reason) => refused.push(reason),
         }
     }

@@ -39,9 +39,9 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
         })?
         .function("parse", Gate::Open, parse)?
         .function("parts", Gate::Open, |call, (at, zone): &(Value, Value)| {
-            Ok(said(call, zoned(call, at, zone)?).map(|at| parts(&at)))
+            Ok(call.said(zoned(call, at, zone)?).map(|at| parts(&at)))
         })?
-        .function("duration", Gate::Open, |call, text: &Value| Ok(said(call, seconds(call, text)?)))?
+        .function("duration", Gate::Open, |call, text: &Value| Ok(call.said(seconds(call, text)?)))?
         .function("since", Gate::Open, |call, at: &Value| Ok(now(call) - call.number("timestamp", at)?))?
         .function("until_", Gate::Open, |call, at: &Value| Ok(call.number("timestamp", at)? - now(call)))?
         .asynchronous("sleep", Gate::Acting, sleep)?;
@@ -72,11 +72,11 @@ fn fields(builder: Builder<'_>) -> mlua::Result<Builder<'_>> {
     let mut builder = builder;
     for (name, number) in numbers {
         builder = builder.function(name, Gate::Open, move |call, (at, zone): &(Value, Value)| {
-            Ok(said(call, zoned(call, at, zone)?).map(|at| number(&at)))
+            Ok(call.said(zoned(call, at, zone)?).map(|at| number(&at)))
         })?;
     }
     builder.function("weekday", Gate::Open, |call, (at, zone): &(Value, Value)| {
-        Ok(said(call, zoned(call, at, zone)?).map(|at| weekday(&at)))
+        Ok(call.said(zoned(call, at, zone)?).map(|at| weekday(&at)))
     })
 }
 
@@ -91,7 +91,7 @@ fn arithmetic(builder: Builder<'_>) -> mlua::Result<Builder<'_>> {
     for (name, operation) in operations {
         builder = builder.function(name, Gate::Open, move |call, (at, span): &(Value, Value)| {
             let at = instant(call, at)?;
-            Ok(said(call, seconds(call, span)?).map(|span| operation(at, span)))
+            Ok(call.said(seconds(call, span)?).map(|span| operation(at, span)))
         })?;
     }
     Ok(builder)
@@ -115,7 +115,7 @@ fn zones(builder: Builder<'_>) -> mlua::Result<Builder<'_>> {
         .function("local_", Gate::Open, |call, at: &Value| instant(call, at).map(f64::floor))?
         .function("in_location", Gate::Open, |call, (at, zone): &(Value, Value)| {
             let (at, name) = (instant(call, at)?, call.text("zone", zone)?);
-            Ok(said(call, zone_named(&name)).map(|_| at.floor()))
+            Ok(call.said(zone_named(&name)).map(|_| at.floor()))
         })
 }
 
@@ -167,7 +167,7 @@ fn timestamp(at: f64) -> Result<Timestamp, String> {
 }
 
 fn format(call: &Call, at: &Value, layout: &str, zone: &Value) -> Told<String> {
-    Ok(said(call, zoned(call, at, zone)?.and_then(|at| layout::format(layout, &at))))
+    Ok(call.said(zoned(call, at, zone)?.and_then(|at| layout::format(layout, &at))))
 }
 
 /// Seconds since 1970. A text that names no offset is one of the zone, and without that of UTC.
@@ -178,7 +178,7 @@ fn parse(call: &Call, (layout, text, zone): &(Value, Value, Value)) -> Told<f64>
     // Whole seconds and their fraction apart: together as nanoseconds they are more than a float holds.
     #[expect(clippy::cast_precision_loss)]
     let seconds = |at: Timestamp| at.as_second() as f64 + f64::from(at.subsec_nanosecond()) / NANOSECONDS;
-    Ok(said(call, read.map(seconds)))
+    Ok(call.said(read.map(seconds)))
 }
 
 /// Waits; other tasks run meanwhile.
@@ -221,11 +221,6 @@ fn weekday(at: &Zoned) -> &'static str {
     const NAMES: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
     let day = usize::try_from(at.weekday().to_monday_zero_offset()).unwrap_or_default();
     NAMES.get(day).copied().unwrap_or_default()
-}
-
-/// What was refused, in the name of the function.
-fn said<T>(call: &Call, outcome: Result<T, String>) -> Result<T, String> {
-    outcome.map_err(|reason| format!("{}: {reason}", call.name))
 }
 
 /// Whether a text is a span of time.

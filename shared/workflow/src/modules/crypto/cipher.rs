@@ -69,7 +69,7 @@ pub(super) fn encrypt(call: &Call, (key, text): &(Value, Value)) -> mlua::Result
 pub(super) fn decrypt(call: &Call, (key, text): &(Value, Value)) -> Answer<LuaString> {
     let key = key_of(call, key)?;
     let text = call.text("text", text)?;
-    let refuse = |reason: &str| Ok(Err(format!("{}: {reason}", call.name)));
+    let refuse = |reason: &str| Ok(Err(call.refusal(reason)));
     let Some(coded) = text.trim().strip_prefix(MARK) else {
         return refuse("this was not made by `crypto.encrypt`");
     };
@@ -98,7 +98,7 @@ pub(super) fn aes_decrypt(call: &Call, (key, text): &(Value, Value)) -> Answer<L
     let text = call.text("text", text)?;
     let mut bytes = match STANDARD.decode(text.trim()) {
         Ok(bytes) => bytes,
-        Err(error) => return Ok(Err(format!("{}: {error}", call.name))),
+        Err(error) => return Ok(Err(call.refusal(error))),
     };
     let Some((iv, coded)) = bytes.split_first_chunk_mut::<IV_BYTES>() else {
         return Ok(Err(format!("{}: the text is shorter than the {IV_BYTES} bytes it begins with", call.name)));

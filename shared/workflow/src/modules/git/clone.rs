@@ -51,7 +51,7 @@ pub(super) async fn clone(call: Call, given: MultiValue) -> mlua::Result<Alone> 
                 .with("exists", found)
                 .with("revision", head))
         }
-        Err(reason) => Err(format!("{}: {reason}", call.name)),
+        Err(reason) => Err(call.refusal(reason)),
     };
     Ok(Alone(told))
 }

@@ -22,7 +22,7 @@ pub(super) async fn branch(call: Call, given: MultiValue) -> Answer<Option<Strin
     let git = Git::new(&call, &options)?;
     Ok(match git.is_repository() {
         Ok(()) => Ok(git.branch().await),
-        Err(reason) => Err(format!("{}: {reason}", call.name)),
+        Err(reason) => Err(call.refusal(reason)),
     })
 }
 
@@ -96,5 +96,5 @@ async fn ask(call: &Call, git: &Git<'_>, words: &[&str]) -> Answer<String> {
         Ok(()) => git.ask(words).await,
         Err(reason) => Err(reason),
     };
-    Ok(asked.map_err(|reason| format!("{}: {reason}", call.name)))
+    Ok(asked.map_err(|reason| call.refusal(reason)))
 }

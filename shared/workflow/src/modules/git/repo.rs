@@ -39,5 +39,5 @@ pub(super) fn ensure_clean(call: &Call, given: &MultiValue) -> mlua::Result<Alon
         Change::new(format!("remove `{shown}`"), format!("removed `{shown}`"))
             .apply(call, || files::remove(&path, Depth::All))
     };
-    Ok(Alone(outcome.map_err(|reason| format!("{}: {reason}", call.name))))
+    Ok(Alone(outcome.map_err(|reason| call.refusal(reason))))
 }

@@ -36,7 +36,7 @@ pub(super) async fn ping(call: Call, (host, options): (Value, Value)) -> mlua::R
     let output = match Tool::new(&call, "ping").args(arguments).timeout(patience).run().await {
         Ok(output) if output.success() => output,
         Ok(output) => return (false, format!("{}: {}", call.name, output.reason())).into_lua_multi(&call.lua),
-        Err(reason) => return (false, format!("{}: {reason}", call.name)).into_lua_multi(&call.lua),
+        Err(reason) => return (false, call.refusal(reason)).into_lua_multi(&call.lua),
     };
     let table = call.lua.create_table()?;
     table.raw_set("success", true)?;
@@ -82,7 +82,7 @@ pub(super) async fn reverse_dns(call: Call, address: Value) -> mlua::Result<Resu
     Ok(match output {
         Ok(output) if output.success() => Ok(output.stdout.split_whitespace().skip(1).map(str::to_owned).collect()),
         Ok(_) => Err(format!("{}: `{address}` has no name", call.name)),
-        Err(reason) => Err(format!("{}: {reason}", call.name)),
+        Err(reason) => Err(call.refusal(reason)),
     })
 }
 
@@ -91,7 +91,7 @@ pub(super) async fn interfaces(call: Call, (): ()) -> mlua::Result<Result<Value,
     let found = tokio::task::spawn_blocking(facts::interfaces).await.map_err(|error| call.error(error))?;
     let found = match found {
         Ok(found) => to_lua(&call.lua, &found)?,
-        Err(reason) => return Ok(Err(format!("{}: {reason}", call.name))),
+        Err(reason) => return Ok(Err(call.refusal(reason))),
     };
     for interface in found.as_table().into_iter().flat_map(|list| list.sequence_values::<Table>()) {
         let interface = interface?;
@@ -107,5 +107,5 @@ pub(super) async fn local_ip(call: Call, (): ()) -> mlua::Result<Result<String, 
         socket.connect(FAR_AWAY).await?;
         socket.local_addr()
     };
-    Ok(asked.await.map(|address| address.ip().to_string()).map_err(|error| format!("{}: {error}", call.name)))
+    Ok(asked.await.map(|address| address.ip().to_string()).map_err(|error| call.refusal(error)))
 }

@@ -25,7 +25,7 @@ pub(super) async fn is_installed(call: Call, arguments: MultiValue) -> mlua::Res
     Ok(match found {
         Ok(found) if state::is_there(&found, &package) => (true, format!("package `{}` is installed", package.name)),
         Ok(_) => (false, format!("package `{}` is not installed", package.name)),
-        Err(reason) => (false, format!("{}: {reason}", call.name)),
+        Err(reason) => (false, call.refusal(reason)),
     })
 }
 
@@ -40,7 +40,7 @@ pub(super) async fn version(call: Call, arguments: MultiValue) -> mlua::Result<M
         found.and_then(|found| found.get(&name).cloned().ok_or_else(|| format!("package `{name}` is not installed")));
     match version {
         Ok(version) => version.into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, format!("{}: {reason}", call.name)).into_lua_multi(&call.lua),
+        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn list(call: Call, arguments: MultiValue) -> mlua::Result<Mult
             let lines: Vec<_> = found.into_iter().map(|(name, version)| format!("{name} {version}")).collect();
             (true, lines).into_lua_multi(&call.lua)
         }
-        Err(reason) => (false, format!("{}: {reason}", call.name)).into_lua_multi(&call.lua),
+        Err(reason) => (false, call.refusal(reason)).into_lua_multi(&call.lua),
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) fn get_manager(call: &Call, arguments: &MultiValue) -> mlua::Result<M
     names::here(call, &Options::named(call, arguments, &[], &["delegate_to"])?)?;
     match Manager::detect(call) {
         Ok(manager) => manager.name().into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, format!("{}: {reason}", call.name)).into_lua_multi(&call.lua),
+        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
     }
 }
 
@@ -116,6 +116,6 @@ async fn ask(call: &Call, line: impl FnOnce(Manager) -> super::Line) -> mlua::Re
     };
     Ok(match told {
         Ok(text) => (true, text),
-        Err(reason) => (false, format!("{}: {reason}", call.name)),
+        Err(reason) => (false, call.refusal(reason)),
     })
 }

@@ -78,7 +78,7 @@ pub(super) async fn is_active(call: Call, arguments: MultiValue) -> mlua::Result
     Ok(match running(&call, &unit).await {
         Ok(state) if !state.is_there => (false, "not-found".to_owned()),
         Ok(state) => (state.is_active(), state.active),
-        Err(reason) => (false, format!("{}: {reason}", call.name)),
+        Err(reason) => (false, call.refusal(reason)),
     })
 }
 
@@ -87,7 +87,7 @@ pub(super) async fn is_enabled(call: Call, arguments: MultiValue) -> mlua::Resul
     let unit = only(&call, &arguments)?;
     Ok(match enabled(&call, &unit).await {
         Ok(state) => (state.is_enabled(), state.enabled),
-        Err(reason) => (false, format!("{}: {reason}", call.name)),
+        Err(reason) => (false, call.refusal(reason)),
     })
 }
 
@@ -99,7 +99,7 @@ pub(super) async fn status(call: Call, arguments: MultiValue) -> mlua::Result<Mu
         // The exit code says how the unit is; nothing on its output, that there is none.
         Ok(output) if !output.stdout.is_empty() => output.stdout.into_lua_multi(&call.lua),
         Ok(output) => ("", format!("{}: {}", call.name, reason(&output))).into_lua_multi(&call.lua),
-        Err(reason) => ("", format!("{}: {reason}", call.name)).into_lua_multi(&call.lua),
+        Err(reason) => ("", call.refusal(reason)).into_lua_multi(&call.lua),
     }
 }
 
@@ -162,6 +162,6 @@ pub(super) async fn list_services(call: Call, arguments: MultiValue) -> mlua::Re
 fn answer(call: &Call, text: Result<String, String>) -> mlua::Result<MultiValue> {
     match text {
         Ok(text) => text.into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, format!("{}: {reason}", call.name)).into_lua_multi(&call.lua),
+        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
     }
 }

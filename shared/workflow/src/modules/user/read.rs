@@ -85,7 +85,7 @@ pub(super) fn answer<T, V: IntoLua>(
 ) -> mlua::Result<MultiValue> {
     match found {
         Ok(found) => show(&found)?.into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, format!("{}: {reason}", call.name)).into_lua_multi(&call.lua),
+        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
     }
 }
 
