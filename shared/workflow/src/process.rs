@@ -158,6 +158,8 @@ pub struct Processes {
     groups: Arc<watch::Sender<BTreeMap<i32, Group>>>,
     /// One for each that may still be started.
     places: Arc<Semaphore>,
+    /// Starts that are under way, by their numbers, and for whom.
+    starting: Arc<watch::Sender<BTreeMap<u64, Option<ScopeId>>>>,
     grace: Duration,
 }
 
@@ -182,7 +184,8 @@ impl Processes {
     /// Nothing runs. A group has `grace` to end after SIGTERM before SIGKILL ends it.
     #[must_use]
     pub fn with_grace(grace: Duration) -> Self {
-        Self { groups: Arc::default(), places: Arc::new(Semaphore::new(PROCESSES_MAX)), grace }
+        let places = Arc::new(Semaphore::new(PROCESSES_MAX));
+        Self { groups: Arc::default(), places, starting: Arc::default(), grace }
     }
 
     /// Runs `command` for `owner` to its end, once fewer than [`PROCESSES_MAX`] run. Each line goes to `sink` as it comes.
@@ -200,7 +203,8 @@ impl Processes {
     ) -> Result<Completed, RunError> {
         // Nobody closes it.
         let _place = self.places.acquire().await;
-        let (mut running, pipes) = self.start(owner, &command)?;
+        let command = Arc::new(command);
+        let (mut running, pipes) = self.start_aside(owner, Arc::clone(&command)).await?;
         let stdout = RefCell::new(Capture::new(Stream::Stdout, &command, sink));
         let stderr = RefCell::new(Capture::new(Stream::Stderr, &command, sink));
         let streams = futures_util::future::join3(
@@ -221,7 +225,7 @@ impl Processes {
 
     /// Ends every process group of `scope`: first politely, then by force. Resolves when none is left.
     pub async fn kill(&self, scope: ScopeId) {
-        self.end(|group| group.owner == Some(scope)).await;
+        self.end(|owner| owner == Some(scope)).await;
     }
 
     /// Ends everything, and waits until it is gone. The last step of a run: nothing outlives it in the foreground.
@@ -241,7 +245,12 @@ impl Processes {
         self.groups.borrow().is_empty()
     }
 
-    async fn end(&self, of: impl Fn(&Group) -> bool) {
+    async fn end(&self, of: impl Fn(Option<ScopeId>) -> bool) {
+        // What is being started will be there in a moment.
+        let mut starting = self.starting.subscribe();
+        let started = starting.wait_for(|starting| !starting.values().any(|owner| of(*owner)));
+        let _ = timeout(self.grace, started).await;
+        let of = |group: &Group| of(group.owner);
         let ids =
             || -> Vec<i32> { self.groups.borrow().iter().filter(|(_, group)| of(group)).map(|(id, _)| *id).collect() };
         for (id, group) in self.groups.borrow().iter().filter(|(_, group)| of(group)) {
@@ -254,6 +263,20 @@ impl Processes {
             let _ = timeout(self.grace, group::gone(ids)).await;
         }
         self.groups.send_modify(|groups| groups.retain(|_, group| !of(group)));
+    }
+
+    /// Starts a command on a thread of its own: until the new process has become another program, the thread that starts
+    /// it stands still, and on this one the whole run would.
+    async fn start_aside(&self, owner: Option<ScopeId>, command: Arc<Command>) -> Result<(Running, Pipes), RunError> {
+        let (processes, starting) = (self.clone(), Starting::new(&self.starting, owner));
+        let name = command.program.name();
+        let started = tokio::task::spawn_blocking(move || {
+            let started = processes.start(owner, &command);
+            drop(starting);
+            started
+        });
+        // What is not awaited any more is dropped there, which ends it.
+        started.await.unwrap_or_else(|error| Err(RunError::Wait { program: name, source: io::Error::other(error) }))
     }
 
     fn start(&self, owner: Option<ScopeId>, command: &Command) -> Result<(Running, Pipes), RunError> {
@@ -275,6 +298,31 @@ impl Processes {
 impl Default for Processes {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A start that is under way for as long as this lives.
+struct Starting {
+    number: u64,
+    all: Arc<watch::Sender<BTreeMap<u64, Option<ScopeId>>>>,
+}
+
+impl Starting {
+    fn new(all: &Arc<watch::Sender<BTreeMap<u64, Option<ScopeId>>>>, owner: Option<ScopeId>) -> Self {
+        let mut number = 0;
+        all.send_modify(|starting| {
+            number = starting.last_key_value().map_or(0, |(last, _)| last + 1);
+            starting.insert(number, owner);
+        });
+        Self { number, all: Arc::clone(all) }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.all.send_modify(|starting| {
+            starting.remove(&self.number);
+        });
     }
 }
 
