@@ -29,8 +29,10 @@ pub(crate) enum Test {
 
 /// Makes a shell line a task's function.
 static SHELL: Builtin = Builtin::new(include_str!("shell.luau"));
-/// Where the machine keeps it.
+/// Where the machine keeps what it makes, and under which names.
 const REGISTRY: &str = "sloth.shell";
+const TASK: &str = "task";
+const CONDITION: &str = "condition";
 
 impl Action {
     pub(super) fn read(arguments: &Arguments<'_>) -> mlua::Result<Self> {
@@ -45,7 +47,15 @@ impl Action {
     pub(crate) fn function(&self, lua: &Lua) -> mlua::Result<Function> {
         match self {
             Self::Function(function) => Ok(function.clone()),
-            Self::Shell(line) => shell(lua)?.bind(line.as_str()),
+            Self::Shell(line) => shell(lua, TASK)?.bind(line.as_str()),
+        }
+    }
+
+    /// The function to call where it is a condition.
+    pub(crate) fn condition(&self, lua: &Lua) -> mlua::Result<Function> {
+        match self {
+            Self::Function(function) => Ok(function.clone()),
+            Self::Shell(line) => shell(lua, CONDITION)?.bind(line.as_str()),
         }
     }
 }
@@ -71,13 +81,14 @@ pub(crate) fn forget_shell(lua: &Lua) {
     lua.unset_named_registry_value(REGISTRY).unwrap_or_default();
 }
 
-fn shell(lua: &Lua) -> mlua::Result<Function> {
-    if let Ok(Value::Function(shell)) = lua.named_registry_value(REGISTRY) {
-        return Ok(shell);
+fn shell(lua: &Lua, kind: &str) -> mlua::Result<Function> {
+    if let Ok(Value::Table(made)) = lua.named_registry_value(REGISTRY) {
+        return made.raw_get(kind);
     }
     let exec = modules::find(lua, "exec")?.ok_or_else(|| mlua::Error::runtime("there is no module `exec`"))?;
     let run: Function = exec.get("run")?;
-    let shell: Function = SHELL.function(lua)?.call(run)?;
-    lua.set_named_registry_value(REGISTRY, &shell)?;
-    Ok(shell)
+    let (task, condition): (Function, Function) = SHELL.function(lua)?.call(run)?;
+    let made = lua.create_table_from([(TASK, task), (CONDITION, condition)])?;
+    lua.set_named_registry_value(REGISTRY, &made)?;
+    made.raw_get(kind)
 }

@@ -26,6 +26,12 @@ pub(super) fn tasks(lua: &Lua, owner: &str, table: &Table, definitions: &Definit
 /// The list part of a table.
 pub(super) fn list(lua: &Lua, owner: &str, table: &Table) -> mlua::Result<Vec<SharedTask>> {
     let mut tasks = Vec::with_capacity(table.raw_len());
+    if let Some(place) = hole(table)? {
+        return Err(error(
+            lua,
+            format_args!("{owner}: entry `{place}` of `tasks` is nothing: the name that stands there is not defined"),
+        ));
+    }
     for (at, value) in table.sequence_values::<Value>().enumerate() {
         let value = value?;
         if let Some(group) = TaskGroup::of(&value) {
@@ -38,6 +44,21 @@ pub(super) fn list(lua: &Lua, owner: &str, table: &Table) -> mlua::Result<Vec<Sh
         }
     }
     Ok(tasks)
+}
+
+/// The first place of a list that holds nothing though one after it holds something.
+fn hole(table: &Table) -> mlua::Result<Option<usize>> {
+    let mut last = 0;
+    for pair in table.pairs::<Value, Value>() {
+        let (key, _) = pair?;
+        last = last.max(key.as_integer().and_then(|place| usize::try_from(place).ok()).unwrap_or(0));
+    }
+    for place in 1..last {
+        if table.raw_get::<Value>(place)?.is_nil() {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
 }
 
 fn named(lua: &Lua, owner: &str, table: &Table, definitions: &Definitions) -> mlua::Result<Vec<SharedTask>> {

@@ -287,7 +287,10 @@ impl Engine {
         if let Some(tried) = self.gates(job, scope, TaskHook::After, (this, job.params.clone(), returned)).await {
             return tried;
         }
-        if !job.spec.artifacts.is_empty()
+        // In a run that only checks, the files that would be there are not.
+        let checking = self.context.phase == Phase::Check;
+        if !checking
+            && !job.spec.artifacts.is_empty()
             && let Err(error) = files::keep(&job.workdir, &job.spec.artifacts, &self.store(job))
         {
             return Tried::Bad(sloth_core::error::Chain(&error).to_string());
@@ -368,7 +371,9 @@ impl Engine {
         if consumes {
             write("consumes").map_err(refused)?;
         }
-        if job.workdir != self.context.workdir && !job.workdir.is_dir() {
+        let checking = self.context.phase == Phase::Check;
+        let own = job.workdir.starts_with(&self.context.workdir);
+        if job.workdir != self.context.workdir && !job.workdir.is_dir() && (own || !checking) {
             // Whoever may start commands may make it, too.
             if !self.context.capabilities.allows(Capability::Exec) {
                 write("workdir").map_err(refused)?;
@@ -383,7 +388,7 @@ impl Engine {
                 .map_err(|error| format!("cannot make the directory `{}`: {error}", job.workdir.display()))?;
             self.made.borrow_mut().insert(job.workdir.clone());
         }
-        if consumes {
+        if consumes && !checking {
             files::fetch(&self.store(job), &job.spec.consumes, &job.workdir)
                 .map_err(|error| sloth_core::error::Chain(&error).to_string())?;
         }

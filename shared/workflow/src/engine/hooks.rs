@@ -86,10 +86,13 @@ impl Engine {
     ) -> Result<bool, Called> {
         let held = match &condition.test {
             Test::Fixed(held) => *held,
-            Test::Action(action) => match self.act(scope, action, arguments).await {
-                Called::Returned(values) => is_true(&values),
-                other @ (Called::Raised(_) | Called::TimedOut | Called::Halted) => return Err(other),
-            },
+            Test::Action(action) => {
+                let function = action.condition(&self.prepared.machine.lua).map_err(Called::Raised)?;
+                match self.call(scope, &function, arguments).await {
+                    Called::Returned(values) => is_true(&values),
+                    other @ (Called::Raised(_) | Called::TimedOut | Called::Halted) => return Err(other),
+                }
+            }
         };
         Ok(held == condition.wanted)
     }

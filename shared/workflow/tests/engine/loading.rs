@@ -158,3 +158,11 @@ fn a_file_has_a_bound_on_tasks() {
     let told = case.load().expect_err("too many").to_string();
     assert!(told.contains("a file may have 10 tasks at most"), "{told}");
 }
+
+#[test]
+fn a_hole_in_a_list_of_tasks_is_no_end_of_it() {
+    check(&[(
+        "local a, b = task('a'):command('true'), task('b'):command('true')\nworkflow.define('w'):tasks({ a, bb, b })",
+        "main.sloth:2: workflow `w`: entry `2` of `tasks` is nothing: the name that stands there is not defined",
+    )]);
+}

@@ -317,3 +317,17 @@ fn tasks_alone_may_name_their_workflow_and_say_nothing_at_their_end() {
         ],
     );
 }
+
+#[test]
+fn a_run_that_only_checks_looks_at_conditions_and_leaves_files_alone() {
+    let mut case = Case::new(
+        "task('no'):unless('true'):command('touch made')
+        task('yes'):run_if('true'):artifacts('out/*.txt'):command('mkdir -p out; touch out/a.txt')
+        task('next'):depends_on('yes'):consumes('a.txt'):command('cat a.txt')",
+    );
+    case.input.check = true;
+    let ended = case.run();
+    let statuses: Vec<_> = ended.end.tasks.iter().map(|end| (end.task.task.as_str(), end.status.as_str())).collect();
+    assert_eq!(statuses, [("no", "skipped"), ("yes", "succeeded"), ("next", "succeeded")], "{:?}", ended.lines());
+    assert!(!ended.dir.path().join("work/out").exists() && !ended.dir.path().join("work/made").exists());
+}
