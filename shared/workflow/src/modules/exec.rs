@@ -43,8 +43,12 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
 
 /// Runs a shell line without options; what `os.execute` and `io.popen` are made of.
 pub(super) async fn shell(call: &Call, line: String, stdin: Option<Vec<u8>>) -> Result<Completed, String> {
+    let program = Program::Shell(line);
+    if call.checking() {
+        return Ok(told(call, &program));
+    }
     let settings = Settings::new(call).map_err(|error| error.to_string())?;
-    perform(call, Program::Shell(line), Settings { stdin, ..settings }).await
+    perform(call, program, Settings { stdin, ..settings }).await
 }
 
 /// As [`shell`], with nothing that it prints logged.
@@ -189,6 +193,11 @@ fn passed_over(call: &Call, program: &Program, options: &Options<'_>) -> mlua::R
     if !call.checking() || options.flag("check")?.unwrap_or(false) {
         return Ok(None);
     }
+    Ok(Some(told(call, program)))
+}
+
+/// Says what would be run, and answers as if it had succeeded and printed nothing.
+fn told(call: &Call, program: &Program) -> Completed {
     let line = match program {
         Program::Shell(line) => line.clone(),
         Program::Direct { program, arguments } => {
@@ -199,7 +208,7 @@ fn passed_over(call: &Call, program: &Program, options: &Options<'_>) -> mlua::R
     let told = format!("would run: {line}");
     call.context.would_change(&told);
     call.context.log(Stream::Log(Level::Info), &told);
-    Ok(Some(Completed { ending: Ending::Exited(0), stdout: Vec::new(), stderr: Vec::new(), truncated: false }))
+    Completed { ending: Ending::Exited(0), stdout: Vec::new(), stderr: Vec::new(), truncated: false }
 }
 
 async fn perform(call: &Call, program: Program, settings: Settings) -> Result<Completed, String> {
