@@ -63,7 +63,7 @@ fn machine(bench: &Bench) -> Result<Figure> {
     let names = listed.as_array().context("`modules list` is no list")?.iter().filter_map(|one| one["name"].as_str());
     let touches: Vec<_> = names.map(|name| format!("_G[\"{name}\"]")).collect();
     let text = format!(
-        "task('all'):command(function()\n local all = {{ {} }}\n collectgarbage()\n \
+        "task('all'):command(function()\n local all = {{ {} }}\n \
          print('kib=' .. collectgarbage('count')) return true end)",
         touches.join(", ")
     );
