@@ -162,18 +162,8 @@ fn planning() {
 fn checking() {
     let bench = Bench::new(Capabilities::all(), Phase::Check);
     bench.run(include_str!("../lua/modules/check.luau")).expect("every check holds");
-    let lines: Vec<_> = bench.host.lines.take().into_iter().map(|line| line.text).collect();
-    assert_eq!(
-        lines,
-        [
-            "would run: echo made > made; echo out",
-            "seen",
-            "would run: touch made",
-            "would run: touch made",
-            "would run: touch made",
-            "would run: cat > made"
-        ]
-    );
+    let lines: Vec<_> = bench.host.lines.take().into_iter().map(|line| line.text.replace("would run: ", "")).collect();
+    assert_eq!(lines.join(", "), "echo made > made; echo out, seen, touch made, touch made, touch made, cat > made");
 }
 
 #[test]
