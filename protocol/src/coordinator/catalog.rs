@@ -1,7 +1,7 @@
 //! The trust root and the bundles that were published under it.
 
 use sloth_core::error::Chain;
-use sloth_trust::{BundleName, Envelope, Seen, trusted::follows};
+use sloth_trust::{BundleName, Envelope, Seen, Trusted, trusted::follows};
 
 use super::{
     ManifestFacts, RELEASES_MAX, ROOTS_MAX, Release, Reply, Write,
@@ -31,20 +31,25 @@ impl Coordinator {
             ));
         }
         self.write(Write::PutRoot(next.root().version, bytes));
-        self.trusted = Some(next);
-        self.drop_unsigned();
+        let before = self.trusted.replace(next);
+        self.drop_unsigned(before.as_ref());
         self.offer_roots();
         Ok(Reply::Done)
     }
 
     /// Drops the releases whose signatures count no more. Agents would refuse them, and a number that a thief chose
     /// must not stand in the way of the next release.
-    fn drop_unsigned(&mut self) {
+    ///
+    /// Only bundles whose signers changed are looked at: to verify every release takes long, and most roots only renew.
+    fn drop_unsigned(&mut self, before: Option<&Trusted>) {
         let Some(trusted) = &self.trusted else { return };
         let counts = |release: &Release| {
             Envelope::decode(&release.envelope).is_ok_and(|envelope| trusted.verify_bundle(&envelope).is_ok())
         };
-        let releases = self.state.bundles.values().flat_map(|releases| releases.values());
+        let signers = |trusted: &Trusted, name: &BundleName| trusted.root().roles.bundle(name).cloned();
+        let changed = |name: &BundleName| before.map(|before| signers(before, name)) != Some(signers(trusted, name));
+        let bundles = self.state.bundles.iter().filter(|(name, _)| changed(name));
+        let releases = bundles.flat_map(|(_, releases)| releases.values());
         let unsigned = releases.filter(|release| !counts(release));
         let unsigned: Vec<(BundleName, u64)> =
             unsigned.map(|release| (release.metadata.name.clone(), release.metadata.counter)).collect();
