@@ -1,7 +1,7 @@
 //! `crypto`: digests, encodings, random names, and texts that only whoever has the key can read.
 
 mod cipher;
-mod random;
+pub(super) mod random;
 
 use std::rc::Rc;
 

@@ -24,6 +24,7 @@ use self::settings::{Kind, Settings};
 use super::{
     Context, Phase,
     call::{Builder, Call, Gate},
+    crypto::random::uuid_of,
     event,
 };
 use crate::Event;
@@ -70,7 +71,7 @@ pub(super) async fn end(lua: &Lua) {
 /// Registers a watcher and gives its identifier. The first look is taken at once, so that what happens from now on is
 /// seen. Where the file is only read for its plan, the options are checked and nothing is watched.
 async fn register(call: Call, kind: Kind, options: Value) -> mlua::Result<String> {
-    let id = uuid(call.context.host.random());
+    let id = uuid_of(call.context.host.random());
     let settings = Settings::read(&call, kind, &options)?;
     if call.context.phase == Phase::Plan {
         return Ok(id);
@@ -231,13 +232,4 @@ impl Entry {
             events: self.events,
         }
     }
-}
-
-/// Random bits in the form of a UUID of version 4.
-fn uuid(random: u128) -> String {
-    const VERSION: u128 = 0x4 << 76;
-    const VARIANT: u128 = 0b10 << 62;
-    let bits = random & !(0xf << 76) & !(0b11 << 62) | VERSION | VARIANT;
-    let hex = format!("{bits:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

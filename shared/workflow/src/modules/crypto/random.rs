@@ -111,7 +111,7 @@ fn count_of(call: &Call, argument: &str, value: &Value, min: u64) -> mlua::Resul
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-fn uuid_of(random: u128) -> String {
+pub(in crate::modules) fn uuid_of(random: u128) -> String {
     const VERSION: u128 = 4 << 76;
     const VARIANT: u128 = 2 << 62;
     let bits = random & !(0xf << 76) & !(3 << 62) | VERSION | VARIANT;
