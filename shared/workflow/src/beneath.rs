@@ -6,7 +6,9 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fmt, io,
+    fmt,
+    fs::Metadata,
+    io,
     ops::Deref,
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -204,6 +206,19 @@ pub(crate) fn inode(path: &Path) -> Way {
         }
         Some(_) | None => entry(path),
     }
+}
+
+/// What `path` leads to, links followed. A path of which something is held open has none: whatever link is there was put
+/// there since, and is not followed.
+pub(crate) fn followed(path: &Path) -> PathBuf {
+    let led = if holder(path).is_some() { None } else { path.canonicalize().ok() };
+    led.unwrap_or_else(|| path.to_owned())
+}
+
+/// What is known of the file that is meant by a path that [`followed`] gave.
+pub(crate) fn metadata(path: &Path) -> io::Result<Metadata> {
+    let way = inode(path);
+    if way.is_name() { way.symlink_metadata() } else { way.metadata() }
 }
 
 /// What is held open of `path`, or of a directory above it: the nearest.

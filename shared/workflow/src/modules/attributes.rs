@@ -15,7 +15,7 @@ use super::{
     files::{self, MODE_BITS},
     options::Options,
 };
-use crate::beneath::entry;
+use crate::beneath::{entry, inode};
 
 /// The most digits of a mode.
 const MODE_DIGITS_MAX: usize = 4;
@@ -140,7 +140,7 @@ impl Attributes {
         }
         // A new owner takes bits such as setuid from the mode, so it comes last.
         if let Some(mode) = self.mode_of(&found).filter(|_| !found.is_symlink()) {
-            std::fs::set_permissions(&way, Permissions::from_mode(mode))
+            std::fs::set_permissions(inode(path), Permissions::from_mode(mode))
                 .map_err(files::said("change the mode of", path))?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, Metadata, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Component, Path, PathBuf},
 };
 
@@ -13,7 +13,7 @@ use sloth_core::{
     fs::{Access, Action, FsError, create_temporary, read_capped},
 };
 
-use crate::beneath::{self, Way, entry, inode};
+use crate::beneath::{self, Way, entry, followed, inode, metadata};
 
 /// Most bytes of a file that a script reads into a text.
 pub(super) const READ_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -53,8 +53,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
 /// Puts `bytes` at `path` at once. A file that is there keeps its mode and its owner, and a link its place; what
 /// is no plain file, such as a device or a file of the kernel, is written into.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    match target.metadata() {
+    let target = followed(path);
+    match metadata(&target) {
         Ok(found) if found.is_file() && !is_kernel(&target) => replace_like(&target, bytes, &found).map_err(told),
         Ok(_) => {
             openable(&target)?;
@@ -89,17 +89,17 @@ pub(super) fn file_name(path: &Path) -> &std::ffi::OsStr {
 /// Copies a file with its mode; the target appears at once. A target that is a directory gets it by its name.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), String> {
     let to = match from.file_name() {
-        Some(name) if to.is_dir() => to.join(name),
+        Some(name) if metadata(&followed(to)).is_ok_and(|there| there.is_dir()) => to.join(name),
         Some(_) | None => to.to_owned(),
     };
-    let to = to.canonicalize().unwrap_or(to);
+    let to = followed(&to);
     openable(from)?;
     let mut source = File::open(inode(from)).map_err(said("copy", from))?;
     let found = source.metadata().map_err(said("copy", from))?;
     if !found.is_file() {
         return Err(format!("cannot copy `{}`: it is no plain file", from.display()));
     }
-    if to.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (found.dev(), found.ino())) {
+    if metadata(&to).is_ok_and(|there| (there.dev(), there.ino()) == (found.dev(), found.ino())) {
         return Err(format!("cannot copy `{}` onto itself", from.display()));
     }
     let mode = Permissions::from_mode(found.mode() & MODE_BITS);
@@ -185,13 +185,18 @@ pub(super) fn found_beneath(path: &Path, root: &Path) -> Option<PathBuf> {
 fn replace_like(path: &Path, bytes: &[u8], found: &Metadata) -> Result<(), FsError> {
     place(path, |file| {
         file.write_all(bytes)?;
-        let made = file.metadata()?;
-        if (made.uid(), made.gid()) != (found.uid(), found.gid()) {
-            std::os::unix::fs::fchown(&*file, Some(found.uid()), Some(found.gid()))?;
-        }
-        // After the owner: changing that takes the set-user-id bit away.
-        file.set_permissions(Permissions::from_mode(found.mode() & MODE_BITS))
+        dress(file, found, found.mode() & MODE_BITS)
     })
+}
+
+/// Gives a file that is to replace another the owner of that one, and a mode.
+pub(super) fn dress(file: &File, found: &Metadata, mode: u32) -> io::Result<()> {
+    let made = file.metadata()?;
+    if (made.uid(), made.gid()) != (found.uid(), found.gid()) {
+        fchown(file, Some(found.uid()), Some(found.gid()))?;
+    }
+    // After the owner: changing that takes the set-user-id bit away.
+    file.set_permissions(Permissions::from_mode(mode))
 }
 
 /// Puts a new file at `path` once `fill` has filled it and the disk has it.
@@ -220,7 +225,7 @@ fn open(options: &mut OpenOptions, way: &Way) -> io::Result<File> {
 
 /// Refuses what opening would wait for: another process at the other end of a pipe.
 pub(super) fn openable(path: &Path) -> Result<(), String> {
-    match path.metadata() {
+    match metadata(&followed(path)) {
         Ok(found) if found.file_type().is_fifo() || found.file_type().is_socket() => {
             Err(format!("cannot open `{}`: it is a pipe or a socket, not a file", path.display()))
         }
@@ -231,4 +236,48 @@ pub(super) fn openable(path: &Path) -> Result<(), String> {
 /// Whether renaming onto `path` cannot work, though it looks like a plain file.
 pub(super) fn is_kernel(path: &Path) -> bool {
     ["/proc", "/sys", "/dev"].iter().any(|root| path.starts_with(root))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+    use crate::beneath::{Last, Place};
+
+    /// Whoever may write in a directory can put a link where a file or a directory was, at any moment.
+    #[test]
+    fn a_link_that_is_put_there_after_the_check_leads_nowhere() {
+        type Work = fn(&Path, &Path) -> Result<(), String>;
+        let cases: [(&str, Work); 3] = [
+            ("write", |path, _| replace(path, b"changed")),
+            ("copy", |path, other| copy(other, path)),
+            ("append", |path, _| open_to_append(path)?.write_all(b"changed").map_err(|error| error.to_string())),
+        ];
+        for (name, work) in cases {
+            for there in [true, false] {
+                let dir = tempfile::tempdir().unwrap();
+                let (root, out) = (dir.path().join("in"), dir.path().join("out"));
+                fs::create_dir_all(root.join("sub")).unwrap();
+                fs::create_dir(&out).unwrap();
+                let put = |path: &Path, text: &str| {
+                    sloth_core::fs::replace(path, text.as_bytes(), Access::Everyone).unwrap();
+                };
+                put(&out.join("f"), "outside");
+                put(&root.join("other"), "other");
+                if there {
+                    put(&root.join("sub/f"), "inside");
+                }
+                let root = root.canonicalize().unwrap();
+                let place = Place::beneath(&root.join("sub/f"), Last::Followed, [root.as_path()]).unwrap().unwrap();
+                let other = Place::beneath(&root.join("other"), Last::Followed, [root.as_path()]).unwrap().unwrap();
+                fs::rename(root.join("sub"), root.join("moved")).unwrap();
+                symlink(&out, root.join("sub")).unwrap();
+                // It may be refused; it must not get out.
+                let _ = work(&place, &other);
+                assert_eq!(fs::read(out.join("f")).unwrap(), b"outside", "{name}, there before: {there}");
+                assert!(root.join("moved/f").exists(), "{name}, there before: {there}");
+            }
+        }
+    }
 }

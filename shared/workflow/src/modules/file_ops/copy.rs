@@ -22,7 +22,7 @@ use super::{
     arguments::Arguments,
     place::{self, Content, Placing, Settings, beside},
 };
-use crate::beneath::{Place, entry, inode};
+use crate::beneath::{Place, entry, followed, inode};
 
 const COPY: [&str; 9] = ["src", "dest", "content", "force", "mode", "owner", "group", "backup", "validate"];
 const FETCH: [&str; 6] = ["src", "dest", "mode", "owner", "group", "backup"];
@@ -150,13 +150,7 @@ async fn copy_dir(call: &Call, src: Place, dest: Place, attributes: Attributes) 
     let entries = beside(move || {
         let mut entries = Vec::new();
         // A link that leads to a directory means the directory.
-        differing(
-            &from.canonicalize().unwrap_or_else(|_| from.to_path_buf()),
-            &to,
-            &wanted,
-            COPIED_DEPTH_MAX,
-            &mut entries,
-        )?;
+        differing(&followed(&from), &to, &wanted, COPIED_DEPTH_MAX, &mut entries)?;
         Ok(entries)
     });
     let entries = entries.await?;

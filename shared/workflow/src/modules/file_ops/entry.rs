@@ -19,7 +19,7 @@ use super::{
     arguments::Arguments,
     place::beside,
 };
-use crate::beneath::{Place, entry, inode};
+use crate::beneath::{Place, entry, followed, inode};
 
 const OPTIONS: [&str; 9] = ["path", "state", "src", "target", "mode", "owner", "group", "recurse", "force"];
 const STATES: &str = "`file`, `present`, `directory`, `touch`, `link`, `hard` or `absent`";
@@ -316,10 +316,4 @@ async fn absent(call: &Call, path: Place) -> Result<Report, String> {
     let told = format!("`{}`", path.display());
     let change = Change::new(format!("remove {told}"), format!("removed {told}"));
     change.apply_async(call, beside(move || files::remove(&path, files::Depth::All))).await
-}
-
-/// What a path leads to, links followed.
-fn followed(path: &Place) -> PathBuf {
-    let led = if path.is_bound() { None } else { path.canonicalize().ok() };
-    led.unwrap_or_else(|| path.to_path_buf())
 }

@@ -13,7 +13,10 @@ use super::super::{
     paths::{movable, readable, text, writable},
     report::Change,
 };
-use crate::{beneath::entry, capability::Capability};
+use crate::{
+    beneath::{entry, followed, metadata},
+    capability::Capability,
+};
 
 /// Most bytes of a file that is compared with what is to be written to it.
 const COMPARED_BYTES_MAX: u64 = 1024 * 1024;
@@ -174,12 +177,13 @@ fn chown(call: &Call, (path, owner, group): &(Value, Value, Value)) -> mlua::Res
 /// What a link leads to gets the attributes, as the shell's tools do it.
 fn attribute(call: &Call, path: &Path, attributes: &Attributes) -> Done {
     let told = || {
-        let differences = path.metadata().map_or_else(|_| Vec::new(), |found| attributes.differences(&found));
+        let differences = metadata(&followed(path)).map_or_else(|_| Vec::new(), |found| attributes.differences(&found));
         let would = format!("change {} of `{}`", differences.join(", "), path.display());
         (!differences.is_empty()).then(|| Told::new(would))
     };
     Done(act(call, told, || {
-        let target = path.canonicalize().map_err(files::said("find", path))?;
+        let target = followed(path);
+        metadata(&target).map_err(files::said("find", path))?;
         attributes.apply(&target)
     }))
 }

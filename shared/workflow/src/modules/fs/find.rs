@@ -19,6 +19,7 @@ use super::{
     },
     describe, kind,
 };
+use crate::beneath::{entry as way_to, inode};
 
 /// Most paths that one call finds.
 const FOUND_PATHS_MAX: usize = 100_000;
@@ -66,9 +67,10 @@ impl Budget {
     /// What is in `dir`, in order. A directory that cannot be read, or went away meanwhile, has nothing in it.
     fn entries(&mut self, dir: &Path) -> Result<Vec<(String, PathBuf)>, String> {
         let mut entries = Vec::new();
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        for found in std::fs::read_dir(inode(dir)).into_iter().flatten().flatten() {
             self.see(dir)?;
-            entries.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+            let name = found.file_name();
+            entries.push((name.to_string_lossy().into_owned(), dir.join(name)));
         }
         entries.sort();
         Ok(entries)
@@ -84,7 +86,7 @@ fn glob(call: &Call, pattern: &Value) -> mlua::Result<Result<Vec<String>, String
     let base = format!("{}{}", if relative { "./" } else { "/" }, parts[..fixed].join("/"));
     let base = readable(call, "pattern", &Value::String(call.lua.create_string(&base)?))?;
     if fixed == parts.len() {
-        let there = base.symlink_metadata().is_ok();
+        let there = way_to(&base).symlink_metadata().is_ok();
         return Ok(Ok(if there { vec![pattern] } else { Vec::new() }));
     }
     let mut patterns = Vec::new();
@@ -122,7 +124,7 @@ fn expand(
     }
     let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::default() };
     for (name, path) in budget.entries(dir)? {
-        let Ok(found) = path.symlink_metadata() else { continue };
+        let Ok(found) = way_to(&path).symlink_metadata() else { continue };
         if *deep {
             if found.is_dir() && !name.starts_with('.') {
                 expand(call, &path, patterns, depth - 1, budget)?;
@@ -210,13 +212,13 @@ fn below(
     takes: &mut dyn FnMut(&Path, &Metadata) -> bool,
 ) -> Result<(), String> {
     if root == dir {
-        std::fs::read_dir(dir).map_err(files::said("look into", dir))?;
+        std::fs::read_dir(inode(dir)).map_err(files::said("look into", dir))?;
     }
     if depth == 0 {
         return Ok(());
     }
     for (_, path) in budget.entries(dir)? {
-        let Ok(found) = path.symlink_metadata() else { continue };
+        let Ok(found) = way_to(&path).symlink_metadata() else { continue };
         if takes(&path, &found) {
             budget.keep(path.clone())?;
         }
@@ -250,7 +252,7 @@ async fn walk(call: Call, dir: Value, visit: Value) -> mlua::Result<Result<bool,
 }
 
 fn entry(call: &Call, path: &Path) -> mlua::Result<Option<Table>> {
-    let Ok(found) = path.symlink_metadata() else { return Ok(None) };
+    let Ok(found) = way_to(path).symlink_metadata() else { return Ok(None) };
     let table = call.lua.create_table()?;
     table.raw_set("exists", true)?;
     describe(&table, path, &found)?;

@@ -2,7 +2,8 @@
 
 use std::{
     fs::Permissions,
-    os::unix::fs::{MetadataExt, PermissionsExt, fchown},
+    io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,11 +19,11 @@ use super::{
     options::Plan,
 };
 use crate::{
-    beneath::{Place, entry},
+    beneath::{Place, entry, followed, inode, metadata},
     modules::{
         call::Call,
         crypto::Hash,
-        files::{MODE_BITS, said, told},
+        files::{MODE_BITS, dress, said, told},
         options::Options,
         paths::writable,
         report::{Change, Report},
@@ -93,7 +94,7 @@ impl Wanted {
 pub(crate) async fn download(call: &Call, wanted: &Wanted) -> mlua::Result<Result<Report, String>> {
     let path = wanted.place.path();
     let shown = format!("`{}` to `{}`", wanted.plan.request.address.shown(), path.display());
-    let there = path.metadata();
+    let there = metadata(&followed(path));
     if there.as_ref().is_ok_and(std::fs::Metadata::is_dir) {
         return Ok(Err(format!("`{}` is a directory: name the file", path.display())));
     }
@@ -142,7 +143,7 @@ async fn fetch(call: &Call, wanted: &Wanted) -> Result<bool, Trouble> {
     if let Some(temporary) = begun {
         temporary.file.sync_all().await.map_err(said("write", path)).map_err(refused)?;
         let file = temporary.file.try_clone().await.map_err(said("write", path)).map_err(refused)?;
-        dress(&file.into_std().await, path, wanted.mode).map_err(refused)?;
+        finish(&file.into_std().await, path, wanted.mode).map_err(said("write", path)).map_err(refused)?;
         sloth_core::fs::rename(&temporary.path, target).map_err(|error| Trouble::Refused(told(error)))?;
     }
     Ok(true)
@@ -179,20 +180,15 @@ async fn fill(reply: &mut Reply, wanted: &Wanted, mut file: Option<&mut tokio::f
 }
 
 /// Gives the file the owner of the one that it replaces, and its mode unless another is wanted.
-fn dress(file: &std::fs::File, path: &Path, mode: Option<u32>) -> Result<(), String> {
-    let before = path.metadata();
-    if let Ok(before) = &before {
-        let made = file.metadata().map_err(said("read", path))?;
-        if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
-            fchown(file, Some(before.uid()), Some(before.gid())).map_err(said("change the owner of", path))?;
-        }
+fn finish(file: &std::fs::File, path: &Path, mode: Option<u32>) -> io::Result<()> {
+    match metadata(&followed(path)) {
+        Ok(before) => dress(file, &before, mode.unwrap_or_else(|| before.mode() & MODE_BITS)),
+        Err(_) => file.set_permissions(Permissions::from_mode(mode.unwrap_or(MODE))),
     }
-    let mode = mode.unwrap_or_else(|| before.map_or(MODE, |before| before.mode() & MODE_BITS));
-    file.set_permissions(Permissions::from_mode(mode)).map_err(said("change the mode of", path))
 }
 
 async fn digest_of(path: &Path, algorithm: &str) -> Option<String> {
-    Hash::by_name(algorithm)?.of_file(path).await.ok()
+    Hash::by_name(algorithm)?.of_file(&inode(path)).await.ok()
 }
 
 /// `sha256:…`, or the digest alone.
