@@ -271,7 +271,7 @@ impl Prepared {
 
     /// An error in words, with what was probably meant.
     pub(crate) fn fault(&self, error: &mlua::Error) -> Fault {
-        let mut fault = Fault::from(error);
+        let mut fault = Fault::of(&self.machine.lua, error);
         if fault.kind == FaultKind::Script {
             let values_given = !self.context.values.is_null();
             hint::explain(&self.machine.lua, &mut fault, values_given, |file| self.sources.text(file));

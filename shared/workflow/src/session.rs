@@ -112,7 +112,7 @@ impl Session {
         self.context.processes.kill(scope.id).await;
         match called.and_then(|values| self.shown(&scope, values)) {
             Ok(values) => Reply::Values(values),
-            Err(error) => Reply::Failed(Fault::from(&error).text()),
+            Err(error) => Reply::Failed(Fault::of(&self.machine.lua, &error).text()),
         }
     }
 

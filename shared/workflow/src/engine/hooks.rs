@@ -136,10 +136,14 @@ impl Engine {
     fn begin(&self, scope: Rc<Scope>, what: &str, hook: &Hook, arguments: MultiValue) {
         let context = Rc::clone(&self.context);
         let (what, function) = (what.to_owned(), hook.function.clone());
+        let lua = self.prepared.machine.lua.weak();
         self.background.borrow_mut().spawn_local(async move {
             let running = context.current.enter(Rc::clone(&scope), function.call_async::<MultiValue>(arguments));
             let told = tokio::select! {
-                ended = running => ended.err().map(|error| format!("{what} failed: {}", Fault::from(&error).text())),
+                ended = running => ended.err().map(|error| {
+                    let fault = lua.try_upgrade().map_or_else(|| Fault::from(&error), |lua| Fault::of(&lua, &error));
+                    format!("{what} failed: {}", fault.text())
+                }),
                 () = tokio::time::sleep_until(scope.deadline.into()) => {
                     Some(format!("{what} was stopped: its time is over"))
                 }

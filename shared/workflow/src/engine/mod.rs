@@ -34,7 +34,10 @@ use crate::{
     load::Prepared,
     modules::{Context, Phase, Scope, ScopeId, Settings},
     process::Processes,
-    vm::convert::{self, Foreign},
+    vm::{
+        Fault,
+        convert::{self, Foreign},
+    },
 };
 
 /// What to run, and with what.
@@ -251,6 +254,11 @@ impl Engine {
         };
         scope.stop();
         end
+    }
+
+    /// An error of the file's in words, with what was probably meant.
+    pub(crate) fn fault(&self, error: &mlua::Error) -> Fault {
+        self.prepared.fault(error)
     }
 
     /// Calls `f`, which may call functions of the file at once, under the time that the top level has.

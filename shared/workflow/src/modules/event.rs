@@ -83,7 +83,7 @@ pub(super) async fn tell(call: &Call, kind: &str, data: Json) -> Result<Event, S
     for handler in Handlers::with(&call.lua, |handlers| handlers.of(kind)) {
         let shown = to_lua(&call.lua, &event).map_err(|error| error.to_string())?;
         if let Err(error) = DEPTH.scope(depth + 1, run_handler(&handler, shown)).await {
-            context.warn(&format!("a handler of the event `{kind}` failed: {}", Fault::from(&error).text()));
+            context.warn(&format!("a handler of the event `{kind}` failed: {}", Fault::of(&call.lua, &error).text()));
         }
     }
     Ok(event)

@@ -100,10 +100,12 @@ fn spawn(call: &Call, (name, function, arguments): &(String, Function, Variadic<
     let (function, arguments) = (function.clone(), MultiValue::from_iter(arguments.iter().cloned()));
     let context = Rc::clone(&call.context);
     let max = context.limits.goroutines_max;
+    let lua = call.lua.weak();
     call.context.current.spawn(max, async move {
         let end = function.call_async::<MultiValue>(arguments).await;
         if let Err(error) = end {
-            context.warn(&format!("a goroutine failed: {}", Fault::from(&error).text()));
+            let fault = lua.try_upgrade().map_or_else(|| Fault::from(&error), |lua| Fault::of(&lua, &error));
+            context.warn(&format!("a goroutine failed: {}", fault.text()));
         }
     })
 }

@@ -141,7 +141,7 @@ async fn timer(call: Call, (name, function, tags): (Value, Value, Value)) -> Tol
     let (_, _) = (name_of(&call, &name)?, tags_of(&call, &tags)?);
     let started = tokio::time::Instant::now();
     if let Err(error) = timed(&function).await {
-        let reason = Fault::from(&error);
+        let reason = Fault::of(&call.lua, &error);
         return Ok(Err(format!("{}: the function failed: {}", call.name, reason.text())));
     }
     let ms = started.elapsed().as_secs_f64() * 1000.0;

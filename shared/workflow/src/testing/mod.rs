@@ -22,7 +22,6 @@ use crate::{
     load::Prepared,
     modules::{self, Context, Phase, Settings},
     process::Processes,
-    vm::Fault,
 };
 
 /// How long one test may take.
@@ -156,7 +155,7 @@ async fn test_once(engine: &Engine, recorder: &Recorder, perform: &Function, nam
         scope.stop();
         match called {
             Called::Returned(_) => (TestOutcome::Passed, String::new()),
-            Called::Raised(error) => (TestOutcome::Failed, explained(&Fault::from(&error).text())),
+            Called::Raised(error) => (TestOutcome::Failed, explained(&engine.fault(&error).text())),
             Called::TimedOut => (TestOutcome::Failed, format!("it was stopped after {} s", limit.as_secs())),
             Called::Halted => (TestOutcome::Failed, "the tests were cancelled".to_owned()),
         }

@@ -1,6 +1,8 @@
 //! What went wrong in Lua, in words for people.
 
-use mlua::Lua;
+use mlua::{Function, Lua, Table, Value};
+
+use super::SHOW;
 
 /// Most lines of a traceback that are kept.
 const TRACEBACK_LINES_MAX: usize = 6;
@@ -8,6 +10,13 @@ const TRACEBACK_LINES_MAX: usize = 6;
 const LEVELS_MAX: usize = 12;
 /// The mark of code that is not the script's.
 const OWN_CODE: [&str; 3] = ["[C]", "[sloth]", "__mlua"];
+
+/// The name of our own code in messages.
+const OWN_NAME: &str = "[sloth]:";
+/// Where the machine keeps what was raised last and is no text: `value` and `place`.
+const RAISED: &str = "sloth.raised";
+/// Most characters of a message that show a value.
+const SHOWN_CHARS_MAX: usize = 1_000;
 
 /// How the message ends for a list that is written as other languages do.
 const BRACKET: &str = "when parsing expression, got '['";
@@ -54,11 +63,33 @@ impl From<&mlua::Error> for Fault {
     fn from(error: &mlua::Error) -> Self {
         let mut fault = Self { kind: FaultKind::Script, message: String::new(), traceback: Vec::new() };
         fault.read(error);
+        if let Some(message) = without_own_place(&fault.message) {
+            fault.message = message;
+            fault.place();
+        }
         fault
     }
 }
 
+/// Makes the table in which `error` leaves what it was given.
+pub(super) fn raised(lua: &Lua) -> mlua::Result<Table> {
+    let raised = lua.create_table()?;
+    lua.set_named_registry_value(RAISED, &raised)?;
+    Ok(raised)
+}
+
 impl Fault {
+    /// The fault of an error of `lua`, which knows what values were raised.
+    pub(crate) fn of(lua: &Lua, error: &mlua::Error) -> Self {
+        let mut fault = Self::from(error);
+        if fault.kind == FaultKind::Script
+            && let Some(told) = of_value(lua, &fault.message)
+        {
+            fault.message = told;
+        }
+        fault
+    }
+
     fn read(&mut self, error: &mlua::Error) {
         match error {
             mlua::Error::SyntaxError { message, .. } => {
@@ -125,6 +156,47 @@ impl Fault {
         let place = first.split_whitespace().next().unwrap_or_default().trim_end_matches(':');
         self.message.insert_str(0, &format!("{place}: "));
     }
+}
+
+/// What to say of a value that was raised, where `message` is all that is left of it.
+fn of_value(lua: &Lua, message: &str) -> Option<String> {
+    let raised: Table = lua.named_registry_value(RAISED).ok()?;
+    let (value, place): (Value, String) = (raised.get("value").ok()?, raised.get("place").ok()?);
+    if value.to_string().ok()? != message {
+        return None;
+    }
+    if value.is_nil() {
+        return Some(format!("{place}`error` was called without a message"));
+    }
+    if value.as_table().is_some_and(speaks) {
+        return Some(format!("{place}{message}"));
+    }
+    let shown: String = SHOW.function(lua).and_then(|make| make.call::<Function>(())?.call(value)).ok()?;
+    let cut: String = shown.chars().take(SHOWN_CHARS_MAX).collect();
+    Some(format!("{place}{cut}{}", if cut.len() < shown.len() { "…" } else { "" }))
+}
+
+fn speaks(table: &Table) -> bool {
+    table.metatable().is_some_and(|metatable| metatable.contains_key("__tostring").unwrap_or(false))
+}
+
+/// `message` without the lines of our own code that it names, if it names any.
+fn without_own_place(message: &str) -> Option<String> {
+    let mut text = String::new();
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(OWN_NAME) {
+        text.push_str(before);
+        let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+        rest = match after[digits..].strip_prefix(": ") {
+            Some(told) if 0 < digits => told,
+            Some(_) | None => {
+                text.push_str(OWN_NAME);
+                after
+            }
+        };
+    }
+    text.push_str(rest);
+    (text != message).then_some(text)
 }
 
 /// Whether `message` begins with the file that `line` of a traceback is in.

@@ -31,6 +31,9 @@ const COROUTINES_KEPT: usize = 128;
 /// The characters that mean something in a pattern.
 const SPECIAL: &[u8] = b"^$*+?.([%-";
 
+/// What the machine raises when it has no memory left.
+const OUT_OF_MEMORY: &str = "not enough memory";
+
 /// What the machine lacks of the old dialect, in Lua.
 static SHIM: Builtin = Builtin::new(include_str!("shim.luau"));
 /// Gives a function that writes any value as people write it in Lua.
@@ -57,8 +60,10 @@ impl Machine {
         lua.gc_stop();
         let interrupt = interrupt::install(&lua, Rc::clone(&context.current), cancel);
         let loader = Rc::new(Loader { sources, names: RefCell::default() });
+        let native = lua.create_table()?;
+        native.raw_set("pcall", lua.globals().get::<Function>("pcall")?)?;
         modules::install(&lua, context)?;
-        install_shim(&lua, context, interrupt, &loader)?;
+        install_shim(&lua, context, native, interrupt, &loader)?;
         extend(&lua)?;
         lua.sandbox(true)?;
         // The sandbox gives the script a table of its own for its globals; `_G` must be that one.
@@ -109,10 +114,14 @@ impl Loader {
 fn install_shim(
     lua: &Lua,
     context: &Rc<Context>,
+    native: Table,
     interrupt: Rc<interrupt::Interrupt>,
     loader: &Rc<Loader>,
 ) -> mlua::Result<()> {
-    let native = lua.create_table()?;
+    native.raw_set("raised", fault::raised(lua)?)?;
+    native.raw_set("out_of_memory", OUT_OF_MEMORY)?;
+    let end = lua.create_function(|_, ()| Err::<(), _>(mlua::Error::MemoryError(OUT_OF_MEMORY.to_owned())))?;
+    native.raw_set("end_of_memory", end)?;
     native.raw_set("pending", Lua::poll_pending())?;
     let preempted = lua.create_function(move |_, thread: mlua::Thread| Ok(interrupt.was_preempted(&thread)))?;
     native.raw_set("preempted", preempted)?;

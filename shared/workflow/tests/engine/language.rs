@@ -23,10 +23,11 @@ use sloth_core::Secret;
 
 use crate::harness::Case;
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("spellings", include_str!("../language/spellings.lua")),
     ("fields", include_str!("../language/fields.lua")),
     ("globals", include_str!("../language/globals.lua")),
+    ("errors", include_str!("../language/errors.lua")),
     ("traps", include_str!("../language/traps.lua")),
 ];
 /// Fewer would mean that they are not found any more.

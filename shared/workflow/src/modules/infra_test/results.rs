@@ -38,7 +38,7 @@ pub(super) async fn check(call: Call, (name, function): (Value, Value)) -> mlua:
     };
     let outcome = match function.call_async::<MultiValue>(()).await {
         Ok(values) => verdict(&values),
-        Err(error) => Err(Fault::from(&error).message),
+        Err(error) => Err(Fault::of(&call.lua, &error).message),
     };
     let (level, line) = match &outcome {
         Ok(()) => (Level::Info, format!("ok: {name}")),

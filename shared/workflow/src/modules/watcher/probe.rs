@@ -320,7 +320,7 @@ async fn command(call: &Call, words: &[String]) -> Result<Look, String> {
 
 /// Whether a function says yes; a number that it gives is its number.
 async fn custom(call: &Call, check: &Function) -> Result<Look, String> {
-    let value: Value = check.call_async(()).await.map_err(|error| Fault::from(&error).text())?;
+    let value: Value = check.call_async(()).await.map_err(|error| Fault::of(&call.lua, &error).text())?;
     let text = String::from_utf8_lossy(&tostring(&call.lua, &value).map_err(|error| error.to_string())?).into_owned();
     let number = number_of(&value).filter(|number| number.is_finite());
     let mut look = Look::new(!matches!(value, Value::Nil | Value::Boolean(false)));

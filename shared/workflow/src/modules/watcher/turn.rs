@@ -140,7 +140,7 @@ async fn tell(
     let Some(handler) = handler else { return Ok(()) };
     let shown = event::to_lua(&call.lua, &event).map_err(|error| error.to_string())?;
     let handled = handler.call_async::<MultiValue>(shown).await;
-    handled.map(drop).map_err(|error| format!("its handler failed: {}", Fault::from(&error).text()))
+    handled.map(drop).map_err(|error| format!("its handler failed: {}", Fault::of(&call.lua, &error).text()))
 }
 
 /// `future` in a scope of its own, which ends with it or when its time is over.
