@@ -30,6 +30,8 @@ mod http_checks;
 mod server;
 #[path = "modules/signals.rs"]
 mod signals;
+#[path = "modules/stow.rs"]
+mod stow_checks;
 #[path = "modules/system.rs"]
 mod system;
 
@@ -72,6 +74,7 @@ scripts!(
     reliability,
     require,
     state,
+    stow,
     strings,
     template,
     time,

@@ -85,7 +85,12 @@ impl Context {
         self.place(Capability::FsWrite, path, last, function)
     }
 
-    fn place(&self, capability: Capability, path: &Path, last: Last, function: &str) -> mlua::Result<Place> {
+    /// The place of what `function` uses at `path`, which is absolute, by `fs:read` or `fs:write`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::may_read`].
+    pub(super) fn place(&self, capability: Capability, path: &Path, last: Last, function: &str) -> mlua::Result<Place> {
         self.allow_some(capability, function)?;
         if self.capabilities.allows(capability) {
             return Ok(Place::unbound(path.to_owned()));

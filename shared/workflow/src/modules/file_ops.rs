@@ -19,6 +19,7 @@ use mlua::{Lua, MultiValue, Table, Value};
 use sha2::{Digest, Sha256};
 
 use self::arguments::Arguments;
+pub(super) use self::place::beside;
 use super::{
     Context,
     call::{Builder, Call, Gate},
@@ -72,7 +73,7 @@ async fn stat(call: Call, values: MultiValue) -> mlua::Result<Table> {
     let table = fs::stat(&call, &path, link)?;
     if digested && table.raw_get::<Option<bool>>("is_file")? == Some(true) {
         let path = readable(&call, "path", &path)?;
-        let digest = place::beside(move || {
+        let digest = beside(move || {
             let mut file = std::fs::File::open(inode(&path)).map_err(files::said("read", &path))?;
             let mut hasher = Sha256::new();
             std::io::copy(&mut file, &mut hasher).map_err(files::said("read", &path))?;

@@ -42,6 +42,7 @@ mod spoken;
 mod stack;
 mod star;
 mod state;
+mod stow;
 mod strings;
 mod sysctl;
 mod systemd;
@@ -99,6 +100,7 @@ const MODULES: &[(&str, Make)] = &[
     ("reliability", reliability::module),
     ("stack", stack::module),
     ("state", state::module),
+    ("stow", stow::module),
     ("strings", strings::module),
     ("sysctl", sysctl::module),
     ("systemd", systemd::module),

@@ -85,7 +85,7 @@ impl Settings {
 }
 
 /// Does what takes a while beside the machine, which runs other tasks meanwhile.
-pub(super) async fn beside<T: Send + 'static>(
+pub(in crate::modules) async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))

@@ -70,7 +70,7 @@ pub(super) fn one(call: &Call, arguments: &MultiValue) -> mlua::Result<Package> 
 }
 
 /// Checks that the call is meant for this host.
-pub(super) fn here(call: &Call, options: &Options<'_>) -> mlua::Result<()> {
+pub(in crate::modules) fn here(call: &Call, options: &Options<'_>) -> mlua::Result<()> {
     match options.text("delegate_to")?.as_deref() {
         None | Some("" | "local" | "localhost") => Ok(()),
         Some(name) if name == call.context.agent.name => Ok(()),
