@@ -1,6 +1,10 @@
 //! `template`: Jinja templates, where a variable that is missing is an error.
 
-use std::{error::Error as _, io, rc::Rc};
+mod guard;
+#[cfg(test)]
+mod tests;
+
+use std::{error::Error as _, io, path::PathBuf, rc::Rc, thread};
 
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 use mlua::{Lua, Table, Value};
@@ -92,37 +96,67 @@ fn render(call: &Call, name: &str, text: &str, values: &Value, options: &Value) 
 }
 
 fn jinja(context: &Context, name: &str, text: &str, variables: Map<String, Json>) -> Result<String, String> {
-    let environment = environment(context);
+    rendered_beside(context.bundle_dir.clone(), name, text, variables)
+}
+
+/// On a thread of its own, whose stack is large enough for whatever the guard lets through.
+fn rendered_beside(bundle: PathBuf, name: &str, text: &str, variables: Map<String, Json>) -> Result<String, String> {
+    thread::scope(|scope| {
+        let rendering = move || rendered(bundle, name, text, variables);
+        let thread = thread::Builder::new().stack_size(guard::STACK_BYTES).spawn_scoped(scope, rendering);
+        let thread = thread.map_err(|error| format!("`{name}`: cannot start a thread: {error}"))?;
+        thread.join().unwrap_or_else(|_| Err(format!("`{name}`: the template engine failed")))
+    })
+}
+
+fn rendered(bundle: PathBuf, name: &str, text: &str, variables: Map<String, Json>) -> Result<String, String> {
+    let environment = environment(bundle);
+    let text = guard::checked(text, syntax()).map_err(|error| format!("`{name}` {}", detail(&error)))?;
     let mut output = Bounded(Vec::new());
     let rendered = environment
-        .template_from_named_str(name, text)
+        .template_from_named_str(name, &text)
         .and_then(|template| template.render_captured_to(Serde(variables), &mut output).map(drop));
-    rendered.map_err(|error| explain(&error, text))?;
+    rendered.map_err(|error| explain(&error, &text))?;
     String::from_utf8(output.0).map_err(|error| error.to_string())
 }
 
+fn syntax() -> SyntaxConfig {
+    // Only delimiters can be wrong, and these are the usual ones.
+    SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default()
+}
+
 /// Templates may include the bundle's other files.
-fn environment(context: &Context) -> Environment<'static> {
+fn environment(bundle: PathBuf) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    // Only delimiters can be wrong, and these are the usual ones.
-    if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
-        environment.set_syntax(syntax);
-    }
+    environment.set_syntax(syntax());
     environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(guard::RECURSION_MAX);
     environment.set_debug(true);
-    let bundle = context.bundle_dir.clone();
+    guard::install(&mut environment);
     environment.set_loader(move |name| {
         let Ok(path) = files::beneath(&bundle, name.as_ref()) else { return Ok(None) };
         let text = files::read(&path).map(String::from_utf8);
         match text {
-            Ok(Ok(text)) => Ok(Some(text)),
-            Ok(Err(_)) => Err(Error::new(ErrorKind::InvalidOperation, format!("`{name}` is not valid UTF-8"))),
-            Err(error) => Err(Error::new(ErrorKind::InvalidOperation, error)),
+            Ok(Ok(text)) => {
+                let checked = guard::checked(&text, syntax());
+                let checked = checked.map_err(|error| invalid(format!("`{name}` {}", detail(&error))))?;
+                Ok(Some(checked.into_owned()))
+            }
+            Ok(Err(_)) => Err(invalid(format!("`{name}` is not valid UTF-8"))),
+            Err(error) => Err(invalid(error)),
         }
     });
     environment
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
+}
+
+fn detail(error: &Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }
 
 /// One sentence: where, what, and what to do.
