@@ -16,8 +16,9 @@ use super::{
     options::Options,
 };
 use crate::vm::convert::{Foreign, Null, to_json, to_lua, to_lua_with};
+pub(super) use text::bounded;
 use text::{
-    Decode, Encode, bounded, exact, read_json, read_toml, read_yaml, read_yaml_documents, said, write_json,
+    Decode, Encode, exact, read_json, read_toml, read_yaml, read_yaml_documents, said, write_json,
     write_pretty, write_toml, write_yaml,
 };
 

@@ -80,7 +80,7 @@ pub(super) fn exact(mut json: Json) -> Json {
     }
 }
 
-pub(super) fn bounded(text: &str) -> Result<&str, String> {
+pub(in crate::modules) fn bounded(text: &str) -> Result<&str, String> {
     if TEXT_BYTES_MAX < text.len() {
         return Err(format!("the text is larger than the {TEXT_BYTES_MAX} bytes it may have"));
     }

@@ -231,8 +231,18 @@ impl Exec<'_> {
             arguments.push(value);
         }
         arguments.extend(piped);
+        self.called(name, arguments)
+    }
+
+    /// What a function gives. Whoever makes much of little pays for what is made.
+    fn called(&mut self, name: &str, arguments: Vec<Val>) -> Result<Val, String> {
         let budget = self.bounds.output_bytes;
-        functions::call(name, arguments, budget).map_err(|reason| format!("`{name}`: {reason}"))
+        let given = functions::call(name, arguments, budget).map_err(|reason| format!("`{name}`: {reason}"))?;
+        if let Val::Json(value) = &given {
+            self.steps = self.steps.saturating_add(weight(value));
+            self.step()?;
+        }
+        Ok(given)
     }
 
     fn operand(&mut self, operand: &Operand, dot: &Val) -> Result<Val, String> {
@@ -246,10 +256,7 @@ impl Exec<'_> {
 
     fn value(&mut self, operand: &Operand, dot: &Val) -> Result<Val, String> {
         match operand {
-            Operand::Function(name) => {
-                let budget = self.bounds.output_bytes;
-                functions::call(name, Vec::new(), budget).map_err(|reason| format!("`{name}`: {reason}"))
-            }
+            Operand::Function(name) => self.called(name, Vec::new()),
             Operand::Literal(value) => Ok(Val::Json(value.clone())),
             Operand::Dot(path) => field(dot, "", path),
             Operand::Variable(name, path) => {
@@ -292,7 +299,7 @@ fn field(value: &Val, of: &str, path: &[String]) -> Result<Val, String> {
 
 /// How many steps it takes to copy a value.
 fn weight(value: &Value) -> u64 {
-    const STEP_BYTES: usize = 256;
+    const STEP_BYTES: usize = 16;
     1 + match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => (text.len() / STEP_BYTES) as u64,

@@ -1,6 +1,6 @@
 //! The functions of templates: Go's own, and those of sprig that files use.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Number, Value};
@@ -10,6 +10,7 @@ use super::{
     format::{integer, kind, missing, printf, shown, text},
     lists,
 };
+use crate::{limits::TEXT_VALUES_MAX, modules::data};
 
 /// Every function, in the order of the alphabet.
 const KNOWN: [&str; 82] = [
@@ -160,6 +161,15 @@ impl Arguments {
         &self.values
     }
 
+    /// The parts of a text, which are not too many.
+    pub(super) fn parts<'t>(&self, whole: &'t str, separator: &str) -> Result<Vec<&'t str>, String> {
+        let parts: Vec<&str> = whole.split(separator).take(TEXT_VALUES_MAX + 1).collect();
+        if TEXT_VALUES_MAX < parts.len() {
+            return Err(format!("the text has more than {TEXT_VALUES_MAX} parts"));
+        }
+        Ok(parts)
+    }
+
     fn bounded(&self, bytes: usize) -> Result<(), String> {
         if self.bytes_max < bytes {
             return Err(format!("the result is larger than the {} bytes it may have", self.bytes_max));
@@ -249,7 +259,10 @@ fn texts(name: &str, arguments: &Arguments) -> Result<Option<Value>, String> {
         "lower" => Value::from(of(0)?.to_lowercase()),
         "title" => Value::from(title(&of(0)?)),
         "trim" => Value::from(of(0)?.trim()),
-        "trimAll" => Value::from(of(1)?.trim_matches(|c| of(0).is_ok_and(|set| set.contains(c)))),
+        "trimAll" => {
+            let set: BTreeSet<char> = of(0)?.chars().collect();
+            Value::from(of(1)?.trim_matches(|c| set.contains(&c)))
+        }
         "trimPrefix" => Value::from(of(1)?.strip_prefix(&of(0)?).unwrap_or(&of(1)?)),
         "trimSuffix" => Value::from(of(1)?.strip_suffix(&of(0)?).unwrap_or(&of(1)?)),
         "contains" => Value::from(of(1)?.contains(&of(0)?)),
@@ -291,7 +304,10 @@ fn texts(name: &str, arguments: &Arguments) -> Result<Option<Value>, String> {
         "toPrettyJson" => {
             Value::from(serde_json::to_string_pretty(arguments.json(0)?).map_err(|error| error.to_string())?)
         }
-        "fromJson" => serde_json::from_str(&of(0)?).map_err(|error| format!("the text is no JSON: {error}"))?,
+        "fromJson" => {
+            let whole = of(0)?;
+            serde_json::from_str(data::bounded(&whole)?).map_err(|error| format!("the text is no JSON: {error}"))?
+        }
         _ => return Ok(None),
     }))
 }

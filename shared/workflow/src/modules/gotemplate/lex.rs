@@ -37,9 +37,8 @@ pub(super) enum Token {
 /// Splits `text` at its actions. The white space that `{{-` and `-}}` take is gone.
 pub(super) fn parts(text: &str) -> Result<Vec<Part>, TemplateError> {
     let mut parts = Vec::new();
-    let (mut rest, mut at, mut trims) = (text, 0, false);
+    let (mut rest, mut line, mut trims) = (text, 1, false);
     loop {
-        let line = 1 + text[..at].matches('\n').count();
         let Some(open) = rest.find("{{") else {
             let last = if trims { rest.trim_start() } else { rest };
             parts.push(Part::Text(last.to_owned()));
@@ -50,7 +49,7 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, TemplateError> {
         let before = if trims { rest[..open].trim_start() } else { &rest[..open] };
         let before = if opens_trimming { before.trim_end() } else { before };
         parts.push(Part::Text(before.to_owned()));
-        let line = line + rest[..open].matches('\n').count();
+        line += lines(&rest[..open]);
         let start = usize::from(opens_trimming);
         let lexed = action(&inside[start..], line)?;
         let end = start + lexed.taken;
@@ -58,9 +57,13 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part>, TemplateError> {
         if !lexed.tokens.is_empty() || !lexed.comment {
             parts.push(Part::Action { line, tokens: lexed.tokens });
         }
-        at += open + 2 + end;
+        line += lines(&inside[..end]);
         rest = &inside[end..];
     }
+}
+
+fn lines(text: &str) -> usize {
+    memchr::memchr_iter(b'\n', text.as_bytes()).count()
 }
 
 struct Lexed {
@@ -85,7 +88,8 @@ fn action(text: &str, line: usize) -> Result<Lexed, TemplateError> {
             return Err(wrong("an action `{{` is not closed by `}}`".to_owned()));
         };
         if first.is_whitespace() {
-            (at, spaced) = (at + first.len_utf8(), true);
+            // All of it at once: looking at each space anew takes a time that grows with the square of their number.
+            (at, spaced) = (at + rest.len() - rest.trim_start().len(), true);
             continue;
         }
         if rest.starts_with("/*") {

@@ -50,12 +50,12 @@ pub(super) fn call(name: &str, arguments: &Arguments) -> Result<Option<Value>, S
             Value::from(texts.join(&arguments.text(0)?))
         }
         "splitList" => {
-            let whole = arguments.text(1)?;
-            Value::from(whole.split(&arguments.text(0)?).map(str::to_owned).collect::<Vec<_>>())
+            let (separator, whole) = (arguments.text(0)?, arguments.text(1)?);
+            Value::from(arguments.parts(&whole, &separator)?)
         }
         "split" => {
             let (separator, whole) = (arguments.text(0)?, arguments.text(1)?);
-            let parts = whole.split(&separator).enumerate();
+            let parts = arguments.parts(&whole, &separator)?.into_iter().enumerate();
             Value::Object(parts.map(|(at, part)| (format!("_{at}"), Value::from(part))).collect())
         }
         "until" => Value::from((0..arguments.count(0)?).collect::<Vec<_>>()),

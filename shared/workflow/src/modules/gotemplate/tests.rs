@@ -154,3 +154,51 @@ fn the_language_is_told_from_the_text() {
         assert_eq!(looks_like_go(text), go, "{text}");
     }
 }
+
+#[test]
+fn what_repeats_neither_crashes_nor_takes_long() {
+    const MANY: usize = 100_000;
+    let bounds = Bounds { steps: 5_000_000, output_bytes: 16 * 1024 * 1024 };
+    for (before, part, after) in [
+        ("{{ ", "(", ""),
+        ("{{ ", "not (", ""),
+        ("{{ .a", ".b", " }}"),
+        ("{{ .a", " | len", " }}"),
+        ("{{ $x", ".b", " }}"),
+        ("{{ $x", ", $x", " := 1 }}"),
+        ("{{ ", "$x, ", ""),
+        ("{{ ", " ", ".Name }}"),
+        ("{{ 1", " \t", ""),
+        ("{{ ", "/**/", "}}"),
+        ("{{ add", " 1", " }}"),
+        ("", "{{", ""),
+        ("", "{{ if ", ""),
+        ("", "{{if .on}}", ""),
+        ("", "{{range .hosts}}", ""),
+        ("", "{{with .a}}", ""),
+        ("{{if .off}}", "{{else if .off}}", "{{end}}"),
+        ("", "{{define \"x\"}}", ""),
+        ("", "{{block \"x\" .}}", ""),
+        ("{{define \"x\"}}", "{{template \"x\"}}", "{{end}}{{template \"x\"}}"),
+        ("", "{{.Name}}\n", ""),
+        ("", "{{-  ", ""),
+        ("", "{{\"a", ""),
+        ("{{ $x := list }}", "{{ $x = list $x }}", "{{ $x }}"),
+        ("{{ $x := list }}{{ range until 100000 }}{{ $x = list $x }}", "", "{{ end }}{{ $x }}"),
+        ("{{ $x := dict }}{{ range until 100000 }}{{ $x = dict \"a\" $x }}", "", "{{ end }}{{ toJson $x }}"),
+        ("{{ $x := repeat 1000000 \"x\" }}", "{{ $x = printf \"%s%s\" $x $x }}", ""),
+        ("{{ $x := repeat 1000000 \"x\" }}{{ $y := trimAll $x $x }}", "", ""),
+        ("{{ $x := repeat 1000000 \"x\" }}", "{{ $y := splitList \"\" $x }}", ""),
+        ("{{ $x := repeat 1000000 \"[\" }}", "{{ fromJson $x }}", ""),
+        ("", "{{ $x := until 1000000 }}", ""),
+        ("{{ range until 1000000 }}{{ range until 1000000 }}", "", "{{ end }}{{ end }}"),
+    ] {
+        let times = MANY.min(900_000 / part.len().max(1));
+        let text = format!("{before}{}{after}", part.repeat(times));
+        let begin = std::time::Instant::now();
+        let _ = looks_like_go(&text);
+        let _ = render(&text, data(), bounds);
+        let took = begin.elapsed();
+        assert!(took.as_secs() < 20, "{before}{part}… took {took:?}");
+    }
+}
