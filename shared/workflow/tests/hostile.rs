@@ -77,7 +77,9 @@ fn no_file_crashes_or_holds_up_who_reads_it() {
 
 #[test]
 fn garbage_of_one_character_is_read_quickly() {
-    for part in ["(", "\"", "'\n", "[", "[[", "[=", "--", "-", "::", "\\", "\n", " ", "`", "\0", "é", "0x", "1e", "#!", "."] {
+    for part in
+        ["(", "\"", "'\n", "[", "[[", "[=", "--", "-", "::", "\\", "\n", " ", "`", "\0", "é", "0x", "1e", "#!", "."]
+    {
         look(part, &part.repeat(BYTES / part.len()), &Limits::default());
     }
 }

@@ -18,8 +18,8 @@ use super::{
 use crate::vm::convert::{Foreign, Null, to_json, to_lua, to_lua_with};
 pub(super) use text::bounded;
 use text::{
-    Decode, Encode, exact, read_json, read_toml, read_yaml, read_yaml_documents, said, write_json,
-    write_pretty, write_toml, write_yaml,
+    Decode, Encode, exact, read_json, read_toml, read_yaml, read_yaml_documents, said, write_json, write_pretty,
+    write_toml, write_yaml,
 };
 
 /// The name of the element that XML begins with when a script gives none.
