@@ -48,6 +48,7 @@ macro_rules! scripts {
 }
 
 scripts!(
+    async_functions,
     circuit,
     crypto,
     csv,
@@ -71,6 +72,7 @@ scripts!(
     metrics,
     options,
     os,
+    perf,
     reliability,
     require,
     state,

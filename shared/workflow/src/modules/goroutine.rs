@@ -22,6 +22,7 @@ static CORE: Builtin = Builtin::new(include_str!("goroutine/core.luau"));
 static CHANNEL: Builtin = Builtin::new(include_str!("goroutine/channel.luau"));
 static SYNC: Builtin = Builtin::new(include_str!("goroutine/sync.luau"));
 static WORK: Builtin = Builtin::new(include_str!("goroutine/work.luau"));
+static ASYNC: Builtin = Builtin::new(include_str!("goroutine/async.luau"));
 static CONTEXT: Builtin = Builtin::new(include_str!("goroutine/context.luau"));
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
@@ -39,6 +40,18 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
         }
     }
     Ok(builder.alias("WaitGroup", "wait_group")?.finish())
+}
+
+/// `async`: the same for functions that are handed over together.
+pub(super) fn async_module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
+    let native = native(lua, context)?;
+    let public: Table = ASYNC.function(lua)?.call((&native, core(lua, &native)?, super::find(lua, "goroutine")?))?;
+    let mut builder = Builder::new(lua, context, "async")?;
+    for pair in public.pairs::<String, Function>() {
+        let (name, function) = pair?;
+        builder = builder.value(&name, function)?;
+    }
+    Ok(builder.finish())
 }
 
 /// The helpers of modules that are written in Luau: queues, waiters, arguments, objects.
@@ -80,9 +93,16 @@ fn native(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
             call.context.warn(text);
             Ok(())
         })?
+        .function("seconds", Gate::Open, seconds)?
         .function("epoch", Gate::Open, move |_, (): &()| Ok((epoch + milliseconds_since(began)).floor()))?
         .finish();
     Ok(table)
+}
+
+/// The span that an argument of the function `name` says.
+pub(super) fn seconds(call: &Call, (name, argument, value): &(String, String, Value)) -> mlua::Result<f64> {
+    let call = Call { name: name.as_str().into(), ..call.clone() };
+    call.duration(argument, value).map(|span| span.as_secs_f64())
 }
 
 async fn sleep(call: Call, ms: Value) -> mlua::Result<()> {

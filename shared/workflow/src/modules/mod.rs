@@ -32,6 +32,7 @@ mod net;
 mod options;
 mod os;
 mod paths;
+mod perf;
 mod pkg;
 mod protect;
 mod regex;
@@ -73,6 +74,7 @@ const REGISTRY: &str = "sloth.modules";
 type Make = fn(&Lua, &Rc<Context>) -> mlua::Result<Table>;
 
 const MODULES: &[(&str, Make)] = &[
+    ("async", goroutine::async_module),
     ("bundle", fs::bundle_module),
     ("circuit", reliability::circuit_module),
     ("cron", cron::module),
@@ -96,6 +98,7 @@ const MODULES: &[(&str, Make)] = &[
     ("metrics", metrics::module),
     ("net", net::module),
     ("network", net::network_module),
+    ("perf", perf::module),
     ("pkg", pkg::module),
     ("reliability", reliability::module),
     ("stack", stack::module),

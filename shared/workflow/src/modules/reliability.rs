@@ -17,7 +17,7 @@ static CIRCUIT: Builtin = Builtin::new(include_str!("reliability/circuit.luau"))
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let native = goroutine::waiting(lua, context, "reliability")?
-        .function("seconds", Gate::Open, seconds)?
+        .function("seconds", Gate::Open, goroutine::seconds)?
         .function("fraction", Gate::Open, fraction)?
         .finish();
     let core = goroutine::core(lua, &native)?;
@@ -40,12 +40,6 @@ pub(super) fn circuit_module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<T
         builder = builder.value(&name, value)?;
     }
     Ok(builder.finish())
-}
-
-/// The span that an argument of the function `name` says.
-fn seconds(call: &Call, (name, argument, value): &(String, String, Value)) -> mlua::Result<f64> {
-    let call = Call { name: name.as_str().into(), ..call.clone() };
-    call.duration(argument, value).map(|span| span.as_secs_f64())
 }
 
 /// A random number from 0 to 1.
