@@ -13,6 +13,7 @@ use super::{
     account,
     call::{Call, number_of},
     files::{self, MODE_BITS},
+    foreseen,
     options::Options,
 };
 use crate::beneath::{entry, inode};
@@ -128,6 +129,27 @@ impl Attributes {
     pub(super) fn ids(&self) -> Result<(Option<u32>, Option<u32>), String> {
         let id = |name: &Option<Name>| name.as_ref().map(Name::known).transpose();
         Ok((id(&self.owner)?, id(&self.group)?))
+    }
+
+    /// Checks in a run that only checks that the run itself would find owner and group.
+    ///
+    /// # Errors
+    ///
+    /// When the host does not know one, and no earlier step would have made it.
+    pub(super) fn check(&self, call: &Call) -> Result<(), String> {
+        if !call.checking() {
+            return Ok(());
+        }
+        for name in [&self.owner, &self.group].into_iter().flatten() {
+            let may_be_made = match name.kind {
+                Kind::User => foreseen::may_have_user(call, &name.text),
+                Kind::Group => foreseen::may_have_group(call, &name.text),
+            };
+            if !may_be_made {
+                name.known()?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives them to what is at `path`; a link itself gets an owner only.

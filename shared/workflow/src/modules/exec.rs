@@ -8,6 +8,7 @@ use sloth_core::error::Chain;
 use super::{
     Context, account,
     call::{Builder, Call, Gate},
+    foreseen,
     options::Options,
     spoken::{Voice, speak},
 };
@@ -207,6 +208,7 @@ fn told(call: &Call, program: &Program) -> Completed {
     };
     let told = format!("would run: {line}");
     call.context.would_change(&told);
+    foreseen::left_out_unknown(call);
     call.context.log(Stream::Log(Level::Info), &told);
     Completed { ending: Ending::Exited(0), stdout: Vec::new(), stderr: Vec::new(), truncated: false }
 }

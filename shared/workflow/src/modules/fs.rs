@@ -5,13 +5,14 @@ mod find;
 
 use std::{fs::Metadata, os::unix::fs::MetadataExt, path::Path, rc::Rc};
 
-pub(super) use change::{Told, act};
+pub(super) use change::{Told, act, remove, rename};
 use mlua::{Lua, LuaString, Table, Value};
 
 use super::{
     Context, attributes,
     call::{Builder, Call, Gate},
     files,
+    foreseen::{self, Seen},
     paths::{self, readable, readable_link, text},
 };
 use crate::beneath::Last;
@@ -20,8 +21,8 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let reading = Builder::new(lua, context, "fs")?
         .function("read", Gate::Open, read)?
         .function("exists", Gate::Open, exists)?
-        .function("is_dir", Gate::Open, |call, path: &Value| Ok(readable(call, "path", path)?.is_dir()))?
-        .function("is_file", Gate::Open, |call, path: &Value| Ok(readable(call, "path", path)?.is_file()))?
+        .function("is_dir", Gate::Open, is_dir)?
+        .function("is_file", Gate::Open, is_file)?
         .function("is_link", Gate::Open, |call, path: &Value| Ok(readable_link(call, "path", path)?.is_symlink()))?
         .function("ls", Gate::Open, list)?
         .function("size", Gate::Open, size)?
@@ -77,11 +78,33 @@ pub(super) fn stat(call: &Call, path: &Value, link: Link) -> mlua::Result<Table>
         }
     };
     let table = call.lua.create_table()?;
+    let seen = foreseen::look(call, &path);
+    if seen != Seen::AsItIs {
+        foretell(&table, &path, &seen)?;
+        return Ok(table);
+    }
     table.raw_set("exists", found.is_ok())?;
     if let Ok(found) = found {
         describe(&table, &path, &found)?;
     }
     Ok(table)
+}
+
+/// What can be told of what an earlier step would have made.
+fn foretell(table: &Table, path: &Path, seen: &Seen) -> mlua::Result<()> {
+    let (is_file, is_dir) = (matches!(seen, Seen::File(_)), *seen == Seen::Directory);
+    table.raw_set("exists", is_file || is_dir)?;
+    if is_file || is_dir {
+        table.raw_set("path", text(path))?;
+        table.raw_set("type", if is_dir { "directory" } else { "file" })?;
+        table.raw_set("is_dir", is_dir)?;
+        table.raw_set("is_file", is_file)?;
+        table.raw_set("is_link", false)?;
+    }
+    if let Seen::File(Some(content)) = seen {
+        table.raw_set("size", content.len())?;
+    }
+    Ok(())
 }
 
 fn describe(table: &Table, path: &Path, found: &Metadata) -> mlua::Result<()> {
@@ -118,7 +141,7 @@ fn in_bundle(call: &Call, path: &Value) -> mlua::Result<Result<String, String>> 
 }
 
 fn read(call: &Call, path: &Value) -> mlua::Result<Result<LuaString, String>> {
-    match files::read(&readable(call, "path", path)?) {
+    match foreseen::read(call, &readable(call, "path", path)?) {
         Ok(bytes) => Ok(Ok(call.lua.create_string(bytes)?)),
         Err(error) => Ok(Err(error)),
     }
@@ -126,24 +149,45 @@ fn read(call: &Call, path: &Value) -> mlua::Result<Result<LuaString, String>> {
 
 /// A link that leads nowhere is not there, as a shell's `test -e` sees it.
 fn exists(call: &Call, path: &Value) -> mlua::Result<bool> {
-    Ok(readable(call, "path", path)?.exists())
+    Ok(foreseen::exists(call, &readable(call, "path", path)?))
+}
+
+fn is_dir(call: &Call, path: &Value) -> mlua::Result<bool> {
+    let path = readable(call, "path", path)?;
+    Ok(match foreseen::look(call, &path) {
+        Seen::AsItIs => path.is_dir(),
+        Seen::Directory => true,
+        Seen::File(_) | Seen::Gone | Seen::Perhaps => false,
+    })
+}
+
+fn is_file(call: &Call, path: &Value) -> mlua::Result<bool> {
+    let path = readable(call, "path", path)?;
+    Ok(match foreseen::look(call, &path) {
+        Seen::AsItIs => path.is_file(),
+        Seen::File(_) => true,
+        Seen::Directory | Seen::Gone | Seen::Perhaps => false,
+    })
 }
 
 fn list(call: &Call, path: &Value) -> mlua::Result<Result<Vec<String>, String>> {
     if !path.is_nil() {
-        return Ok(files::list(&readable(call, "path", path)?));
+        return Ok(foreseen::list(call, &readable(call, "path", path)?));
     }
     let path = call.workdir();
     // A task may choose any directory for its own; only the run's is the run's to look at.
     if let Some(own) = files::found_beneath(&path, &call.context.workdir) {
         call.pass(Gate::Acting)?;
-        return Ok(files::list(&own));
+        return Ok(foreseen::list(call, &own));
     }
-    Ok(files::list(&call.context.may_read(&path, Last::Followed, &call.name)?))
+    Ok(foreseen::list(call, &call.context.may_read(&path, Last::Followed, &call.name)?))
 }
 
 fn size(call: &Call, path: &Value) -> mlua::Result<Result<u64, String>> {
     let path = readable(call, "path", path)?;
+    if foreseen::look(call, &path) != Seen::AsItIs {
+        return Ok(foreseen::read(call, &path).map(|content| content.len() as u64));
+    }
     Ok(path.metadata().map(|found| found.len()).map_err(files::said("read the size of", &path)))
 }
 

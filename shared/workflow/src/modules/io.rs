@@ -7,7 +7,9 @@ use mlua::{IntoLuaMulti, Lua, MultiValue, Table, UserData, UserDataMethods, Valu
 use super::{
     Context,
     call::{Builder, Call, Gate, Site},
-    exec, files, fs,
+    exec, files,
+    foreseen::{self, Made},
+    fs,
     paths::{readable, writable},
 };
 use crate::{capability::Capability, host::Stream};
@@ -169,13 +171,14 @@ impl Handle {
 fn open(call: &Call, held: &Rc<Cell<usize>>, path: &Value, mode: &Value) -> mlua::Result<Result<Handle, String>> {
     let mode = call.optional_text("mode", mode)?.unwrap_or_else(|| "r".to_owned());
     let state = match mode.trim_end_matches('b') {
-        "r" => match files::read(&readable(call, "path", path)?) {
+        "r" => match foreseen::read(call, &readable(call, "path", path)?) {
             Ok(bytes) => Ok(reading(call, Held::nothing(held), bytes, None)?),
             Err(error) => Err(error),
         },
         "w" | "a" => {
             let path = writable(call, "path", path)?;
             if call.checking() {
+                foreseen::note(call, &path, Made::File(None));
                 fs::act(call, || Some(fs::Told::new(format!("write `{}`", path.display()))), || Ok(()))
                     .map(|()| State::Unwritten)
             } else {
@@ -204,7 +207,7 @@ async fn popen(call: Call, held: Held, line: Value, mode: Value) -> mlua::Result
 
 /// An iterator over the lines of a file; unlike [`open`] it raises when there is none, as Lua's does.
 fn lines(call: &Call, held: &Rc<Cell<usize>>, path: &Value) -> mlua::Result<mlua::Function> {
-    let bytes = files::read(&readable(call, "path", path)?).map_err(|error| call.error(error))?;
+    let bytes = foreseen::read(call, &readable(call, "path", path)?).map_err(|error| call.error(error))?;
     let mut handle = Handle { site: call.site(), state: reading(call, Held::nothing(held), bytes, None)? };
     call.lua.create_function_mut(move |lua, ()| handle.read(lua, &[]))
 }

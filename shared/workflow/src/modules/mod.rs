@@ -18,6 +18,7 @@ mod exec;
 mod facts;
 mod file_ops;
 mod files;
+mod foreseen;
 mod fs;
 mod git;
 mod goroutine;

@@ -8,7 +8,7 @@ use super::{
     Context,
     call::{Builder, Call, Gate},
     exec, files, fs,
-    paths::{movable, readable_link, text},
+    paths::{readable_link, text},
 };
 use crate::capability::Capability;
 
@@ -37,15 +37,9 @@ pub(super) fn extend(lua: &Lua, context: &Rc<Context>) -> mlua::Result<()> {
             Ok(call.workdir().join(name).to_string_lossy().into_owned())
         })?
         .function("remove", write_gate, |call, path: &Value| {
-            let path = movable(call, "path", path)?;
-            let told = || Some(fs::Told::new(format!("remove `{}`", path.display())));
-            Ok(fs::act(call, told, || files::remove(&path, files::Depth::One)).map(|()| true))
+            Ok(fs::remove(call, path, files::Depth::One)?.0.map(|()| true))
         })?
-        .function("rename", write_gate, |call, (from, to): &(Value, Value)| {
-            let (from, to) = (movable(call, "from", from)?, movable(call, "to", to)?);
-            let told = || Some(fs::Told::new(format!("move `{}` to `{}`", from.display(), to.display())));
-            Ok(fs::act(call, told, || files::rename(&from, &to)).map(|()| true))
-        })?
+        .function("rename", write_gate, |call, ends: &(Value, Value)| Ok(fs::rename(call, ends)?.0.map(|()| true)))?
         .function("lstat", Gate::Open, |call, path: &Value| {
             let found = fs::stat(call, path, fs::Link::Itself)?;
             let there = found.raw_get::<bool>("exists")?;

@@ -9,9 +9,13 @@ use serde_json::{Map, Value as Json};
 use super::{
     call::Call,
     context::Phase,
+    foreseen,
     spoken::{Voice, speak},
 };
-use crate::{Level, Stream, vm::convert};
+use crate::{
+    Level, Stream,
+    vm::{convert, location},
+};
 
 /// Something that is to be changed.
 #[derive(Debug, Clone)]
@@ -72,6 +76,7 @@ impl Change {
         let message = if checking { format!("would {}", self.would) } else { self.did };
         if checking {
             call.context.would_change(&message);
+            foreseen::left_out(call);
         }
         let diff = self.diff.as_deref().unwrap_or_default();
         let told = if diff.is_empty() { message.clone() } else { format!("{message}\n{diff}") };
@@ -122,9 +127,17 @@ impl Call {
         self.context.phase == Phase::Check
     }
 
-    /// The answer of a function that may change the host, with its name before what went wrong.
+    /// The answer of a function that may change the host, with its name before what went wrong. That is a warning as
+    /// well: a script that does not look at the answer would leave no trace of it.
     pub(super) fn answer(&self, outcome: Result<Report, String>) -> Answer {
-        Answer(outcome.map_err(|reason| self.refusal(reason)))
+        Answer(outcome.map_err(|reason| {
+            let reason = self.refusal(reason);
+            match location(&self.lua) {
+                Some(place) => self.context.warn(&format!("{place}: {reason}")),
+                None => self.context.warn(&reason),
+            }
+            reason
+        }))
     }
 }
 

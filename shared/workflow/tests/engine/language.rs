@@ -23,10 +23,11 @@ use sloth_core::Secret;
 
 use crate::harness::Case;
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("spellings", include_str!("../language/spellings.lua")),
     ("fields", include_str!("../language/fields.lua")),
     ("globals", include_str!("../language/globals.lua")),
+    ("checks", include_str!("../language/checks.lua")),
     ("errors", include_str!("../language/errors.lua")),
     ("traps", include_str!("../language/traps.lua")),
 ];
@@ -73,7 +74,9 @@ fn check(body: &str) -> Result<(), String> {
         return if expected.contains_key("plan") { Ok(()) } else { Err("it expects nothing".to_owned()) };
     }
     let ended = case(body, &expected).try_run().map_err(|error| error.to_string())?;
-    let (lines, log) = (ended.lines(), ended.log());
+    let work = format!("{}/work/", ended.dir.path().display());
+    let plain = |lines: Vec<String>| lines.into_iter().map(|line| line.replace(&work, "")).collect::<Vec<_>>();
+    let (lines, log) = (plain(ended.lines()), plain(ended.log()));
     if let Some(tasks) = expected.get("task") {
         same("the tasks", &lines, tasks).map_err(|told| format!("{told}\nlog: {log:#?}"))?;
     }

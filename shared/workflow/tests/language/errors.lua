@@ -71,6 +71,6 @@ task("plain"):command(function() error("plain", 0) end)
 task("t"):command(function()
     goroutine.spawn(function() string.format("%d", "x") end)
     goroutine.spawn(function() error({ code = 5 }) end)
-    goroutine.sleep(1)
+    goroutine.sleep(50)
     return true
 end)

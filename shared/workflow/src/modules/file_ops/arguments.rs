@@ -46,6 +46,10 @@ impl<'a> Arguments<'a> {
         Ok(Self { call, options: Options::new(call, &Value::Table(table), known)? })
     }
 
+    pub(super) fn call(&self) -> &'a Call {
+        self.call
+    }
+
     pub(super) fn options(&self) -> &Options<'a> {
         &self.options
     }

@@ -15,6 +15,7 @@ use super::{
         attributes::Attributes,
         call::Call,
         files,
+        foreseen::{self, Made, Seen},
         paths::{self, writable},
         report::{Answer, Change, Report},
         template,
@@ -54,7 +55,7 @@ pub(super) async fn copy(call: Call, values: MultiValue) -> mlua::Result<Answer>
         unless_there(&call, placing, force).await
     } else {
         let src = paths::source(&call, "src", &arguments.required("src")?)?;
-        if inode(&src).is_dir() {
+        if foreseen::look(&call, &src) == Seen::AsItIs && inode(&src).is_dir() {
             copy_dir(&call, src, dest, settings.attributes).await
         } else {
             let path = if is_dir { within(&call, &dest, files::file_name(&src))? } else { dest };
@@ -87,8 +88,11 @@ pub(super) async fn template(call: Call, values: MultiValue) -> mlua::Result<Ans
         Some(content) => ("content".to_owned(), Ok(content)),
         None => {
             let name = arguments.required_text("src")?;
-            let text = files::read(&paths::source(&call, "src", &arguments.required("src")?)?);
-            let text = text.and_then(|bytes| {
+            let src = paths::source(&call, "src", &arguments.required("src")?)?;
+            if let Some(report) = fill_untold(&call, &src, &dest, is_dir, &settings) {
+                return Ok(call.answer(report));
+            }
+            let text = foreseen::read(&call, &src).and_then(|bytes| {
                 String::from_utf8(bytes).map_err(|_| format!("the template `{name}` is not valid UTF-8"))
             });
             (name, text)
@@ -105,10 +109,34 @@ pub(super) async fn template(call: Call, values: MultiValue) -> mlua::Result<Ans
     Ok(call.answer(outcome))
 }
 
+/// In a run that only checks: a template that an earlier step makes is to be filled in, and nobody knows what is in it.
+fn fill_untold(
+    call: &Call,
+    src: &Place,
+    dest: &Place,
+    is_dir: bool,
+    settings: &Settings,
+) -> Option<Result<Report, String>> {
+    if !matches!(foreseen::look(call, src), Seen::File(None) | Seen::Perhaps) {
+        return None;
+    }
+    let dest = if is_dir { dest.join(files::file_name(src)) } else { dest.to_path_buf() };
+    Some(settings.attributes.check(call).and_then(|()| told_only(call, "fill in", src, &dest)))
+}
+
+/// Tells that `dest` is made of `src`, which nobody can look into yet.
+fn told_only(call: &Call, action: &str, src: &Path, dest: &Path) -> Result<Report, String> {
+    let told = format!("`{}` to `{}`", src.display(), dest.display());
+    let report = Change::new(format!("{action} {told}"), "").apply(call, || Ok(()))?;
+    foreseen::note(call, dest, Made::File(None));
+    Ok(report)
+}
+
 /// Where the copy goes, and whether that is a directory that gets it by its name.
 fn destination(arguments: &Arguments<'_>) -> mlua::Result<(Place, bool)> {
     let dest = arguments.writable("dest")?;
     let is_dir = arguments.required_text("dest")?.ends_with('/') || inode(&dest).is_dir();
+    let is_dir = is_dir || foreseen::look(arguments.call(), &dest) == Seen::Directory;
     Ok((dest, is_dir))
 }
 
@@ -119,14 +147,23 @@ fn within(call: &Call, dest: &Place, name: &OsStr) -> mlua::Result<Place> {
 }
 
 async fn copy_file(call: &Call, src: Place, path: Place, settings: Settings, force: bool) -> Result<Report, String> {
+    match foreseen::look(call, &src) {
+        Seen::AsItIs => {}
+        Seen::File(Some(content)) => {
+            let size = content.len();
+            let placing = Placing { path, content: Content::Bytes(content), mode: None, settings };
+            let report = unless_there(call, placing, force).await?;
+            return Ok(report.with("src", src.display().to_string()).with("size", size));
+        }
+        Seen::File(None) | Seen::Directory | Seen::Perhaps => {
+            settings.attributes.check(call)?;
+            return told_only(call, "copy", &src, &path);
+        }
+        Seen::Gone => return Err(format!("cannot copy `{}`: an earlier step would have removed it", src.display())),
+    }
     let found = match inode(&src).metadata() {
         Ok(found) if found.is_file() => found,
         Ok(_) => return Err(format!("cannot copy `{}`: it is no plain file", src.display())),
-        // An earlier step, which this run only told, may be what makes it.
-        Err(_) if call.checking() => {
-            let told = format!("`{}` to `{}`", src.display(), path.display());
-            return Change::new(format!("copy {told}"), String::new()).apply(call, || Ok(()));
-        }
         Err(error) => return Err(files::said("copy", &src)(error)),
     };
     let content = Content::File(src.clone());
@@ -137,7 +174,12 @@ async fn copy_file(call: &Call, src: Place, path: Place, settings: Settings, for
 
 async fn unless_there(call: &Call, placing: Placing, force: bool) -> Result<Report, String> {
     let shown = placing.path.display().to_string();
-    if !force && entry(&placing.path).symlink_metadata().is_ok() {
+    let there = match foreseen::look(call, &placing.path) {
+        Seen::AsItIs => entry(&placing.path).symlink_metadata().is_ok(),
+        Seen::File(_) | Seen::Directory => true,
+        Seen::Gone | Seen::Perhaps => false,
+    };
+    if !force && there {
         return Ok(Report::unchanged(format!("`{shown}` is there already")).with("dest", shown));
     }
     Ok(place::put(call, placing).await?.with("dest", shown))
@@ -145,6 +187,7 @@ async fn unless_there(call: &Call, placing: Placing, force: bool) -> Result<Repo
 
 /// Copies a directory with all that is in it; what else is in the copy stays.
 async fn copy_dir(call: &Call, src: Place, dest: Place, attributes: Attributes) -> Result<Report, String> {
+    attributes.check(call)?;
     let told = format!("`{}` to `{}`", src.display(), dest.display());
     let (from, to, wanted) = (src.clone(), dest.clone(), attributes.clone());
     let entries = beside(move || {
@@ -164,7 +207,9 @@ async fn copy_dir(call: &Call, src: Place, dest: Place, attributes: Attributes) 
         let applied = change
             .diff(names.join("\n"))
             .apply_async(call, beside(move || entries.iter().try_for_each(|entry| make(entry, &attributes))));
-        applied.await?
+        let applied = applied.await?;
+        foreseen::note(call, &dest, Made::Filled);
+        applied
     };
     Ok(report.with("src", src.display().to_string()).with("dest", dest.display().to_string()).with("count", count))
 }

@@ -5,8 +5,9 @@ use mlua::MultiValue;
 use super::{
     super::{
         call::Call,
-        files, regex,
-        report::{Answer, Report},
+        foreseen::{self, Made, Seen},
+        regex,
+        report::{Answer, Change, Report},
     },
     arguments::Arguments,
     lines::{self, Block, Line, Matched, Place},
@@ -159,18 +160,32 @@ async fn change(
     settings: Settings,
     edit: impl FnOnce(&[u8]) -> Result<Vec<u8>, String> + Send + 'static,
 ) -> Result<Report, String> {
-    let there = inode(&path).metadata().is_ok();
+    let seen = foreseen::look(call, &path);
+    let there = match seen {
+        Seen::AsItIs => inode(&path).metadata().is_ok(),
+        Seen::File(_) | Seen::Directory => true,
+        Seen::Gone | Seen::Perhaps => false,
+    };
     let before = match (there, missing) {
-        (true, _) => files::read(&path)?,
+        (true, _) if seen == Seen::File(None) => return change_untold(call, &path, &settings),
+        (true, _) => foreseen::read(call, &path)?,
         (false, Missing::Made) => Vec::new(),
         (false, Missing::Fine) => return Ok(Report::unchanged(format!("there is no `{}`", path.display()))),
-        // In a run that only checks, an earlier step may be what makes it.
-        (false, Missing::Refused) if call.checking() => Vec::new(),
+        (false, Missing::Refused) if seen == Seen::Perhaps => return change_untold(call, &path, &settings),
         (false, Missing::Refused) => return Err(format!("there is no file `{}`", path.display())),
     };
     let shown = path.display().to_string();
     let after = place::beside(move || edit(&before).map_err(|reason| format!("`{shown}`: {reason}"))).await?;
     place::put(call, Placing { path, content: Content::Bytes(after), mode: None, settings }).await
+}
+
+/// In a run that only checks: a file that an earlier step makes is to be changed, and nobody knows what is in it.
+fn change_untold(call: &Call, path: &Target, settings: &Settings) -> Result<Report, String> {
+    settings.attributes.check(call)?;
+    let change = Change::new(format!("change `{}`, whose content cannot be told yet", path.display()), "");
+    let report = change.apply(call, || Ok(()))?;
+    foreseen::note(call, path, Made::File(None));
+    Ok(report.with("path", path.display().to_string()))
 }
 
 fn presence(call: &Call, arguments: &Arguments<'_>) -> mlua::Result<Presence> {

@@ -14,6 +14,7 @@ use super::{
         attributes::Attributes,
         call::Call,
         files,
+        foreseen::{self, Made, Seen},
         report::{Answer, Change, Report},
     },
     arguments::Arguments,
@@ -113,7 +114,11 @@ async fn act(call: &Call, arguments: &Arguments<'_>, state: State) -> mlua::Resu
         return Err(arguments.missing("src"));
     }
     let shown = wanted.path.display().to_string();
+    if let Err(reason) = wanted.attributes.check(call) {
+        return Ok(call.answer(Err(reason)));
+    }
     let outcome = match state {
+        _ if foreseen::look(call, &wanted.path) != Seen::AsItIs => unseen(call, &wanted, state),
         State::File => existing(call, &wanted),
         State::Present | State::Touch => touched(call, &wanted, state),
         State::Directory => directory(call, wanted).await,
@@ -126,16 +131,52 @@ async fn act(call: &Call, arguments: &Arguments<'_>, state: State) -> mlua::Resu
 
 fn existing(call: &Call, wanted: &Wanted) -> Result<Report, String> {
     let path = &wanted.path;
-    let Ok(found) = inode(path).metadata() else {
-        if call.checking() {
-            return Ok(Report::unchanged(format!("`{}` is not there yet", path.display())));
-        }
-        return Err(format!(
-            "there is no file `{}`: to have one made, say `state = \"present\"` or `state = \"directory\"`",
-            path.display()
-        ));
-    };
+    let Ok(found) = inode(path).metadata() else { return Err(nothing_at(path)) };
     attributed(call, wanted, &found)
+}
+
+fn nothing_at(path: &Path) -> String {
+    format!(
+        "there is no file `{}`: to have one made, say `state = \"present\"` or `state = \"directory\"`",
+        path.display()
+    )
+}
+
+/// In a run that only checks: what is to be done to something that an earlier step would have made or removed.
+fn unseen(call: &Call, wanted: &Wanted, state: State) -> Result<Report, String> {
+    let (path, shown) = (&wanted.path, wanted.path.display());
+    let seen = foreseen::look(call, path);
+    let there = matches!(seen, Seen::File(_) | Seen::Directory);
+    let told = |would: &str, made: Option<Made>| {
+        let report = Change::new(format!("{would} `{shown}`"), "").apply(call, || Ok(()))?;
+        if let Some(made) = made {
+            foreseen::note(call, path, made);
+        }
+        Ok(report)
+    };
+    let attributed = || {
+        if wanted.attributes == Attributes::default() {
+            Ok(Report::unchanged(format!("`{shown}` is as it should be")))
+        } else {
+            told("set mode and owner of", None)
+        }
+    };
+    match state {
+        State::File if there || seen == Seen::Perhaps => attributed(),
+        State::File => Err(nothing_at(path)),
+        State::Present if there => attributed(),
+        State::Touch if there => told("touch", None),
+        State::Present | State::Touch => told("create", Some(Made::File(Some(Vec::new())))),
+        State::Directory if seen == Seen::Directory => attributed(),
+        State::Directory if there => Err(format!("`{shown}` is there and no directory")),
+        State::Directory => told("make the directory", Some(Made::Directory)),
+        State::Link | State::Hard if seen == Seen::Directory => {
+            Err(format!("`{shown}` is a directory: remove it first"))
+        }
+        State::Link | State::Hard => told("link", Some(Made::File(None))),
+        State::Absent if there => told("remove", Some(Made::Gone)),
+        State::Absent => Ok(Report::unchanged(format!("`{shown}` is not there"))),
+    }
 }
 
 fn touched(call: &Call, wanted: &Wanted, state: State) -> Result<Report, String> {
@@ -145,13 +186,18 @@ fn touched(call: &Call, wanted: &Wanted, state: State) -> Result<Report, String>
         return attributed(call, wanted, found);
     }
     let (would, did) = if found.is_some() { ("touch", "touched") } else { ("create", "created") };
-    Change::new(format!("{would} `{}`", path.display()), format!("{did} `{}`", path.display())).apply(call, || {
+    let change = Change::new(format!("{would} `{}`", path.display()), format!("{did} `{}`", path.display()));
+    let report = change.apply(call, || {
         if let Some(dir) = entry(path).parent() {
             sloth_core::fs::create_dir(dir, Access::Everyone).map_err(files::told)?;
         }
         files::touch(path)?;
         wanted.attributes.apply(&followed(path))
-    })
+    })?;
+    if found.is_none() {
+        foreseen::note(call, path, Made::File(Some(Vec::new())));
+    }
+    Ok(report)
 }
 
 async fn directory(call: &Call, wanted: Wanted) -> Result<Report, String> {
@@ -162,10 +208,12 @@ async fn directory(call: &Call, wanted: Wanted) -> Result<Report, String> {
         Ok(found) => attributed(call, &wanted, &found),
         Err(_) => {
             let told = format!("the directory `{}`", path.display());
-            Change::new(format!("make {told}"), format!("made {told}")).apply(call, || {
+            let report = Change::new(format!("make {told}"), format!("made {told}")).apply(call, || {
                 sloth_core::fs::create_dir(&entry(&path), Access::Everyone).map_err(files::told)?;
                 wanted.attributes.apply(&path)
-            })
+            })?;
+            foreseen::note(call, &path, Made::Directory);
+            Ok(report)
         }
     }
 }
@@ -252,10 +300,12 @@ fn symlink(call: &Call, wanted: &Wanted) -> Result<Report, String> {
     }
     refuse_to_replace(wanted, found.as_ref())?;
     let told = format!("`{}` to `{target}`", path.display());
-    Change::new(format!("link {told}"), format!("linked {told}")).apply(call, || {
+    let report = Change::new(format!("link {told}"), format!("linked {told}")).apply(call, || {
         replace_by(path, found.as_ref(), |new| std::os::unix::fs::symlink(&target, new))?;
         Attributes { mode: None, ..wanted.attributes.clone() }.apply(path)
-    })
+    })?;
+    foreseen::note(call, path, Made::File(None));
+    Ok(report)
 }
 
 fn hard_link(call: &Call, wanted: &Wanted) -> Result<Report, String> {
@@ -268,11 +318,15 @@ fn hard_link(call: &Call, wanted: &Wanted) -> Result<Report, String> {
         (Ok(linked), Some(found)) if same(&linked, found) => {
             return Ok(Report::unchanged(format!("`{}` is the same file already", path.display())));
         }
-        (Err(error), _) if !call.checking() => return Err(files::said("link to", source)(error)),
+        (Err(error), _) if matches!(foreseen::look(call, source), Seen::AsItIs | Seen::Gone) => {
+            return Err(files::said("link to", source)(error));
+        }
         (Ok(_) | Err(_), _) => refuse_to_replace(wanted, found.as_ref())?,
     }
-    Change::new(format!("link {told}"), format!("linked {told}"))
-        .apply(call, || replace_by(path, found.as_ref(), |new| std::fs::hard_link(entry(source), new)))
+    let report = Change::new(format!("link {told}"), format!("linked {told}"))
+        .apply(call, || replace_by(path, found.as_ref(), |new| std::fs::hard_link(entry(source), new)))?;
+    foreseen::note(call, path, Made::File(None));
+    Ok(report)
 }
 
 /// A link may take the place of another; of a file only when that is asked for, and never of a directory.
@@ -315,5 +369,8 @@ async fn absent(call: &Call, path: Place) -> Result<Report, String> {
     }
     let told = format!("`{}`", path.display());
     let change = Change::new(format!("remove {told}"), format!("removed {told}"));
-    change.apply_async(call, beside(move || files::remove(&path, files::Depth::All))).await
+    let gone = path.clone();
+    let report = change.apply_async(call, beside(move || files::remove(&path, files::Depth::All))).await?;
+    foreseen::note(call, &gone, Made::Gone);
+    Ok(report)
 }

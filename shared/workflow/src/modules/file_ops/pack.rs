@@ -16,6 +16,7 @@ use super::{
     super::{
         call::Call,
         files,
+        foreseen::{self, Made, Seen},
         paths::readable,
         report::{Answer, Change, Report},
     },
@@ -105,9 +106,13 @@ async fn pack(
     settings: Settings,
 ) -> Result<Report, String> {
     let shown = dest.display().to_string();
-    if call.checking() && sources.iter().any(|source| entry(source).symlink_metadata().is_err()) {
-        // An earlier step, which this run only told, may be what makes it.
-        return Change::new(format!("pack `{shown}`"), "").apply(call, || Ok(()));
+    settings.attributes.check(call)?;
+    let unseen =
+        |source: &Place| matches!(foreseen::look(call, source), Seen::File(_) | Seen::Directory | Seen::Perhaps);
+    if sources.iter().any(unseen) {
+        let report = Change::new(format!("pack `{shown}`"), "").apply(call, || Ok(()))?;
+        foreseen::note(call, dest, Made::File(None));
+        return Ok(report);
     }
     let target = dest.clone();
     let looked = beside(move || {
@@ -148,7 +153,9 @@ async fn pack(
             made?.settle(&target)
         }),
     );
-    Ok(report.await?.with("count", count))
+    let report = report.await?.with("count", count);
+    foreseen::note(call, dest, Made::File(None));
+    Ok(report)
 }
 
 /// What is packed of `path`, in order; directories before what is in them.

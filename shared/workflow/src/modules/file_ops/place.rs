@@ -15,6 +15,7 @@ use super::{
         attributes::Attributes,
         call::{Call, Gate},
         diff, files,
+        foreseen::{self, Made, Seen},
         report::{Change, Report},
         tool::Tool,
     },
@@ -98,6 +99,11 @@ pub(super) async fn put(call: &Call, placing: Placing) -> Result<Report, String>
     let path = &placing.path;
     let led = if path.is_bound() { None } else { path.canonicalize().ok() };
     let target = led.map_or_else(|| path.clone(), Place::unbound);
+    placing.settings.attributes.check(call)?;
+    let seen = foreseen::look(call, &target);
+    if seen != Seen::AsItIs {
+        return put_unseen(call, &placing, &target, seen);
+    }
     let found = inode(&target).metadata().ok();
     if found.as_ref().is_some_and(Metadata::is_dir) {
         return Err(format!("`{shown}` is a directory"));
@@ -120,16 +126,50 @@ pub(super) async fn put(call: &Call, placing: Placing) -> Result<Report, String>
         (None, _) => ("create", "created"),
     };
     let change = Change::new(format!("{would} `{shown}`"), format!("{did} `{shown}`"));
-    let mut backup = None;
+    let (mut backup, made) = (None, kept(call, &placing.content));
     let written = change.diff(compared.unwrap_or_default());
     let report = written.apply_async(call, async {
         backup = write(call, &target, placing, found).await?;
         Ok(())
     });
     let report = report.await?.with("path", shown);
+    foreseen::note(call, &target, made);
     Ok(match backup {
         Some(backup) => report.with("backup_file", backup.display().to_string()),
         None => report,
+    })
+}
+
+/// As [`put`], in a run that only checks, of a file that an earlier step would have made, changed or removed.
+fn put_unseen(call: &Call, placing: &Placing, target: &Place, seen: Seen) -> Result<Report, String> {
+    let shown = placing.path.display().to_string();
+    let made = kept(call, &placing.content);
+    let (would, before) = match seen {
+        Seen::Directory => return Err(format!("`{shown}` is a directory")),
+        Seen::File(before) => ("change", before),
+        Seen::AsItIs | Seen::Gone | Seen::Perhaps => ("create", Some(Vec::new())),
+    };
+    let diff = match (&before, &made) {
+        (Some(before), Made::File(Some(after))) if would == "change" && before == after => {
+            return Ok(Report::unchanged(format!("`{shown}` is as it should be")).with("path", shown));
+        }
+        (Some(before), Made::File(Some(after))) => diff::unified(&shown, before, after),
+        (_, Made::File(_) | Made::Directory | Made::Filled | Made::Gone) => String::new(),
+    };
+    let report = Change::new(format!("{would} `{shown}`"), "").diff(diff).apply(call, || Ok(()))?;
+    foreseen::note(call, target, made);
+    Ok(report.with("path", shown))
+}
+
+/// What a later step of a run that only checks finds of `content`.
+fn kept(call: &Call, content: &Content) -> Made {
+    Made::File(match content {
+        Content::Bytes(bytes) if call.checking() => Some(bytes.clone()),
+        Content::File(source) if call.checking() => {
+            let small = inode(source).metadata().is_ok_and(|found| found.len() <= SHOWN_BYTES_MAX);
+            if small { files::read(source).ok() } else { None }
+        }
+        Content::Bytes(_) | Content::File(_) => None,
     })
 }
 

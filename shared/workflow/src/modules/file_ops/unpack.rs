@@ -20,7 +20,9 @@ use super::{
     super::{
         attributes::{Attributes, Mode},
         call::Call,
-        files, paths,
+        files,
+        foreseen::{self, Made, Seen},
+        paths,
         report::{Answer, Change, Report},
     },
     arguments::Arguments,
@@ -87,9 +89,17 @@ pub(super) fn patterns(call: &Call, arguments: &Arguments<'_>, name: &str) -> ml
 
 async fn unpack(call: &Call, wanted: &Wanted) -> Result<Report, String> {
     let told = format!("`{}` to `{}`", wanted.src.display(), wanted.dest.display());
-    if call.checking() && inode(&wanted.src).metadata().is_err() {
-        // An earlier step, which this run only told, may be what makes it.
-        return Change::new(format!("unpack {told}"), "").apply(call, || Ok(()));
+    wanted.attributes.check(call)?;
+    match foreseen::look(call, &wanted.src) {
+        Seen::AsItIs => {}
+        Seen::File(_) | Seen::Directory | Seen::Perhaps => {
+            let report = Change::new(format!("unpack {told}"), "").apply(call, || Ok(()))?;
+            foreseen::note(call, &wanted.dest, Made::Filled);
+            return Ok(report);
+        }
+        Seen::Gone => {
+            return Err(format!("cannot unpack `{}`: an earlier step would have removed it", wanted.src.display()));
+        }
     }
     let stop = Stop(Arc::new(AtomicBool::new(false)));
     let (looking, stopped) = (wanted.clone(), Arc::clone(&stop.0));
@@ -102,7 +112,9 @@ async fn unpack(call: &Call, wanted: &Wanted) -> Result<Report, String> {
     let change =
         Change::new(format!("unpack {count} files from {told}"), format!("unpacked {count} files from {told}"));
     let work = beside(move || write(&writing, &differing, &stopped));
-    Ok(change.diff(names.join("\n")).apply_async(call, work).await?.with("count", count))
+    let report = change.diff(names.join("\n")).apply_async(call, work).await?.with("count", count);
+    foreseen::note(call, &wanted.dest, Made::Filled);
+    Ok(report)
 }
 
 impl Wanted {

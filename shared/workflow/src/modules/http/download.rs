@@ -24,6 +24,7 @@ use crate::{
         call::Call,
         crypto::Hash,
         files::{MODE_BITS, dress, said, told},
+        foreseen::{self, Made},
         options::Options,
         paths::writable,
         report::{Change, Report},
@@ -106,11 +107,17 @@ pub(crate) async fn download(call: &Call, wanted: &Wanted) -> mlua::Result<Resul
     let change = Change::new(format!("download {shown}"), format!("downloaded {shown}"));
     // What nobody has a checksum of is asked for also by a run that only checks: nothing else tells whether it is new.
     if call.checking() && (there.is_err() || wanted.checksum.is_some()) {
-        return Ok(change.apply(call, || Ok(())));
+        let report = change.apply(call, || Ok(()));
+        foreseen::note(call, path, Made::File(None));
+        return Ok(report);
     }
     let fetched = attempts(&wanted.plan, async || fetch(call, wanted).await).await;
     match fetched {
-        Ok(true) => Ok(change.apply(call, || Ok(()))),
+        Ok(true) => {
+            let report = change.apply(call, || Ok(()));
+            foreseen::note(call, path, Made::File(None));
+            Ok(report)
+        }
         Ok(false) => Ok(Ok(Report::unchanged(format!("`{}` is there", path.display())))),
         Err(Trouble::Denied(error)) => Err(error),
         Err(Trouble::Refused(reason) | Trouble::Broken(reason)) => Ok(Err(named(&wanted.plan.request, &reason))),

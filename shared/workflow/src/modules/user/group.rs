@@ -12,6 +12,7 @@ use super::{
 use crate::modules::{
     account::{self, Group},
     call::Call,
+    foreseen,
     options::Options,
     report::{Answer, Change, Report},
     spoken::{Voice, speak},
@@ -33,6 +34,7 @@ pub(super) async fn create(call: Call, arguments: MultiValue) -> mlua::Result<An
             let mut arguments: Vec<_> = gid.into_iter().flat_map(|gid| ["-g".to_owned(), gid]).collect();
             arguments.extend(system.then(|| "-r".to_owned()));
             arguments.push(name.clone());
+            foreseen::note_group(&call, &name);
             let change = Change::new(format!("create group `{name}`"), format!("created group `{name}`"));
             change.apply_async(&call, tool(&call, "groupadd", arguments)).await
         }

@@ -5,7 +5,7 @@ use mlua::{IntoLuaMulti, MultiValue};
 use super::user_name;
 use crate::{
     Level, Stream,
-    modules::{call::Call, exec, options::Options},
+    modules::{call::Call, exec, foreseen, options::Options},
     process::Ending,
 };
 
@@ -15,6 +15,7 @@ pub(super) async fn run_as(call: Call, arguments: MultiValue) -> mlua::Result<Mu
     let (name, line) = (user_name(&call, &options)?, options.required("command")?);
     let (workdir, timeout) = (options.path("workdir")?, options.duration("timeout")?);
     if call.checking() {
+        foreseen::left_out_unknown(&call);
         call.context.log(Stream::Log(Level::Info), &format!("would run as `{name}`: {line}"));
         return (true, "").into_lua_multi(&call.lua);
     }

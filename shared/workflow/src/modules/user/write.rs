@@ -11,6 +11,7 @@ use super::{
 use crate::modules::{
     account::{self, Account, Password},
     call::Call,
+    foreseen,
     options::Options,
     report::{Answer, Change, Report},
     tool::Tool,
@@ -28,7 +29,10 @@ pub(super) async fn create(call: Call, arguments: MultiValue) -> mlua::Result<Tr
     let (name, wanted) = (user_name(&call, &options)?, Wanted::read(&call, &options)?);
     let outcome = match account::named(&name) {
         Some(account) => adjust(&call, &account, &wanted).await,
-        None => add(&call, &name, &wanted).await,
+        None => {
+            foreseen::note_user(&call, &name);
+            add(&call, &name, &wanted).await
+        }
     };
     Ok(Triple(call.answer(outcome)))
 }
