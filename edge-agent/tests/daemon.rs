@@ -271,6 +271,36 @@ fn a_run_is_cancelled_with_all_that_it_started() {
     assert_eq!(agent.coordinator.state().results(run), expected);
 }
 
+/// Two runs of one bundle at a time: they share its state, and a lock goes on when the worker that had it is killed.
+#[test]
+fn the_lock_of_a_killed_worker_goes_to_the_run_that_waits() {
+    const LOCKS: &str = r#"
+task("a"):idempotent(false):command(function()
+    local said = values.dir .. "/said"
+    if not state.try_lock("deploy") then
+        fs.append(said, "waits\n")
+        assert(state.lock("deploy", "20s"))
+        fs.append(said, "had it\n")
+        return state.unlock("deploy")
+    end
+    fs.append(said, "has it\n")
+    goroutine.sleep(600000)
+end)
+"#;
+    let mut agent = Agent::enrolled();
+    agent.start();
+    agent.coordinator.wait_for_agent();
+    let holding = agent.run(LOCKS);
+    assert_eq!(agent.lines("said", 1), ["has it"]);
+    let worker = agent.worker();
+    let waiting = agent.run(LOCKS);
+    assert_eq!(agent.lines("said", 2), ["has it", "waits"]);
+    send(worker, Signal::KILL);
+    assert_eq!(agent.coordinator.wait_for_end(waiting).outcome, RunOutcome::Succeeded);
+    assert_eq!(agent.lines("said", 3)[2], "had it");
+    assert_eq!(agent.coordinator.wait_for_end(holding).outcome, RunOutcome::Failed);
+}
+
 #[test]
 fn a_daemon_that_is_stopped_takes_its_workers_along() {
     let mut agent = Agent::enrolled();

@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use redb::{StorageBackend, backends::FileBackend};
+use redb::{ReadableDatabase as _, StorageBackend, backends::FileBackend};
 use serde_json::json;
 use sloth_core::{Chain, Digest, RunId};
 use sloth_protocol::{
@@ -430,4 +430,116 @@ fn the_bytes_on_the_disk_are_frozen() {
     let key: String =
         tables::task_key(run_id(1), &task(1)).expect("a key").iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(key, "018bcfe56800000000000000000000010177027431");
+}
+
+const FROZEN_VALUE: &str = r#"\x01\x00\x00\x00\x00\x00\x00\x00\x00{\"a\":[1,\"x\"]}"#;
+const FROZEN_SHORT: &str = r#"\x01\x00\x00\x01\x8b\xcf\xe5k\xe8{\"a\":[1,\"x\"]}"#;
+const FROZEN_LOCK: &str = concat!(
+    r#"[{\"holder\":{\"id\":\"first\",\"run\":\"r\",\"process\":7,\"started\":null},\"held\":true,\"until\":1700000001000},"#,
+    r#"{\"holder\":{\"id\":\"second\",\"run\":\"r\",\"process\":7,\"started\":null},\"held\":false,\"until\":1700000005000}]"#,
+);
+const FROZEN_SPEECH: [&str; 22] = [
+    r#"{"Get":{"key":"k"}}"#,
+    r#"{"Set":{"key":"k","value":1,"ttl":5}}"#,
+    r#"{"Delete":{"key":"k"}}"#,
+    r#"{"Keys":{"prefix":"k"}}"#,
+    r#"{"Increment":{"key":"k","by":1.5}}"#,
+    r#"{"CompareAndSwap":{"key":"k","expected":null,"value":1}}"#,
+    r#""Clear""#,
+    r#"{"Expire":{"key":"k","ttl":5}}"#,
+    r#"{"Lifetime":{"key":"k"}}"#,
+    r#"{"Push":{"key":"k","value":1}}"#,
+    r#"{"Pop":{"key":"k"}}"#,
+    r#"{"Append":{"key":"k","text":"t"}}"#,
+    r#""Stats""#,
+    r#"{"Lock":{"name":"k","holder":{"id":"h","run":"r","process":7,"started":9},"ttl":null,"wait":true}}"#,
+    r#"{"Unlock":{"name":"k","id":"h"}}"#,
+    r#"{"Value":null}"#,
+    r#"{"Done":true}"#,
+    r#"{"Number":1.5}"#,
+    r#"{"Keys":[["k",1]]}"#,
+    r#"{"Lifetime":{"Left":5}}"#,
+    r#"{"Stats":{"keys":1,"bytes":2,"modified":5}}"#,
+    r#"{"Place":{"ahead":1,"held_by":{"id":"h","run":"r","process":7,"started":9}}}"#,
+];
+
+/// The same for what scripts keep: values with their time to live, and the queues of locks.
+#[test]
+fn the_bytes_of_the_state_are_frozen() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("agent.redb");
+    let holder = |id: &str, started| Holder { id: id.into(), run: "r".into(), process: 7, started };
+    let lock = |holder, wait| StateOperation::Lock { name: "l".into(), holder, ttl: Some(Millis::from_secs(1)), wait };
+    block_on(async {
+        let store = Store::open(&path, NOW).expect("opened");
+        let set = |key: &str, ttl| StateOperation::Set { key: key.into(), value: json!({ "a": [1, "x"] }), ttl };
+        for operation in [
+            set("forever", None),
+            set("short", Some(Millis::from_secs(1))),
+            lock(holder("first", None), false),
+            lock(holder("second", None), true),
+        ] {
+            store.state("ns", operation, NOW).await.expect("done");
+        }
+        store.close().await;
+    });
+    let database = redb::Database::open(&path).expect("opened");
+    let txn = database.begin_read().expect("begun");
+    let read = |name: &str, key: &[u8]| {
+        let table: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new(name);
+        let table = txn.open_table(table).expect("a table");
+        let found = table.get(key).expect("read").expect("a value");
+        found.value().escape_ascii().to_string()
+    };
+    for (table, key, expected) in [
+        ("state", &b"ns\0forever"[..], FROZEN_VALUE),
+        ("state", b"ns\0short", FROZEN_SHORT),
+        ("locks", b"ns\0l", FROZEN_LOCK),
+    ] {
+        assert_eq!(read(table, key), expected, "{}", key.escape_ascii());
+    }
+}
+
+/// What the daemon and its workers say about the state, in JSON.
+#[test]
+fn the_questions_to_the_state_are_frozen() {
+    let holder = Holder { id: "h".into(), run: "r".into(), process: 7, started: Some(9) };
+    let (key, ttl) = (|| "k".to_owned(), Some(Millis::from_u64(5)));
+    let questions = [
+        StateOperation::Get { key: key() },
+        StateOperation::Set { key: key(), value: json!(1), ttl },
+        StateOperation::Delete { key: key() },
+        StateOperation::Keys { prefix: key() },
+        StateOperation::Increment { key: key(), by: 1.5 },
+        StateOperation::CompareAndSwap { key: key(), expected: None, value: json!(1) },
+        StateOperation::Clear,
+        StateOperation::Expire { key: key(), ttl },
+        StateOperation::Lifetime { key: key() },
+        StateOperation::Push { key: key(), value: json!(1) },
+        StateOperation::Pop { key: key() },
+        StateOperation::Append { key: key(), text: "t".into() },
+        StateOperation::Stats,
+        StateOperation::Lock { name: key(), holder: holder.clone(), ttl: None, wait: true },
+        StateOperation::Unlock { name: key(), id: "h".into() },
+    ];
+    let answers = [
+        StateReply::Value(None),
+        StateReply::Done(true),
+        StateReply::Number(1.5),
+        StateReply::Keys(vec![(key(), json!(1))]),
+        StateReply::Lifetime(Lifetime::Left(Millis::from_u64(5))),
+        StateReply::Stats(StateStats { keys: 1, bytes: 2, modified: ttl }),
+        StateReply::Place(Place { ahead: 1, held_by: Some(holder) }),
+    ];
+    let texts = questions.iter().map(|question| {
+        let text = serde_json::to_string(question).expect("encoded");
+        assert_eq!(&serde_json::from_str::<StateOperation>(&text).expect("decoded"), question);
+        text
+    });
+    let answered = answers.iter().map(|answer| {
+        let text = serde_json::to_string(answer).expect("encoded");
+        assert_eq!(&serde_json::from_str::<StateReply>(&text).expect("decoded"), answer);
+        text
+    });
+    assert_eq!(texts.chain(answered).collect::<Vec<_>>(), FROZEN_SPEECH);
 }
