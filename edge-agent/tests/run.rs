@@ -12,9 +12,9 @@ use serde_json::Value;
 
 const GOOD: &str = r#"
 local greet = task("greet"):command(function(this, params)
-    log.info("hello " .. (values.who or "nobody"))
+    log.info("hello " .. (values and values.who or "nobody"))
     exec.run("echo out; echo err >&2")
-    return true, "greeted", { who = values.who or "nobody" }
+    return true, "greeted", { who = values and values.who or "nobody" }
 end):build()
 local after = task("after"):depends_on({ "greet" }):command(function(this, params, deps)
     return true, "after " .. tostring(deps.greet.who), { changed = false }

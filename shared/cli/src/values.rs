@@ -3,8 +3,13 @@
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
-use sloth_core::fs::{self, ReadError};
+use sloth_core::{
+    fs::{self, ReadError},
+    yaml,
+};
 
+/// What some editors put at a text's beginning.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 /// Most bytes of a values file.
 pub const VALUES_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -21,18 +26,28 @@ pub enum ValuesError {
         file: String,
     },
     /// Not YAML.
-    #[error("the values file `{file}` is not YAML")]
+    #[error("the values file `{file}` cannot be read as YAML: {reason}")]
     Yaml {
         /// Which file.
         file: String,
         /// Where and why.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        reason: String,
     },
     /// YAML, but no mapping.
     #[error("the values file `{file}` holds {found}: write a mapping like `replicas: 3`")]
     NotAMapping {
         /// Which file.
         file: String,
+        /// What it holds.
+        found: &'static str,
+    },
+    /// A name below something that has none.
+    #[error("`{text}` sets a value in `{parent}`, which is {found}: `--set {parent}.…` needs a mapping there")]
+    Occupied {
+        /// What was given.
+        text: String,
+        /// What is there already.
+        parent: String,
         /// What it holds.
         found: &'static str,
     },
@@ -69,19 +84,27 @@ pub fn read(files: &[PathBuf], single: &[String]) -> Result<Map<String, Value>, 
 ///
 /// When it is not a YAML mapping.
 pub fn parse_file(file: &str, text: &str) -> Result<Map<String, Value>, ValuesError> {
-    // «no», «on» and «off» are words: only «true» and «false» are truth values.
-    let options = serde_saphyr::options! { strict_booleans: true };
-    let value: Value = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| ValuesError::Yaml { file: file.to_owned(), source: error.to_string().into() })?;
-    let found = match value {
-        Value::Object(map) => return Ok(map),
-        Value::Null => return Ok(Map::new()),
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let value: Value = yaml::read(text).map_err(|reason| ValuesError::Yaml { file: file.to_owned(), reason })?;
+    match value {
+        Value::Object(map) => Ok(map),
+        Value::Null => Ok(Map::new()),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            Err(ValuesError::NotAMapping { file: file.to_owned(), found: kind(&other) })
+        }
+    }
+}
+
+/// What a value is, in words.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
         Value::Bool(_) => "a truth value",
         Value::Number(_) => "a number",
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
-    };
-    Err(ValuesError::NotAMapping { file: file.to_owned(), found })
+        Value::Object(_) => "a mapping",
+    }
 }
 
 /// Puts `over` on top of `base`: mappings are merged, everything else is replaced.
@@ -101,7 +124,7 @@ pub fn merge(base: &mut Map<String, Value>, over: Map<String, Value>) {
 ///
 /// # Errors
 ///
-/// When there is no `=` or a part of the key is empty.
+/// When there is no `=`, a part of the key is empty, or one leads to something that is no mapping.
 pub fn set(values: &mut Map<String, Value>, text: &str) -> Result<(), ValuesError> {
     let invalid = || ValuesError::NotAPair { text: text.to_owned() };
     let (path, value) = text.split_once('=').ok_or_else(invalid)?;
@@ -109,7 +132,7 @@ pub fn set(values: &mut Map<String, Value>, text: &str) -> Result<(), ValuesErro
         "true" => Value::Bool(true),
         "false" => Value::Bool(false),
         "null" => Value::Null,
-        // A leading zero or sign is meant as a text: `0755`, `+49`.
+        // A leading zero or sign is meant as a text: `0755`, `+49`. So it is in YAML, see `yaml::read`.
         number => match number.parse::<serde_json::Number>() {
             Ok(parsed) => Value::Number(parsed),
             Err(_) => Value::String(number.to_owned()),
@@ -121,12 +144,15 @@ pub fn set(values: &mut Map<String, Value>, text: &str) -> Result<(), ValuesErro
     }
     let Some(last) = parts.pop() else { return Err(invalid()) };
     let mut map = values;
-    for part in parts {
-        let entry = map.entry(part).or_insert_with(|| Value::Object(Map::new()));
-        if !entry.is_object() {
+    for (at, part) in parts.iter().enumerate() {
+        let entry = map.entry(*part).or_insert_with(|| Value::Object(Map::new()));
+        if entry.is_null() {
             *entry = Value::Object(Map::new());
         }
-        let Value::Object(inner) = entry else { return Err(invalid()) };
+        let found = kind(entry);
+        let Value::Object(inner) = entry else {
+            return Err(ValuesError::Occupied { text: text.to_owned(), parent: parts[..=at].join("."), found });
+        };
         map = inner;
     }
     map.insert(last.to_owned(), value);
@@ -139,7 +165,7 @@ mod tests {
 
     #[test]
     fn files_merge_and_single_values_go_on_top() {
-        let mut values = parse_file("a.yaml", "web: {port: 80, hosts: [a, b]}\nmode: on\n").expect("yaml");
+        let mut values = parse_file("a.yaml", "web: {port: 80, hosts: [a, b]}\nmode: {}\n").expect("yaml");
         merge(&mut values, parse_file("b.yaml", "web: {port: 81}\n").expect("yaml"));
         for text in ["replicas=3", "web.tls.on=true", "mode.x=0755"] {
             set(&mut values, text).expect(text);
@@ -154,6 +180,7 @@ mod tests {
         assert_eq!(values["a"], "no");
         assert_eq!(values["b"], "on");
         assert_eq!(values["c"], true);
+        assert_eq!(values["d"], "0755");
         assert_eq!(values["e"], Value::Null);
     }
 
@@ -161,7 +188,14 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         let error = |text| parse_file("v.yaml", text).expect_err("unreadable").to_string();
         assert_eq!(error("- a"), "the values file `v.yaml` holds a list: write a mapping like `replicas: 3`");
-        assert_eq!(error("a: [b"), "the values file `v.yaml` is not YAML");
+        assert!(
+            error("a: [b").starts_with("the values file `v.yaml` cannot be read as YAML: line 1"),
+            "{}",
+            error("a: [b")
+        );
+        let mut values = parse_file("v.yaml", "a: {b: text}").expect("yaml");
+        let told = set(&mut values, "a.b.c=1").expect_err("occupied").to_string();
+        assert_eq!(told, "`a.b.c=1` sets a value in `a.b`, which is a text: `--set a.b.…` needs a mapping there");
         for text in ["a", "=1", "a.=1", ".a=1"] {
             assert!(set(&mut Map::new(), text).is_err(), "{text}");
         }

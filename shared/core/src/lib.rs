@@ -1,5 +1,5 @@
 //! What every part of Sloth shares and nothing knows of any other part: identifiers, the clock,
-//! digests, labels and selectors, backoff, durable files, configuration, error chains and secrets.
+//! digests, labels and selectors, backoff, durable files, configuration, error chains, secrets and YAML.
 
 pub mod backoff;
 pub mod clock;
@@ -10,6 +10,7 @@ pub mod fs;
 pub mod id;
 pub mod labels;
 pub mod secret;
+pub mod yaml;
 
 pub use clock::{Clock, Millis};
 pub use digest::Digest;

@@ -273,7 +273,7 @@ impl Prepared {
     pub(crate) fn fault(&self, error: &mlua::Error) -> Fault {
         let mut fault = Fault::of(&self.machine.lua, error);
         if fault.kind == FaultKind::Script {
-            let values_given = !self.context.values.is_null();
+            let values_given = !dsl::are_absent(&self.context.values);
             hint::explain(&self.machine.lua, &mut fault, values_given, |file| self.sources.text(file));
         }
         fault

@@ -104,15 +104,18 @@ impl<'a> Scheduler<'a> {
         if self.left == 0 {
             return Step::Done;
         }
-        if let Some(task) = self.next_drop() {
-            return Step::Drop(task);
-        }
-        while let Some(Reverse(task)) = self.skipped.pop() {
+        // What depends on a failure is skipped for its sake, also where the rest is dropped because of it.
+        while self.stopped != Stopped::Wholly
+            && let Some(Reverse(task)) = self.skipped.pop()
+        {
             if matches!(self.progress[task], Progress::Waiting(_)) {
                 let because = self.blocker(task);
                 self.end(task, Ended::Blocks);
                 return Step::Skip { task, because };
             }
+        }
+        if let Some(task) = self.next_drop() {
+            return Step::Drop(task);
         }
         while let Some(Reverse(task)) = self.spared.pop() {
             if self.progress[task] == Progress::Waiting(0) {
@@ -135,6 +138,11 @@ impl<'a> Scheduler<'a> {
 
     /// Takes the end of a task that was started, that is not to be started, or that ended in an earlier life of the run.
     pub(crate) fn end(&mut self, task: usize, ended: Ended) {
+        self.end_for(task, ended, |_, _| true);
+    }
+
+    /// As [`Self::end`]; of the tasks that depend on one that blocks, only those that `skips` takes are skipped.
+    fn end_for(&mut self, task: usize, ended: Ended, skips: impl Fn(&Self, usize) -> bool) {
         match self.progress[task] {
             Progress::Waiting(_) => {}
             Progress::Running => self.running -= 1,
@@ -147,7 +155,8 @@ impl<'a> Scheduler<'a> {
         for (dependent, awaited) in plan.awaiting(task) {
             match awaited {
                 Awaited::Success if ended == Ended::Opens => self.open(dependent),
-                Awaited::Success => self.skipped.push(Reverse(dependent)),
+                Awaited::Success if skips(self, dependent) => self.skipped.push(Reverse(dependent)),
+                Awaited::Success => {}
                 Awaited::Failure => {
                     self.failure_seen[dependent] = self.failure_seen[dependent].map(|seen| seen || failed);
                     self.open(dependent);
@@ -199,13 +208,18 @@ impl<'a> Scheduler<'a> {
         while self.drop_from < self.progress.len() {
             let task = self.drop_from;
             self.drop_from += 1;
-            let stays = self.stopped == Stopped::AfterFailure && self.failure_seen[task].is_some();
-            if matches!(self.progress[task], Progress::Waiting(_)) && !stays {
-                self.end(task, Ended::Blocks);
+            if matches!(self.progress[task], Progress::Waiting(_)) && !self.stays(task) {
+                // The others that wait are dropped as well.
+                self.end_for(task, Ended::Blocks, Self::stays);
                 return Some(task);
             }
         }
         None
+    }
+
+    /// Whether a task that waits may still start though the workflow was stopped.
+    fn stays(&self, task: usize) -> bool {
+        self.stopped == Stopped::AfterFailure && self.failure_seen[task].is_some()
     }
 
     fn blocker(&self, task: usize) -> usize {

@@ -14,7 +14,7 @@ use crate::{
     modules::{self, Context, Phase, Scope, Settings},
     process::Processes,
     source::Sources,
-    vm::{Fault, Machine, SHOW},
+    vm::{Fault, Machine, SHOW, hint},
 };
 
 /// What the lines are called in messages.
@@ -112,7 +112,13 @@ impl Session {
         self.context.processes.kill(scope.id).await;
         match called.and_then(|values| self.shown(&scope, values)) {
             Ok(values) => Reply::Values(values),
-            Err(error) => Reply::Failed(Fault::of(&self.machine.lua, &error).text()),
+            Err(error) => {
+                let mut fault = Fault::of(&self.machine.lua, &error);
+                let values_given = !dsl::are_absent(&self.context.values);
+                let text_of = |file: &str| (file == NAME).then(|| text.to_owned());
+                hint::explain(&self.machine.lua, &mut fault, values_given, text_of);
+                Reply::Failed(fault.text())
+            }
         }
     }
 

@@ -76,6 +76,14 @@ impl<'a> Arguments<'a> {
         text(value).ok_or_else(|| self.takes("a text", value))
     }
 
+    /// A text that is no name: a number would be one by mistake.
+    pub(super) fn plain_text(&self) -> mlua::Result<String> {
+        match self.value(0) {
+            Value::String(text) => Ok(text.to_string_lossy()),
+            other => Err(self.takes("a text", other)),
+        }
+    }
+
     pub(super) fn flag(&self) -> mlua::Result<bool> {
         match self.value(0) {
             Value::Boolean(flag) => Ok(*flag),

@@ -95,14 +95,14 @@ impl TaskDraft {
     pub(super) fn set(&mut self, method: &str, arguments: &Arguments<'_>) -> mlua::Result<()> {
         match method {
             "name" => self.name = arguments.name()?,
-            "description" => self.description = arguments.text()?,
+            "description" => self.description = arguments.plain_text()?,
             "command" | "run" => self.set_command(arguments)?,
             "action" if arguments.value(0).is_function() => self.set_command(arguments)?,
             "workflow" => self.workflow = Some(arguments.text()?),
-            "shell" => self.action = Some(Action::Shell(arguments.text()?)),
+            "shell" => self.action = Some(Action::Shell(arguments.plain_text()?)),
             "timeout" => self.timeout = Some(arguments.duration()?),
-            "workdir" => self.workdir = Some(arguments.text()?),
-            "user" => self.user = Some(arguments.text()?),
+            "workdir" => self.workdir = Some(arguments.plain_text()?),
+            "user" => self.user = Some(arguments.plain_text()?),
             "delegate_to" | "target_agent" => self.set_delegate(arguments)?,
             "depends_on" => add_dependencies(arguments, &mut self.depends_on)?,
             "next_if_fail" => add_dependencies(arguments, &mut self.next_if_fail)?,

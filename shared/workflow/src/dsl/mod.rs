@@ -29,6 +29,7 @@ pub(crate) use draft::{Signature, Silence, TaskDraft};
 pub(crate) use export::exported;
 pub(crate) use finish::{Finished, Settled, finish, settle};
 pub(crate) use hook::{Hook, TaskHook, WorkflowHook};
+pub(crate) use values::are_absent;
 pub(crate) use workflow::CleanWorkdir;
 
 use crate::modules::Context;

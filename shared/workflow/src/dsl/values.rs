@@ -8,11 +8,17 @@ use crate::{modules::Context, source::calls, vm::convert};
 /// The names of the global.
 const NAMES: [&str; 2] = ["values", "Values"];
 
-/// Makes the globals `values` and `Values`. They are nil where nothing was given, unless the file calls `values {…}`.
+/// Whether a run was given no values: null, or none of any name.
+pub(crate) fn are_absent(values: &serde_json::Value) -> bool {
+    values.is_null() || values.as_object().is_some_and(serde_json::Map::is_empty)
+}
+
+/// Makes the globals `values` and `Values`. They are nil where nothing was given, in a run as where the file is only
+/// read, unless the file calls `values {…}`.
 pub(crate) fn install(lua: &Lua, context: &Context, text: &str) -> mlua::Result<()> {
     let given = match &context.values {
-        serde_json::Value::Null if NAMES.iter().any(|name| calls(text, name)) => lua.create_table()?,
-        serde_json::Value::Null => return Ok(()),
+        absent if are_absent(absent) && NAMES.iter().any(|name| calls(text, name)) => lua.create_table()?,
+        absent if are_absent(absent) => return Ok(()),
         serde_json::Value::Object(object) => convert::object_to_lua(lua, object)?,
         other => {
             let given = convert::to_lua(lua, other)?;

@@ -139,9 +139,9 @@ impl WorkflowDraft {
     fn set(&mut self, method: &str, arguments: &Arguments<'_>) -> mlua::Result<()> {
         match method {
             "name" => self.name = arguments.name()?,
-            "description" => self.description = arguments.text()?,
+            "description" => self.description = arguments.plain_text()?,
             "version" => self.version = arguments.text()?,
-            "workdir" => self.workdir = Some(arguments.text()?),
+            "workdir" => self.workdir = Some(arguments.plain_text()?),
             "delegate_to" => {
                 let (delegate, fallback) = arguments.delegate()?;
                 (self.delegate_to, self.fallback_here) = (Some(delegate), fallback);

@@ -9,7 +9,13 @@ use std::{
 use mlua::{AnyUserData, IntoLuaMulti, MultiValue, ObjectLike, Table, Value};
 use serde_json::{Map, Value as Json};
 
-use super::{Called, Engine, Halt, hooks::HOOK_TIME, this::This, verdict::Verdict, workflow::Course};
+use super::{
+    Called, Engine, Halt,
+    hooks::HOOK_TIME,
+    this::This,
+    verdict::{Verdict, in_vain},
+    workflow::Course,
+};
 use crate::{
     Attempt, OnInterrupt, TaskEnd, TaskName, TaskStatus,
     beneath::Last,
@@ -17,7 +23,7 @@ use crate::{
     dsl::{Action, Signature, TaskDraft, TaskHook, WorkflowHook},
     files,
     limits::{HOOK_TIMEOUT_MS, MESSAGE_BYTES_MAX},
-    modules::{Phase, Scope, Voice, cut, speak},
+    modules::{self, Phase, Scope, Voice, cut, speak},
     plan::{RETRY_WAIT_MS_MAX, TaskSpec},
     schedule::Ended,
     vm::{FaultKind, convert},
@@ -86,7 +92,11 @@ impl Engine {
         let lua = &self.prepared.machine.lua;
         let (spec, draft) = (&course.plan.tasks()[task], &*course.finished.tasks[task]);
         let own = spec.workdir.as_ref().or(course.plan.spec().workdir.as_ref());
-        let workdir = own.map_or_else(|| self.context.workdir.clone(), |dir| self.context.workdir.join(dir));
+        let user = spec.user.as_deref();
+        let workdir = own.map_or_else(
+            || self.context.workdir.clone(),
+            |dir| self.context.workdir.join(modules::at_home(dir, user).unwrap_or_else(|| dir.into())),
+        );
         let params = self.params(course.finished)?;
         for (key, value) in &draft.params {
             params.raw_set(key.as_str(), value.as_str())?;
@@ -283,6 +293,9 @@ impl Engine {
             Verdict::Good { message, outputs } => (message, outputs),
             Verdict::Bad(message) => return Tried::Bad(message),
         };
+        if let Some(told) = in_vain(&values) {
+            self.context.current.with(scope, || self.context.warn(&told));
+        }
         let returned = values.get(2).and_then(Value::as_table).cloned();
         if let Some(tried) = self.gates(job, scope, TaskHook::After, (this, job.params.clone(), returned)).await {
             return tried;

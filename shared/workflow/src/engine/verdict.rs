@@ -55,7 +55,7 @@ impl Verdict {
                 ));
             }
         };
-        let message = cut(&message.unwrap_or_default(), message_bytes).to_owned();
+        let message = cut(message.unwrap_or_default().trim_end(), message_bytes).to_owned();
         if !good {
             return Self::Bad(if message.is_empty() { "the command returned `false`".to_owned() } else { message });
         }
@@ -68,6 +68,21 @@ impl Verdict {
             Err(error) => Self::Bad(format!("the outputs cannot be kept: {error}")),
         }
     }
+}
+
+/// What a task's function returned in vain: a message that is no text, outputs that are no table.
+pub(super) fn in_vain(values: &MultiValue) -> Option<String> {
+    if !matches!(values.front(), Some(Value::Boolean(_) | Value::Nil)) {
+        return None;
+    }
+    let kind = |at: usize| values.get(at).map_or("nil", Value::type_name);
+    if !matches!(kind(1), "nil" | "string" | "number" | "integer" | "table") {
+        return Some(format!("the command returned a {} as its message, which takes a text", kind(1)));
+    }
+    if !matches!(kind(2), "nil" | "table") {
+        return Some(format!("the command returned a {} as its outputs, which take a table", kind(2)));
+    }
+    None
 }
 
 /// Whether a command succeeded, its message and its outputs.
@@ -119,6 +134,7 @@ fn read_table(lua: &Lua, table: &Table) -> mlua::Result<Option<Told>> {
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.to_string_lossy()),
+        Value::Integer(_) | Value::Number(_) => value.to_string().ok(),
         _ => None,
     }
 }

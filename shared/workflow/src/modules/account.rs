@@ -1,6 +1,6 @@
 //! The users and groups of the host, as its files have them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One line of `/etc/passwd`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,18 @@ pub(super) fn find(wanted: impl FnMut(&Account) -> bool) -> Option<Account> {
 /// The user of that name.
 pub(super) fn named(name: &str) -> Option<Account> {
     find(|account| account.name == name)
+}
+
+/// The path that `~` or `~/…` means: in the home of `user`, or of whoever runs this process. `None` = it begins with no `~`,
+/// or the host knows no such home.
+pub(crate) fn at_home(path: &str, user: Option<&str>) -> Option<PathBuf> {
+    let rest = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+    let uid = rustix::process::getuid().as_raw();
+    let account = match user {
+        Some(user) => named(user),
+        None => find(|account| account.uid == uid),
+    };
+    Some(Path::new(&account?.home).join(rest.trim_start_matches('/')))
 }
 
 /// Every group; none when the file cannot be read.

@@ -18,8 +18,8 @@ use super::{
 use crate::vm::convert::{Foreign, Null, to_json, to_lua, to_lua_with};
 pub(super) use text::bounded;
 use text::{
-    Decode, Encode, exact, read_json, read_toml, read_yaml, read_yaml_documents, said, write_json, write_pretty,
-    write_toml, write_yaml,
+    Decode, Encode, read_json, read_toml, read_yaml, read_yaml_documents, said, write_json, write_pretty, write_toml,
+    write_yaml,
 };
 
 /// The name of the element that XML begins with when a script gives none.
@@ -153,7 +153,7 @@ fn decoder(read: Decode) -> impl Fn(&Call, &(Value, Value)) -> Answer {
         let null = if keep { Null::Kept } else { Null::Missing };
         let text = call.text("text", text)?;
         Ok(read(&text)
-            .and_then(|json| to_lua_with(&call.lua, &exact(json), null).map_err(said))
+            .and_then(|json| to_lua_with(&call.lua, &json, null).map_err(said))
             .map_err(|reason| call.refusal(reason)))
     }
 }

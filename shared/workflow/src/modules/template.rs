@@ -169,7 +169,7 @@ fn explain(error: &Error, text: &str) -> String {
     let line = error.line().unwrap_or(1);
     let at = format!("`{name}` line {line}");
     let source = error.template_source().unwrap_or(text);
-    let expression = error.range().and_then(|range| source.get(range)).map(str::trim);
+    let expression = error.range().and_then(|range| source.get(rooted(source, range))).map(str::trim);
     match (error.kind(), expression) {
         (ErrorKind::UndefinedError, Some(expression)) => {
             format!(
@@ -183,6 +183,23 @@ fn explain(error: &Error, text: &str) -> String {
             None => format!("{at}: {kind}"),
         },
     }
+}
+
+/// The range of a name with what it is a part of: the engine tells of `a.b.c` only what follows the last part that is
+/// known.
+fn rooted(source: &str, range: std::ops::Range<usize>) -> std::ops::Range<usize> {
+    let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '[' | ']' | '\'' | '"');
+    let begin = |end: usize| {
+        let before = source.get(..end).unwrap_or_default();
+        before.char_indices().rev().take_while(|(_, c)| part(*c)).last().map_or(end, |(at, _)| at)
+    };
+    let (mut start, mut end) = (begin(range.start), range.end);
+    // Of `a.b | upper` it tells the filter.
+    while let Some(operand) = source.get(..start).and_then(|before| before.trim_end().strip_suffix('|')) {
+        end = operand.trim_end().len();
+        start = begin(end);
+    }
+    start..end
 }
 
 struct Bounded(Vec<u8>);

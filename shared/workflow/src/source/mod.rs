@@ -13,6 +13,9 @@ pub(crate) use column::column;
 pub use dialect::{DialectError, adapt, calls};
 pub(crate) use dialect::{Token, is_name, tokens};
 
+/// The mark of UTF-8 texts.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Endings that `require` tries, in this order.
 const ENDINGS: [&str; 5] = [".lua", ".luau", ".sloth", "/init.lua", "/init.luau"];
 
@@ -166,6 +169,8 @@ impl Sources {
             return Err(SourceError::TooLong { path: shown.to_owned(), bytes_max: self.bytes_max });
         }
         let text = String::from_utf8(bytes).map_err(|_| SourceError::NotText { path: shown.to_owned() })?;
+        // Some editors put it at a text's beginning; to the compiler it is no space.
+        let text = text.strip_prefix(BYTE_ORDER_MARK).map_or_else(|| text.clone(), str::to_owned);
         match adapt(text) {
             Ok(text) => Ok(Source { name, text }),
             Err(error) => Err(SourceError::Dialect { name, error }),
@@ -202,6 +207,8 @@ mod tests {
             (main.name.as_str(), main.text.as_str()),
             ("flows/main.sloth", "--/usr/bin/env sloth-agent\nreturn 1")
         );
+        put(&bundle.join("marked.lua"), "\u{feff}return 1");
+        assert_eq!(sources.main(Path::new("marked.lua")).expect("the file").text, "return 1");
         for (name, found) in [
             ("near", "flows/near.lua"),
             ("near.lua", "flows/near.lua"),

@@ -12,6 +12,8 @@ use crate::limits::{VALUE_BYTES_MAX, VALUE_DEPTH_MAX};
 const VALUE_COST_BYTES: usize = 32;
 /// The largest whole number that a float holds exactly together with all below it.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+/// The same as an integer.
+const EXACT_SIZE_MAX: u64 = 1 << 53;
 
 /// What to do with functions, coroutines and other things that JSON has no name for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +133,10 @@ fn nested(lua: &Lua, value: &Json, null: Null, depth: usize) -> mlua::Result<Val
             Null::Kept => Value::NULL,
         },
         Json::Bool(value) => Value::Boolean(*value),
-        Json::Number(number) => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
+        Json::Number(number) => match digits(number) {
+            Some(digits) => Value::String(lua.create_string(digits)?),
+            None => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
+        },
         Json::String(text) => Value::String(lua.create_string(text)?),
         Json::Array(items) => {
             let list = lua.create_table_with_capacity(items.len(), 0)?;
@@ -145,6 +150,12 @@ fn nested(lua: &Lua, value: &Json, null: Null, depth: usize) -> mlua::Result<Val
         }
         Json::Object(object) => Value::Table(table(lua, object, null, depth)?),
     })
+}
+
+/// The text of a whole number that Lua cannot hold exactly: it becomes that.
+fn digits(number: &Number) -> Option<String> {
+    let size = number.as_i64().map(i64::unsigned_abs).or_else(|| number.as_u64())?;
+    (EXACT_SIZE_MAX < size).then(|| number.to_string())
 }
 
 fn table(lua: &Lua, object: &Map<String, Json>, null: Null, depth: usize) -> mlua::Result<Table> {
@@ -296,6 +307,16 @@ mod tests {
             let (machine, value) = eval(lua);
             assert_eq!(to_json(&machine, &value, Foreign::Refuse).expect_err(lua).to_string(), expected);
         }
+    }
+
+    #[test]
+    fn large_whole_numbers_become_their_digits() {
+        let lua = Lua::new();
+        let json = "[9007199254740992, 9007199254740993, -9007199254740993, 18446744073709551615, 0.5]";
+        let value = to_lua(&lua, &serde_json::from_str(json).expect("JSON")).expect("a value");
+        let expected =
+            json!([9007199254740992_u64, "9007199254740993", "-9007199254740993", "18446744073709551615", 0.5]);
+        assert_eq!(to_json(&lua, &value, Foreign::Refuse).expect("JSON"), expected);
     }
 
     #[test]

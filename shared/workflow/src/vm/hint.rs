@@ -35,6 +35,8 @@ const KEYWORDS: [&str; 14] =
 struct Path<'a> {
     names: Vec<&'a str>,
     is_called: bool,
+    /// Whether it stands behind something that has no name, as methods in a chain do.
+    is_method: bool,
 }
 
 /// Adds to the message of `fault` what is nil and what may have been meant. `text_of` gives the text of a file.
@@ -77,7 +79,7 @@ fn nil_index(lua: &Lua, paths: &[Path<'_>], name: &str, values_given: bool) -> O
     let nil = &path.names[..at];
     if let (["values" | "Values"], false) = (nil, values_given) {
         return Some(format!(
-            "`values` is nil, since no values are given (none are when a file is only read for its plan): write `values and values.{name}`"
+            "`values` is nil, since no values are given: write `values and values.{name}`, or say the defaults by `values({{ … }})`"
         ));
     }
     Some(missing(lua, nil))
@@ -90,13 +92,13 @@ fn nil_call(lua: &Lua, paths: &[Path<'_>], text: &str) -> Option<String> {
         .copied()
         .filter(|path| match known(lua, &path.names) {
             Known::There => false,
-            Known::Missing => true,
-            Known::Unknown => path.names.len() == 1 && !is_declared(text, path.names[0]),
+            Known::Missing => !path.is_method,
+            Known::Unknown => path.names.len() == 1 && !path.is_method && !is_declared(text, path.names[0]),
         })
         .collect();
     let path = match (nil.first(), &called[..]) {
         (Some(path), _) => path,
-        (None, [only]) => only,
+        (None, [only]) if !only.is_method => only,
         (None, _) => return None,
     };
     Some(missing(lua, &path.names))
@@ -227,8 +229,9 @@ fn paths(line: &str) -> Vec<Path<'_>> {
         }
         let after = &line[tokens[end].start + tokens[end].text.len()..];
         let is_called = after.trim_start().starts_with(['(', '{', '"', '\'']) || after.trim_start().starts_with("[[");
+        let is_method = at.checked_sub(1).is_some_and(|before| matches!(tokens[before].text, "." | ":"));
         let is_defined = at.checked_sub(1).is_some_and(|before| tokens[before].text == "function");
-        paths.push(Path { names, is_called: is_called && !is_defined });
+        paths.push(Path { names, is_called: is_called && !is_defined, is_method });
         at = end + 1;
     }
     paths
@@ -261,6 +264,14 @@ mod tests {
             (
                 "local function helper() end\nhelper(fs.reed('a'))",
                 "main.sloth:2: attempt to call a nil value: `fs` has no `reed`; did you mean `read`?",
+            ),
+            (
+                "local t = { x = function() return { command = function(_, f) f() end } end } t.x():command(function() fs.raed('x') end)",
+                "main.sloth:1: attempt to call a nil value: `fs` has no `raed`; did you mean `read`?",
+            ),
+            (
+                "local t = { x = function() return { command = function(_, f) f() end } end } t.x():command(function() raed('x') end)",
+                "main.sloth:1: attempt to call a nil value: `raed` is nil",
             ),
             ("local cb\ncb()", "main.sloth:2: attempt to call a nil value: `cb` is nil"),
             ("local t = {}\nt.zzz.x = 1", "main.sloth:2: attempt to index nil with 'x': `t.zzz` is nil"),

@@ -74,3 +74,57 @@ task("t"):command(function()
     goroutine.sleep(50)
     return true
 end)
+
+==== what is misspelt in a line with methods is named
+--@ task: t failed: main.sloth:1: attempt to call a nil value: `fs` has no `raed`; did you mean `read`?
+--@ task: u failed: main.sloth:2: attempt to call a nil value: `srings` is nil; did you mean `strings`?
+task("t"):command(function() return fs.raed("x") end):retries(0)
+task("u"):command(function() return srings("x") end)
+
+==== a template's missing variable is named whole
+--@ task: t failed: `template` line 1: `a.b.c` is not defined: pass it in the variables, or write `{{ a.b.c | default('') }}`
+--@ task: u failed: `template` line 2: `b.list[1].x` is not defined: pass it in the variables, or write `{{ b.list[1].x | default('') }}`
+--@ task: v failed: `template` line 1: `nope` is not defined: pass it in the variables, or write `{{ nope | default('') }}`
+local function render(text, variables)
+    return function()
+        local _, reason = pcall(template.render, text, variables)
+        return false, (string.gsub(reason, "^.-template.render: ", ""))
+    end
+end
+task("t"):command(render("x {{ a.b.c }}", { a = { b = {} } }))
+task("u"):command(render("\n{{b.list[1].x|upper}}", { b = { list = { {}, {} } } }))
+task("v"):command(render("{% if nope %}{% endif %}", {}))
+
+==== a number is no directory
+--@ error: main.sloth:1: task `t`: `workdir` takes a text, got `5`
+task("t"):workdir(5):command("true")
+
+==== nor is it a user
+--@ error: main.sloth:1: task `t`: `user` takes a text, got `0`
+task("t"):user(0):command("true")
+
+==== what is returned in vain is a warning
+--@ log: t: the command returned a function as its message, which takes a text
+--@ log: u: the command returned a string as its outputs, which take a table
+--@ task: t succeeded
+--@ task: u succeeded: fine
+--@ task: v succeeded: 7
+--@ task: w succeeded: two lines
+task("t"):command(function() return true, print end)
+task("u"):command(function() return true, "fine", "text" end)
+task("v"):command(function() return true, 7 end)
+task("w"):command(function() return true, "two lines\n" end)
+
+==== what depends on a failure is skipped, whatever becomes of the rest
+--@ task: a succeeded
+--@ task: b failed: no
+--@ task: c skipped: `b`, which it depends on, did not end well
+--@ task: d skipped: `c`, which it depends on, did not end well
+--@ task: e cancelled: a task failed, and `on_task_failure` is `rollback`
+workflow.define("w"):config({ on_task_failure = "rollback", max_parallel_tasks = 1 }):tasks({
+    task("a"):command("true"),
+    task("b"):depends_on("a"):command(function() return false, "no" end),
+    task("c"):depends_on("b"):command("true"),
+    task("d"):depends_on("c"):command("true"),
+    task("e"):command("true"),
+})

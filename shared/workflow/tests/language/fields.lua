@@ -60,7 +60,7 @@ workflow.define("w", { tasks = { {
 --@ parallel: 1
 --@ task: first succeeded
 --@ task: guard failed: `abort_if` holds
---@ task: after cancelled: `abort_if` of `guard` holds, so nothing more is begun
+--@ task: after skipped: `guard`, which it depends on, did not end well
 --@ task: last cancelled: `abort_if` of `guard` holds, so nothing more is begun
 task("first"):command("true")
 task("guard"):abort_if(function(this, params) return params.task_name == "guard" end):command("true")
@@ -136,7 +136,7 @@ workflow.define("w"):config({ timeout = "50ms" }):tasks({ task("a"):command(func
 --@ task: b unchanged: as it was
 --@ task: c succeeded
 --@ task: d failed: broken
---@ task: e cancelled: a task failed, and `on_task_failure` is `rollback`
+--@ task: e skipped: `d`, which it depends on, did not end well
 --@ message: first `d`: broken; rolled back `c`, `a`
 local function undo(this, params, outputs) print("undo", params.task_name, outputs.n) end
 local function work(n) return function() return true, "", { n = n } end end

@@ -8,6 +8,15 @@ task("t"):command(function()
     return true
 end)
 
+==== values of which none is given are nil
+--@ values: {}
+--@ log: t: nil	nil	d
+--@ task: t succeeded
+task("t"):command(function()
+    print(values, Values, values and values.x or "d")
+    return true
+end)
+
 ==== values that are given, lists among them
 --@ values: {"name": "web", "ports": [80, 443], "deep": {"a": {"b": 1.5}}, "on": false}
 --@ log: t: web	2	443	1.5	false	nil	7

@@ -2,7 +2,8 @@
 
 use std::fmt::Display;
 
-use serde_json::{Map, Number, Value as Json};
+use serde_json::{Map, Value as Json};
+use sloth_core::yaml;
 
 use super::super::context::cut;
 use crate::limits::{TEXT_VALUES_MAX, VALUE_DEPTH_MAX};
@@ -11,8 +12,6 @@ use crate::limits::{TEXT_VALUES_MAX, VALUE_DEPTH_MAX};
 pub(super) const TEXT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Most bytes of a parser's message that are told.
 const REASON_BYTES_MAX: usize = 1024;
-/// The largest whole number that Lua holds exactly together with all below it.
-const EXACT_MAX: u64 = 1 << 53;
 
 /// Writes a value as a text.
 pub(super) type Encode = fn(&Json) -> Result<String, String>;
@@ -32,12 +31,12 @@ pub(super) fn write_pretty(json: &Json) -> Result<String, String> {
 }
 
 pub(super) fn read_yaml(text: &str) -> Result<Json, String> {
-    serde_saphyr::from_str_with_options(bounded(text)?, yaml_options()).map_err(said)
+    yaml::read(bounded(text)?).map_err(said)
 }
 
 /// The documents of a stream, one after the other.
 pub(super) fn read_yaml_documents(text: &str) -> Result<Json, String> {
-    serde_saphyr::from_multiple_with_options(bounded(text)?, yaml_options()).map(Json::Array).map_err(said)
+    yaml::read_all(bounded(text)?).map(Json::Array).map_err(said)
 }
 
 pub(super) fn write_yaml(json: &Json) -> Result<String, String> {
@@ -58,25 +57,6 @@ pub(super) fn write_toml(json: &Json) -> Result<String, String> {
         | toml::Value::Boolean(_)
         | toml::Value::Datetime(_)
         | toml::Value::Array(_) => Err("a TOML text is a table at its top".to_owned()),
-    }
-}
-
-/// A whole number that Lua cannot hold exactly becomes the text of its digits.
-pub(super) fn exact(mut json: Json) -> Json {
-    match &mut json {
-        Json::Number(number) => match digits(number) {
-            Some(digits) => Json::String(digits),
-            None => json,
-        },
-        Json::Array(items) => {
-            items.iter_mut().for_each(|item| *item = exact(item.take()));
-            json
-        }
-        Json::Object(object) => {
-            object.values_mut().for_each(|value| *value = exact(value.take()));
-            json
-        }
-        Json::Null | Json::Bool(_) | Json::String(_) => json,
     }
 }
 
@@ -109,16 +89,6 @@ fn values(text: &str) -> usize {
 /// For `map_err`: the message of a parser, bounded, since some of them repeat what they read.
 pub(super) fn said(error: impl Display) -> String {
     cut(error.to_string().trim_end(), REASON_BYTES_MAX).to_owned()
-}
-
-/// The YAML of today, where `no` is a text, and so is `0755`.
-fn yaml_options() -> serde_saphyr::Options {
-    serde_saphyr::options! { strict_booleans: true, leading_zero_numbers_as_strings: true, with_snippet: false }
-}
-
-fn digits(number: &Number) -> Option<String> {
-    let size = number.as_i64().map(i64::unsigned_abs).or_else(|| number.as_u64())?;
-    (EXACT_MAX < size).then(|| number.to_string())
 }
 
 /// Points in time become texts.
@@ -172,14 +142,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn large_whole_numbers_become_their_digits() {
-        let json = read_json("[9007199254740992, 9007199254740993, -9007199254740993, 18446744073709551615, 0.5]");
-        let expected =
-            json!([9007199254740992_u64, "9007199254740993", "-9007199254740993", "18446744073709551615", 0.5]);
-        assert_eq!(exact(json.expect("JSON")), expected);
-    }
 
     #[test]
     fn toml_keeps_its_order_and_its_times() {
