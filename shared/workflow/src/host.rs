@@ -1,10 +1,12 @@
 //! What a run needs from whoever hosts it: a worker process, a standalone run, a test.
 
 mod locks;
+mod memory_host;
 mod memory_state;
 pub mod values;
 
 pub use locks::LockQueue;
+pub use memory_host::MemoryHost;
 pub use memory_state::MemoryState;
 
 use std::{fmt, future::Future, pin::Pin};

@@ -28,8 +28,8 @@ pub use cancel::{CancelSignal, Canceller, cancel_pair};
 pub use capability::{Capabilities, Capability, Grant};
 pub use engine::{Elsewhere, Outcome, Resume, RunEnd, RunInput, SEARCH_PATH, Selection, run};
 pub use host::{
-    Attempt, Holder, Host, Level, Lifetime, LocalFuture, LockQueue, LogLine, MemoryState, OnInterrupt, Place,
-    StateError, StateOperation, StateReply, StateStats, Stop, Stream, TaskEnd, TaskName, TaskStatus,
+    Attempt, Holder, Host, Level, Lifetime, LocalFuture, LockQueue, LogLine, MemoryHost, MemoryState, OnInterrupt,
+    Place, StateError, StateOperation, StateReply, StateStats, Stop, Stream, TaskEnd, TaskName, TaskStatus,
     values as state_values,
 };
 pub use limits::Limits;

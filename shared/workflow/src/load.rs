@@ -15,7 +15,7 @@ use crate::{
     cancel::CancelSignal,
     dsl::{self, Definitions, Settled},
     host::{Attempt, Host, LocalFuture, LogLine, StateError, StateOperation, StateReply, Stop, TaskEnd},
-    modules::{AgentInfo, Context, Phase, Scope, ScopeId, Settings},
+    modules::{Context, Phase, Scope, ScopeId},
     source::{Source, SourceError, Sources, column},
     vm::{Fault, FaultKind, Machine, hint},
 };
@@ -200,19 +200,12 @@ pub fn validate(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits)
 /// What surrounds a file that is only read for its plan.
 fn planning(bundle_dir: &Path, values: &Value, limits: &Limits) -> Rc<Context> {
     Rc::new(Context {
-        host: Rc::new(NoHost),
         capabilities: Rc::new(Capabilities::all()),
         limits: Rc::new(limits.clone()),
         bundle_dir: bundle_dir.to_owned(),
-        workdir: PathBuf::new(),
-        run_id: String::new(),
         values: values.clone(),
-        current: Rc::default(),
-        agent: AgentInfo::default(),
-        processes: Rc::default(),
-        phase: Phase::Plan,
         search_path: String::new(),
-        settings: Settings::default(),
+        ..Context::new(Rc::new(NoHost), Phase::Plan)
     })
 }
 

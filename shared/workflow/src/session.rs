@@ -9,10 +9,9 @@ use std::{
 use mlua::{Function, MultiValue};
 
 use crate::{
-    AgentInfo, CancelSignal, Capabilities, Host, Limits, LoadError, SEARCH_PATH,
+    AgentInfo, CancelSignal, Capabilities, Host, Limits, LoadError,
     dsl::{self, Definitions},
-    modules::{self, Context, Phase, Scope, Settings},
-    process::Processes,
+    modules::{self, Context, Phase, Scope},
     source::Sources,
     vm::{Fault, Machine, SHOW, hint},
 };
@@ -68,20 +67,16 @@ impl Session {
     ///
     /// When the directory cannot be read, or the machine cannot be made.
     pub fn new(input: SessionInput, host: Rc<dyn Host>) -> Result<Self, LoadError> {
+        let phase = if input.check { Phase::Check } else { Phase::Run };
         let context = Rc::new(Context {
-            host,
             capabilities: Rc::new(input.capabilities),
             limits: Rc::new(input.limits),
             bundle_dir: input.bundle_dir,
             workdir: input.workdir,
             run_id: input.run_id,
             values: input.values,
-            current: Rc::default(),
             agent: input.agent,
-            processes: Rc::new(Processes::default()),
-            phase: if input.check { Phase::Check } else { Phase::Run },
-            search_path: SEARCH_PATH.to_owned(),
-            settings: Settings::default(),
+            ..Context::new(host, phase)
         });
         let sources = Sources::open(&context.bundle_dir, Path::new(NAME), context.limits.script_bytes)?;
         let definitions = Definitions::new(String::new(), context.limits.tasks_max);

@@ -11,14 +11,11 @@ use std::{
 };
 
 use mlua::{Lua, Table, Value};
-use sloth_core::Millis;
 use sloth_workflow::{
-    AgentInfo, Attempt, Capabilities, Capability, Host, Limits, LocalFuture, LogLine, StateError, StateOperation,
-    StateReply, Stop, TaskEnd, TaskName,
+    Capabilities, Capability, Limits, MemoryHost, TaskName,
     describe::{self, FILES, Module},
     load,
-    modules::{self, Context, CurrentTask, Phase, Scope, ScopeId},
-    process::Processes,
+    modules::{self, Context, Phase, Scope, ScopeId},
 };
 
 /// The page that is made from the definitions.
@@ -224,19 +221,13 @@ impl Bench {
     fn new(capabilities: Capabilities) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let context = Rc::new(Context {
-            host: Rc::new(Nobody),
             capabilities: Rc::new(capabilities),
             limits: Rc::new(Limits::default()),
             bundle_dir: dir.path().to_owned(),
             workdir: dir.path().to_owned(),
             run_id: "01JD5Z3V9QK7T2M4X8R6WBCY0N".to_owned(),
-            values: serde_json::Value::Null,
-            current: Rc::new(CurrentTask::default()),
-            agent: AgentInfo::default(),
-            processes: Rc::new(Processes::default()),
-            phase: Phase::Run,
             search_path: "/nowhere".to_owned(),
-            settings: modules::Settings::default(),
+            ..Context::new(Rc::new(MemoryHost::new()), Phase::Run)
         });
         let lua = Lua::new();
         modules::install(&lua, &context).expect("modules");
@@ -264,33 +255,6 @@ impl Bench {
 fn none(wrong: impl Iterator<Item = String>) {
     let wrong: Vec<String> = wrong.collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// A host that answers nothing.
-struct Nobody;
-
-impl Host for Nobody {
-    fn now(&self) -> Millis {
-        Millis::ZERO
-    }
-
-    fn random(&self) -> u128 {
-        0
-    }
-
-    fn log(&self, _line: LogLine) {}
-
-    fn starting<'a>(&'a self, _attempt: &'a Attempt) -> LocalFuture<'a, Result<(), Stop>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn finished<'a>(&'a self, _end: &'a TaskEnd) -> LocalFuture<'a, Result<(), Stop>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn state<'a>(&'a self, _operation: StateOperation) -> LocalFuture<'a, Result<StateReply, StateError>> {
-        Box::pin(async { Err(StateError { message: "there is no state here".to_owned() }) })
-    }
 }
 
 /// What the module's own tests and the examples of the definitions call.

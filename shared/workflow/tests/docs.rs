@@ -6,19 +6,14 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
 
 use std::{
-    cell::{Cell, RefCell},
     path::{Path, PathBuf},
     rc::Rc,
 };
 
 use serde_json::Value;
-use sloth_core::{
-    Clock, Millis,
-    fs::{Access, replace},
-};
+use sloth_core::fs::{Access, replace};
 use sloth_workflow::{
-    Attempt, CancelSignal, Capabilities, Capability, Host, Limits, LocalFuture, LogLine, MemoryState, Outcome,
-    RunInput, StateError, StateOperation, StateReply, Stop, TaskEnd, describe, load, run,
+    CancelSignal, Capabilities, Capability, Host, Limits, MemoryHost, Outcome, RunInput, describe, load, run,
 };
 
 /// Before the fence of an example that is to be run.
@@ -91,7 +86,7 @@ fn run_body(place: &str, body: &str, is_run: bool) {
 fn run_example(place: &str, dir: &Path, check: bool) {
     let workdir = dir.join("work");
     std::fs::create_dir(&workdir).expect("a directory");
-    let host = Rc::new(Memory::default());
+    let host = Rc::new(MemoryHost::new());
     let input = RunInput {
         bundle_dir: dir.to_owned(),
         file: "main.sloth".into(),
@@ -104,7 +99,7 @@ fn run_example(place: &str, dir: &Path, check: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let ran = runtime.block_on(run(input, Rc::clone(&host) as Rc<dyn Host>, CancelSignal::never()));
     let end = ran.unwrap_or_else(|error| panic!("{place}: {error}"));
-    let log = host.log.borrow().join("\n");
+    let log = host.texts().join("\n");
     assert_eq!(end.outcome, Outcome::Succeeded, "{place}: {}\n{log}", end.message);
 }
 
@@ -138,41 +133,4 @@ fn examples(page: &Path) -> Vec<Example> {
         }
     }
     examples
-}
-
-/// A host that keeps the state of one run, and what it printed.
-#[derive(Default)]
-struct Memory {
-    clock: Clock,
-    random: Cell<u128>,
-    log: RefCell<Vec<String>>,
-    state: RefCell<MemoryState>,
-}
-
-impl Host for Memory {
-    fn now(&self) -> Millis {
-        self.clock.now()
-    }
-
-    fn random(&self) -> u128 {
-        self.random.set(self.random.get() + 1);
-        self.random.get()
-    }
-
-    fn log(&self, line: LogLine) {
-        self.log.borrow_mut().push(line.text);
-    }
-
-    fn starting<'a>(&'a self, _attempt: &'a Attempt) -> LocalFuture<'a, Result<(), Stop>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn finished<'a>(&'a self, _end: &'a TaskEnd) -> LocalFuture<'a, Result<(), Stop>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn state<'a>(&'a self, operation: StateOperation) -> LocalFuture<'a, Result<StateReply, StateError>> {
-        let reply = self.state.borrow_mut().apply(operation, self.now());
-        Box::pin(async { reply })
-    }
 }

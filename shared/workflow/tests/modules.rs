@@ -6,7 +6,6 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
 
 use std::{
-    cell::{Cell, RefCell},
     collections::BTreeMap,
     path::Path,
     rc::Rc,
@@ -16,9 +15,9 @@ use std::{
 use serde_json::Value;
 use sloth_core::Millis;
 use sloth_workflow::{
-    AgentInfo, Attempt, Capabilities, Capability, Host, Limits, LocalFuture, LogLine, MemoryState, StateError,
-    StateOperation, StateReply, Stop, Stream, TaskEnd, TaskName,
-    modules::{self, Context, CurrentTask, Phase, Scope, ScopeId},
+    AgentInfo, Capabilities, Capability, Host, Limits, MemoryHost, StateError, StateOperation, StateReply, Stream,
+    TaskName,
+    modules::{self, Context, Phase, Scope, ScopeId},
     process::Processes,
 };
 
@@ -36,6 +35,8 @@ mod stow_checks;
 mod system;
 
 const HARNESS: &str = include_str!("../lua/modules/harness.luau");
+/// What the clock of the host says.
+const NOW: Millis = Millis::from_secs(1_700_000_000);
 /// No script takes that long; one that hangs fails here.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Short, since one test waits for its end.
@@ -228,13 +229,13 @@ fn a_run_that_only_checks_keeps_what_it_would_write_to_itself() {
     let bench = Bench::new(Capabilities::all(), Phase::Check);
     let set = |key: &str, value: Value, ttl| {
         let operation = StateOperation::Set { key: key.to_owned(), value, ttl };
-        bench.host.answer(operation).expect("set");
+        ask(&bench.host, operation).expect("set");
     };
     set("before", 1.into(), None);
     set("gone", true.into(), None);
     set("list", vec![1].into(), Some(Millis::from_secs(60)));
     bench.run(include_str!("../lua/modules/check_state.luau")).expect("every check holds");
-    let keys = bench.host.answer(StateOperation::Keys { prefix: String::new() }).expect("keys");
+    let keys = ask(&bench.host, StateOperation::Keys { prefix: String::new() }).expect("keys");
     let entry = |key: &str, value: Value| (key.to_owned(), value);
     let expected = vec![entry("before", 1.into()), entry("gone", true.into()), entry("list", vec![1].into())];
     assert_eq!(keys, StateReply::Keys(expected));
@@ -464,7 +465,7 @@ struct Bench {
     lua: mlua::Lua,
     context: Rc<Context>,
     scope: Rc<Scope>,
-    host: Rc<Memory>,
+    host: Rc<MemoryHost>,
     dir: tempfile::TempDir,
 }
 
@@ -487,25 +488,21 @@ impl Bench {
     /// A machine that looks for programs in a directory of its own and then in `search_path`.
     fn searching(capabilities: Capabilities, phase: Phase, limits: Limits, search_path: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let host = Rc::new(Memory::default());
+        let host = Rc::new(MemoryHost::standing_at(NOW));
         let (bundle_dir, workdir) = (dir.path().join("bundle"), dir.path().join("work"));
         fill(&bundle_dir);
         std::fs::create_dir(&workdir).expect("a directory");
         let context = Rc::new(Context {
-            host: Rc::clone(&host) as Rc<dyn Host>,
             capabilities: Rc::new(capabilities),
             limits: Rc::new(limits),
             bundle_dir,
             workdir: workdir.clone(),
             run_id: "01JD5Z3V9QK7T2M4X8R6WBCY0N".to_owned(),
-            values: Value::Null,
-            current: Rc::new(CurrentTask::default()),
             agent: AgentInfo { name: "web-1".to_owned(), labels: [("role".to_owned(), "web".to_owned())].into() },
             processes: Rc::new(Processes::with_grace(KILL_GRACE)),
-            phase,
-            settings: modules::Settings::default(),
             // A test may put programs of its own first.
             search_path: format!("{}:{search_path}", dir.path().join("bin").display()),
+            ..Context::new(Rc::clone(&host) as Rc<dyn Host>, phase)
         });
         let task = TaskName { workflow: "test".to_owned(), task: "script".to_owned() };
         let mut scope = Scope::new(ScopeId(1), Some(task), workdir, Instant::now() + SCRIPT_TIMEOUT);
@@ -548,50 +545,7 @@ fn fill(bundle: &Path) {
     std::os::unix::fs::symlink("/etc/passwd", bundle.join("outside")).expect("a link");
 }
 
-/// A host that keeps everything in memory. Its clock stands still and its randomness counts.
-#[derive(Default)]
-struct Memory {
-    lines: RefCell<Vec<LogLine>>,
-    state: RefCell<MemoryState>,
-    random: Cell<u64>,
-}
-
-impl Memory {
-    fn answer(&self, operation: StateOperation) -> Result<StateReply, StateError> {
-        if matches!(&operation, StateOperation::Set { key, .. } if key == "read-only") {
-            return Err(StateError { message: "`read-only` cannot be written".to_owned() });
-        }
-        self.state.borrow_mut().apply(operation, self.now())
-    }
-}
-
-impl Host for Memory {
-    fn now(&self) -> Millis {
-        Millis::from_secs(1_700_000_000)
-    }
-
-    fn random(&self) -> u128 {
-        self.random.set(self.random.get() + 1);
-        // Bytes that differ, and no two alike.
-        u128::from_le_bytes(
-            blake3::hash(&self.random.get().to_le_bytes()).as_bytes()[..16].try_into().expect("16 bytes"),
-        )
-    }
-
-    fn log(&self, line: LogLine) {
-        self.lines.borrow_mut().push(line);
-    }
-
-    fn starting<'a>(&'a self, _: &'a Attempt) -> LocalFuture<'a, Result<(), Stop>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn finished<'a>(&'a self, _: &'a TaskEnd) -> LocalFuture<'a, Result<(), Stop>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn state<'a>(&'a self, operation: StateOperation) -> LocalFuture<'a, Result<StateReply, StateError>> {
-        let reply = self.answer(operation);
-        Box::pin(async { reply })
-    }
+/// Asks the state of a host.
+fn ask(host: &MemoryHost, operation: StateOperation) -> Result<StateReply, StateError> {
+    host.state.borrow_mut().apply(operation, host.now())
 }

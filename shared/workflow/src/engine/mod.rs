@@ -33,7 +33,6 @@ use crate::{
     dsl::{self, Finished, Settled},
     load::Prepared,
     modules::{Context, Phase, Scope, ScopeId, Settings},
-    process::Processes,
     vm::{
         Fault,
         convert::{self, Foreign},
@@ -124,20 +123,18 @@ pub async fn run(input: RunInput, host: Rc<dyn Host>, cancel: CancelSignal) -> R
 }
 
 async fn run_local(input: RunInput, host: Rc<dyn Host>, cancel: CancelSignal) -> Result<RunEnd, LoadError> {
+    let phase = if input.check { Phase::Check } else { Phase::Run };
     let context = Rc::new(Context {
-        host,
         capabilities: Rc::new(input.capabilities),
         limits: Rc::new(input.limits),
         bundle_dir: input.bundle_dir,
         workdir: input.workdir,
         run_id: input.run_id,
         values: input.values,
-        current: Rc::default(),
         agent: input.agent,
-        processes: Rc::new(Processes::default()),
-        phase: if input.check { Phase::Check } else { Phase::Run },
         search_path: input.search_path.unwrap_or_else(|| SEARCH_PATH.to_owned()),
         settings: input.settings,
+        ..Context::new(host, phase)
     });
     let prepared = Prepared::new(&context, &input.file, cancel.clone())?;
     let engine = Engine::new(prepared, Rc::clone(&context), cancel);

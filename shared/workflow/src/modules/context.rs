@@ -8,6 +8,7 @@ use super::scope::CurrentTask;
 use crate::{Level, LogLine, Stream, capability::Capabilities, host::Host, limits::Limits, process::Processes};
 
 /// What every module of one run shares.
+#[derive(Clone)]
 pub struct Context {
     /// The world outside.
     pub host: Rc<dyn Host>,
@@ -90,6 +91,26 @@ pub enum Phase {
 }
 
 impl Context {
+    /// What surrounds a file without a bundle, values and capabilities, of a run with the usual bounds.
+    #[must_use]
+    pub fn new(host: Rc<dyn Host>, phase: Phase) -> Self {
+        Self {
+            host,
+            capabilities: Rc::new(Capabilities::none()),
+            limits: Rc::default(),
+            bundle_dir: PathBuf::new(),
+            workdir: PathBuf::new(),
+            run_id: String::new(),
+            values: serde_json::Value::Null,
+            current: Rc::default(),
+            agent: AgentInfo::default(),
+            processes: Rc::default(),
+            phase,
+            search_path: crate::SEARCH_PATH.to_owned(),
+            settings: Settings::default(),
+        }
+    }
+
     /// Checks that `function` may act on the host now. Every function with an effect, or that waits, begins with
     /// this or with [`Self::allow`].
     ///

@@ -110,21 +110,7 @@ impl Bench {
         let outer = &self.context;
         let workdir = outer.workdir.join(format!("run-{number}"));
         std::fs::create_dir_all(&workdir).map_err(|error| LoadError::Machine(mlua::Error::external(error)))?;
-        let context = Rc::new(Context {
-            host: Rc::clone(&outer.host),
-            capabilities: Rc::clone(&outer.capabilities),
-            limits: Rc::clone(&outer.limits),
-            bundle_dir: outer.bundle_dir.clone(),
-            workdir,
-            run_id: outer.run_id.clone(),
-            values: options.values.clone(),
-            current: Rc::clone(&outer.current),
-            agent: outer.agent.clone(),
-            processes: Rc::clone(&outer.processes),
-            phase: outer.phase,
-            search_path: outer.search_path.clone(),
-            settings: outer.settings.clone(),
-        });
+        let context = Rc::new(Context { workdir, values: options.values.clone(), ..Context::clone(outer) });
         let file = self.find(file);
         let resume = if options.outputs.is_empty() { Resume::default() } else { self.resume(&file, &options)? };
         let prepared = Prepared::within(lua, &context, &file, self.cancel.clone())?;

@@ -16,12 +16,11 @@ use mlua::{Function, Table};
 use tokio::task::LocalSet;
 
 use crate::{
-    AgentInfo, Attempt, CancelSignal, Capabilities, Host, Limits, LoadError, LocalFuture, LogLine, SEARCH_PATH,
-    StateError, StateOperation, StateReply, Stop, TaskEnd,
+    AgentInfo, Attempt, CancelSignal, Capabilities, Host, Limits, LoadError, LocalFuture, LogLine, StateError,
+    StateOperation, StateReply, Stop, TaskEnd,
     engine::{Called, Engine},
     load::Prepared,
-    modules::{self, Context, Phase, Settings},
-    process::Processes,
+    modules::{self, Context, Phase},
 };
 
 /// How long one test may take.
@@ -104,19 +103,13 @@ async fn run_local(
 ) -> Result<(), LoadError> {
     let recorder = Rc::new(Recorder { host, lines: RefCell::default() });
     let context = Rc::new(Context {
-        host: Rc::clone(&recorder) as Rc<dyn Host>,
         capabilities: Rc::new(input.capabilities),
         limits: Rc::new(input.limits),
         bundle_dir: input.bundle_dir,
         workdir: input.workdir,
         run_id: input.run_id,
-        values: serde_json::Value::Null,
-        current: Rc::default(),
         agent: input.agent,
-        processes: Rc::new(Processes::default()),
-        phase: Phase::Run,
-        search_path: SEARCH_PATH.to_owned(),
-        settings: Settings::default(),
+        ..Context::new(Rc::clone(&recorder) as Rc<dyn Host>, Phase::Run)
     });
     let prepared = Prepared::new(&context, &input.file, cancel.clone())?;
     let lua = prepared.machine.lua.clone();
