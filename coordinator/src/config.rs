@@ -129,7 +129,7 @@ impl Config {
 /// When it is not.
 pub fn check_address(address: &str) -> Result<(), SettingsError> {
     const HOST_CHARS_MAX: usize = 253;
-    let refuse = || SettingsError::Address { address: address.chars().take(80).collect() };
+    let refuse = || SettingsError::Address { address: sloth_core::excerpt(address) };
     let (host, port) = address.rsplit_once(':').ok_or_else(refuse)?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let fits = match bare {

@@ -1,6 +1,6 @@
 //! The trust root and the bundles that were published under it.
 
-use sloth_core::error::Chain;
+use sloth_core::error::{Chain, excerpt};
 use sloth_trust::{BundleName, Envelope, Seen, Trusted, trusted::follows};
 
 use super::{
@@ -115,7 +115,7 @@ impl Coordinator {
 }
 
 pub(super) fn no_bundle(name: &str) -> Refusal {
-    let name: String = name.chars().take(80).collect();
+    let name = excerpt(name);
     let reason = format!("there is no bundle `{name}`: `sloth-coord bundles list` shows them all");
     Refusal::new(RefusalCode::NotFound, reason)
 }

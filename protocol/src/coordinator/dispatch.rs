@@ -117,7 +117,7 @@ impl Coordinator {
 
     /// Ends a job from this side.
     pub(super) fn end_job(&mut self, run: RunId, agent: AgentId, state: JobState, message: &str) {
-        let Some(job) = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).copied() else { return };
+        let Some(job) = self.job(run, agent) else { return };
         let end = JobEnd { message: message.to_owned(), outputs: String::new() };
         self.write(Write::PutJob(run, agent, JobUpdate { job: Job { state, ..job }, end }));
         self.out.touched.insert(run);
@@ -195,6 +195,10 @@ impl Coordinator {
         })
     }
 
+    fn job(&self, run: RunId, agent: AgentId) -> Option<Job> {
+        self.state.jobs.get(&run)?.get(&agent).copied()
+    }
+
     fn open_jobs(&self, run: RunId) -> Vec<(AgentId, Job)> {
         let jobs = self.state.jobs.get(&run).into_iter().flatten();
         jobs.filter(|(_, job)| !job.state.is_final()).map(|(agent, job)| (*agent, *job)).collect()
@@ -210,9 +214,7 @@ impl Coordinator {
         let put_off = self.take_untold(agent, told);
         self.queue(agent, Item::Cancel(run));
         for run in put_off {
-            let open =
-                self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).is_some_and(|job| !job.state.is_final());
-            if open {
+            if self.job(run, agent).is_some_and(|job| !job.state.is_final()) {
                 self.queue_job(run, agent);
             }
         }
@@ -266,8 +268,7 @@ impl Coordinator {
         self.write(Write::DropWork(agent, confirmed.iter().map(|(generation, _)| *generation).collect()));
         for (_, item) in confirmed {
             let Item::Run(run) = item else { continue };
-            let job = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).copied();
-            if let Some(job) = job.filter(|job| job.state == JobState::Pending) {
+            if let Some(job) = self.job(run, agent).filter(|job| job.state == JobState::Pending) {
                 let job = Job { state: JobState::Accepted, ..job };
                 self.write(Write::PutJob(run, agent, JobUpdate { job, end: JobEnd::default() }));
                 self.out.touched.insert(run);
@@ -327,8 +328,7 @@ impl Coordinator {
 
     /// Ends a job, if it has not ended, whose bundle nobody vouches for any more.
     fn refuse_unsigned(&mut self, run: RunId, agent: AgentId) {
-        let job = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent));
-        if job.is_some_and(|job| !job.state.is_final()) {
+        if self.job(run, agent).is_some_and(|job| !job.state.is_final()) {
             let message = "the keys that signed the bundle count no more: publish it again";
             self.end_job(run, agent, JobState::Refused, message);
         }

@@ -1,6 +1,6 @@
 //! Agents and the tokens they join with.
 
-use sloth_core::{AgentId, Digest, Millis, TokenId, labels};
+use sloth_core::{AgentId, Digest, Millis, TokenId, excerpt, labels};
 
 use super::{
     AGENTS_MAX, AgentRecord, Answer, CloseReason, Enroll, Item, LAST_SEEN_STEP, RECONNECTS_PER_SECOND, Reply,
@@ -234,7 +234,7 @@ fn check_facts(enroll: &Enroll) -> Result<(), Refusal> {
     if enroll.name.is_empty() || NAME_CHARS_MAX < enroll.name.len() || !enroll.name.chars().all(name_fits) {
         return Err(invalid(&format!(
             "`{}` cannot be an agent's name: it takes 1 to {NAME_CHARS_MAX} letters, digits, `-`, `_` and `.`; choose one with `--name`",
-            enroll.name.chars().take(40).collect::<String>()
+            excerpt(&enroll.name)
         )));
     }
     let platform = &enroll.platform;
@@ -270,7 +270,7 @@ fn clip_platform(platform: Platform) -> Platform {
 }
 
 fn no_agent(key: &str) -> Refusal {
-    let key: String = key.chars().take(40).collect();
+    let key = excerpt(key);
     Refusal::new(RefusalCode::NotFound, format!("there is no agent `{key}`: `sloth-coord agents list` shows them all"))
 }
 

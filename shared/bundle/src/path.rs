@@ -122,7 +122,7 @@ fn parent(path: &str) -> Option<&str> {
 }
 
 fn invalid(path: &str, reason: &'static str) -> InvalidPath {
-    InvalidPath { path: path.chars().take(200).collect(), reason }
+    InvalidPath { path: sloth_core::excerpt(path), reason }
 }
 
 #[cfg(test)]

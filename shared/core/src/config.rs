@@ -116,7 +116,7 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, InvalidSpan> {
         humantime::parse_duration(text)
             .map(|span| Self(span.into()))
-            .map_err(|_| InvalidSpan { text: text.chars().take(40).collect() })
+            .map_err(|_| InvalidSpan { text: crate::excerpt(text) })
     }
 }
 

@@ -64,7 +64,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
         blake3::Hash::from_hex(text)
             .map(|hash| Self(*hash.as_bytes()))
-            .map_err(|_| InvalidDigest { text: text.chars().take(80).collect() })
+            .map_err(|_| InvalidDigest { text: crate::excerpt(text) })
     }
 }
 

@@ -1,9 +1,11 @@
-//! How an error is shown, once, at the edge.
+//! How an error is shown, once, at the edge, and how much of a foreign text it repeats.
 
 use std::{error::Error, fmt};
 
 /// Most causes that are shown; a longer chain is a loop.
 const CAUSES_MAX: usize = 32;
+/// Most characters of a foreign text that an error repeats.
+pub const EXCERPT_CHARS_MAX: usize = 120;
 
 /// Shows an error and its causes on one line, joined by `: `.
 ///
@@ -27,6 +29,12 @@ impl fmt::Debug for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// The start of a foreign text, as far as errors repeat it.
+#[must_use]
+pub fn excerpt(text: &str) -> String {
+    text.chars().take(EXCERPT_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ macro_rules! id {
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 Ulid::from_string(text)
                     .map(|id| Self(id.0))
-                    .map_err(|_| InvalidId { text: text.chars().take(40).collect(), kind: $kind })
+                    .map_err(|_| InvalidId { text: crate::excerpt(text), kind: $kind })
             }
         }
 

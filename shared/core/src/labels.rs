@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt;
+
 /// What an agent is labelled with: names to values. A label named `name` or `id` is refused by
 /// [`check_label`], since selectors answer these two themselves.
 pub type Labels = BTreeMap<String, String>;
@@ -78,7 +80,7 @@ pub fn check_label(name: &str, value: &str) -> Result<(), LabelError> {
 ///
 /// When the text has no `=`, or either side cannot be a label's.
 pub fn parse_label(text: &str) -> Result<(String, String), LabelError> {
-    let (name, value) = text.split_once('=').ok_or_else(|| LabelError::Pair { text: start(text) })?;
+    let (name, value) = text.split_once('=').ok_or_else(|| LabelError::Pair { text: excerpt(text) })?;
     let (name, value) = (name.trim(), value.trim());
     check_label(name, value)?;
     Ok((name.to_owned(), value.to_owned()))
@@ -240,17 +242,13 @@ fn valid(text: &str, part: &'static str) -> Option<String> {
 fn check_text(text: &str, part: &'static str) -> Result<(), LabelError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     if text.is_empty() || LABEL_CHARS_MAX < text.chars().count() || !text.chars().all(allowed) {
-        return Err(LabelError::Characters { text: start(text), part });
+        return Err(LabelError::Characters { text: excerpt(text), part });
     }
     Ok(())
 }
 
 fn selector_error(text: &str, at: &str) -> LabelError {
-    LabelError::Selector { text: start(text), at: start(at.trim()) }
-}
-
-fn start(text: &str) -> String {
-    text.chars().take(80).collect()
+    LabelError::Selector { text: excerpt(text), at: excerpt(at.trim()) }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub mod yaml;
 
 pub use clock::{Clock, Millis};
 pub use digest::Digest;
-pub use error::Chain;
+pub use error::{Chain, excerpt};
 pub use id::{AgentId, RepositoryId, RunId, TokenId};
 pub use labels::{Labels, Selector};
 pub use secret::Secret;

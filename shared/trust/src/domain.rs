@@ -77,7 +77,7 @@ impl FromStr for Domain {
 
     fn from_str(text: &str) -> Result<Self, InvalidDomain> {
         let domain = parse(text).filter(|domain| domain.to_string() == text);
-        domain.ok_or_else(|| InvalidDomain { text: text.chars().take(160).collect() })
+        domain.ok_or_else(|| InvalidDomain { text: sloth_core::excerpt(text) })
     }
 }
 

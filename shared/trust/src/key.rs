@@ -61,7 +61,7 @@ impl FromStr for PublicKey {
     /// Reads the base 64 alone or the text of a `.pub` file.
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
         // Of a secret key's file, given by mistake, nothing is shown but its comment.
-        let invalid = || InvalidKey { text: text.lines().next().unwrap_or_default().chars().take(80).collect() };
+        let invalid = || InvalidKey { text: sloth_core::excerpt(text.lines().next().unwrap_or_default()) };
         let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).ok_or_else(invalid)?;
         let bytes = STANDARD.decode(line).map_err(|_| invalid())?;
         if bytes.len() != ENCODED_BYTES {

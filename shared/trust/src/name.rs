@@ -39,7 +39,7 @@ impl FromStr for BundleName {
         if is_name(text) {
             return Ok(Self(text.to_owned()));
         }
-        Err(InvalidName { text: start(text), what: "a bundle's name" })
+        Err(InvalidName { text: sloth_core::excerpt(text), what: "a bundle's name" })
     }
 }
 
@@ -83,7 +83,10 @@ impl FromStr for NamePattern {
         if text == "*" || is_name(literal) {
             return Ok(Self(text.to_owned()));
         }
-        Err(InvalidName { text: start(text), what: "a bundle's name, a beginning of names like `web-*`, or `*`" })
+        Err(InvalidName {
+            text: sloth_core::excerpt(text),
+            what: "a bundle's name, a beginning of names like `web-*`, or `*`",
+        })
     }
 }
 
@@ -125,10 +128,6 @@ fn is_name(text: &str) -> bool {
     text.len() <= NAME_CHARS_MAX
         && text.bytes().all(allowed)
         && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
-}
-
-fn start(text: &str) -> String {
-    text.chars().take(80).collect()
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl FromStr for RootPin {
         // A core digest has the same text form; only the hash differs.
         text.parse::<sloth_core::Digest>()
             .map(|digest| Self(*digest.as_bytes()))
-            .map_err(|_| InvalidPin { text: text.chars().take(80).collect() })
+            .map_err(|_| InvalidPin { text: sloth_core::excerpt(text) })
     }
 }
 

@@ -108,6 +108,12 @@ impl Place {
         Ok(Some(Self { path: found.real.clone(), _held: Some(found) }))
     }
 
+    /// Where the path leads, links followed. One of which something is held open has none.
+    pub(crate) fn led(self) -> Self {
+        let led = if self.is_bound() { None } else { self.path.canonicalize().ok() };
+        led.map_or(self, Self::unbound)
+    }
+
     /// Whether what was found is held open, so that the path has no links.
     pub(crate) fn is_bound(&self) -> bool {
         self._held.is_some()

@@ -3,13 +3,13 @@
 //! [`load`] evaluates a file for its plan and touches nothing; [`run`] evaluates it and runs its tasks.
 //! One run has one Lua machine on one thread; its tasks and goroutines are coroutines on it.
 
+mod artifacts;
 mod beneath;
 mod cancel;
 pub mod capability;
 pub mod describe;
 mod dsl;
 mod engine;
-mod files;
 mod host;
 pub mod limits;
 mod load;

@@ -41,7 +41,7 @@ impl FromStr for Role {
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
         let bundles = || text.strip_prefix("bundles/").and_then(|pattern| pattern.parse().ok()).map(Self::Bundles);
         let role = if text == "root" { Some(Self::Root) } else { bundles() };
-        role.ok_or_else(|| UnknownRole { text: text.chars().take(80).collect() })
+        role.ok_or_else(|| UnknownRole { text: sloth_core::excerpt(text) })
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Capability, GRANTS_MAX, ScopeKind};
-use crate::{files::matches, plan::nearest};
+use crate::{artifacts::matches, plan::nearest};
 
 /// Most bytes of one grant.
 const GRANT_BYTES_MAX: usize = 1024;

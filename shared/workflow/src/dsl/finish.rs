@@ -249,7 +249,7 @@ fn wait_for_artifacts(specs: &mut [TaskSpec]) {
         .map(|spec| (spec.name.clone(), spec.artifacts.clone()))
         .collect();
     for spec in specs.iter_mut().filter(|spec| !spec.consumes.is_empty()) {
-        let wanted = |name: &str, pattern: &str| crate::files::matches(crate::files::last_part(pattern), name);
+        let wanted = |name: &str, pattern: &str| crate::artifacts::matches(crate::artifacts::last_part(pattern), name);
         for (producer, artifacts) in &leaves {
             let feeds = artifacts.iter().any(|pattern| spec.consumes.iter().any(|name| wanted(name, pattern)));
             let known = spec.depends_on.contains(producer) || spec.if_failed.contains(producer);

@@ -6,22 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mlua::{AnyUserData, IntoLuaMulti, MultiValue, ObjectLike, Table, Value};
+use mlua::{IntoLuaMulti, MultiValue, Table, Value};
 use serde_json::{Map, Value as Json};
 
 use super::{
     Called, Engine, Halt,
     hooks::HOOK_TIME,
-    this::This,
     verdict::{Verdict, in_vain},
     workflow::Course,
 };
 use crate::{
-    Attempt, OnInterrupt, TaskEnd, TaskName, TaskStatus,
-    beneath::Last,
-    capability::Capability,
-    dsl::{Action, Signature, TaskDraft, TaskHook, WorkflowHook},
-    files,
+    Attempt, OnInterrupt, TaskEnd, TaskName, TaskStatus, artifacts,
+    dsl::{Action, TaskDraft, TaskHook, WorkflowHook},
     limits::{HOOK_TIMEOUT_MS, MESSAGE_BYTES_MAX},
     modules::{self, Phase, Scope, Voice, cut, speak},
     plan::{RETRY_WAIT_MS_MAX, TaskSpec},
@@ -29,8 +25,6 @@ use crate::{
     vm::{FaultKind, convert},
 };
 
-/// The directory of artifacts in the run's scratch directory.
-const ARTIFACTS_DIR: &str = ".artifacts";
 /// The message of a task whose `abort_if` holds.
 pub(super) const ABORTED: &str = "`abort_if` holds";
 /// How many things that a task would change are named in its message.
@@ -48,7 +42,7 @@ pub(super) struct Job<'a> {
 }
 
 /// How one attempt ended.
-enum Tried {
+pub(super) enum Tried {
     Good(String, Map<String, Json>),
     Bad(String),
     TimedOut,
@@ -304,7 +298,7 @@ impl Engine {
         let checking = self.context.phase == Phase::Check;
         if !checking
             && !job.spec.artifacts.is_empty()
-            && let Err(error) = files::keep(&job.workdir, &job.spec.artifacts, &self.store(job))
+            && let Err(error) = artifacts::keep(&job.workdir, &job.spec.artifacts, &self.store(job))
         {
             return Tried::Bad(sloth_core::error::Chain(&error).to_string());
         }
@@ -325,164 +319,11 @@ impl Engine {
         Tried::Good(told, outputs)
     }
 
-    /// What a task's function is called with.
-    fn arguments(&self, job: &Job<'_>, this: &AnyUserData) -> mlua::Result<MultiValue> {
-        let lua = &self.prepared.machine.lua;
-        match job.draft.signature {
-            Signature::This => {
-                // Old files are found with `function(params, deps)`: the second argument is both.
-                if job.deps.metatable().is_some() {
-                    job.params.set_metatable(Some(lua.create_table_from([("__index", &job.deps)])?))?;
-                }
-                (this, job.params.clone(), job.deps.clone(), self.session.clone()).into_lua_multi(lua)
-            }
-            Signature::Params => {
-                let deps = self.joined(&job.deps, &job.params)?;
-                (self.speaking_params(job, this)?, deps, job.deps.clone(), self.session.clone()).into_lua_multi(lua)
-            }
-        }
-    }
-
-    /// What conditions and `pre_hook` are called with. Files are found that expect `params, deps`, `this, params` or
-    /// `this, params, deps`: the first argument is `this` and `params` in one, the second `params` and `deps`.
-    fn early(&self, job: &Job<'_>, this: &AnyUserData) -> mlua::Result<MultiValue> {
-        let second = self.joined(&job.params, &job.deps)?;
-        (self.speaking_params(job, this)?, second, job.deps.clone()).into_lua_multi(&self.prepared.machine.lua)
-    }
-
-    /// The entries of `first`; what it does not have is looked up in `second`.
-    fn joined(&self, first: &Table, second: &Table) -> mlua::Result<Table> {
-        let lua = &self.prepared.machine.lua;
-        let joined = lua.create_table()?;
-        first.for_each(|key: Value, value: Value| joined.raw_set(key, value))?;
-        joined.set_metatable(Some(lua.create_table_from([("__index", second)])?))?;
-        Ok(joined)
-    }
-
-    /// `params` that answer as `this` does as well.
-    fn speaking_params(&self, job: &Job<'_>, this: &AnyUserData) -> mlua::Result<Table> {
-        let lua = &self.prepared.machine.lua;
-        let fields = lua.create_table()?;
-        for field in This::FIELDS {
-            fields.raw_set(field, this.get::<Value>(field)?)?;
-        }
-        let params = self.joined(&job.params, &fields)?;
-        // The directory is a text to those who expect `params`, and an object to those who expect `this`: this is both.
-        params.raw_set("workdir", fields.raw_get::<Value>("workdir")?)?;
-        Ok(params)
-    }
-
-    /// The directories and files that the task needs.
-    fn make_ready(&self, job: &Job<'_>) -> Result<(), String> {
-        let (artifacts, consumes) = (!job.spec.artifacts.is_empty(), !job.spec.consumes.is_empty());
-        let refused = |error: mlua::Error| self.prepared.fault(&error).message;
-        let read = || self.context.may_read(&job.workdir, Last::Followed, "artifacts");
-        let write = |what| self.context.may_write(&job.workdir, Last::Followed, what);
-        if artifacts {
-            read().map_err(refused)?;
-        }
-        if consumes {
-            write("consumes").map_err(refused)?;
-        }
-        let checking = self.context.phase == Phase::Check;
-        let own = job.workdir.starts_with(&self.context.workdir);
-        if job.workdir != self.context.workdir && !job.workdir.is_dir() && (own || !checking) {
-            // Whoever may start commands may make it, too.
-            if !self.context.capabilities.allows(Capability::Exec) {
-                write("workdir").map_err(refused)?;
-            }
-            if job.course.finished.create_workdir == Some(false) && job.spec.workdir.is_none() {
-                let dir = job.workdir.display();
-                return Err(format!(
-                    "the directory `{dir}` does not exist, and `create_workdir_before_run` is `false`"
-                ));
-            }
-            std::fs::create_dir_all(&job.workdir)
-                .map_err(|error| format!("cannot make the directory `{}`: {error}", job.workdir.display()))?;
-            self.made.borrow_mut().insert(job.workdir.clone());
-        }
-        if consumes && !checking {
-            files::fetch(&self.store(job), &job.spec.consumes, &job.workdir)
-                .map_err(|error| sloth_core::error::Chain(&error).to_string())?;
-        }
-        Ok(())
-    }
-
-    fn store(&self, job: &Job<'_>) -> PathBuf {
-        self.context.workdir.join(ARTIFACTS_DIR).join(job.name.workflow.replace('/', "_"))
-    }
-
-    /// Hooks that can make the attempt a failure: by an error, or by returning `false`.
-    async fn gates(
-        &self,
-        job: &Job<'_>,
-        scope: &Rc<Scope>,
-        hook: TaskHook,
-        arguments: impl IntoLuaMulti + Clone,
-    ) -> Option<Tried> {
-        let what = if hook == TaskHook::Before { "pre_hook" } else { "post_hook" };
-        for hook in job.draft.hooks.get(&hook)? {
-            if let Some(condition) = &hook.when {
-                match self.holds(scope, condition, arguments.clone()).await {
-                    Ok(true) => {}
-                    Ok(false) | Err(Called::Returned(_)) => continue,
-                    Err(Called::Raised(error)) => {
-                        return Some(Tried::Bad(format!("`{what}`: {}", self.explained(&error))));
-                    }
-                    Err(Called::TimedOut) => return Some(Tried::TimedOut),
-                    Err(Called::Halted) => return Some(Tried::Halted),
-                }
-            }
-            match self.call(scope, &hook.function, arguments.clone()).await {
-                Called::Returned(values) if matches!(values.front(), Some(Value::Boolean(false))) => {
-                    let reason = values.get(1).and_then(Value::as_string).map(mlua::LuaString::to_string_lossy);
-                    let reason = reason.unwrap_or_else(|| "it returned `false`".to_owned());
-                    return Some(Tried::Bad(format!("`{what}`: {reason}")));
-                }
-                Called::Returned(_) => {}
-                Called::Raised(error) => return Some(Tried::Bad(format!("`{what}`: {}", self.explained(&error)))),
-                Called::TimedOut => return Some(Tried::TimedOut),
-                Called::Halted => return Some(Tried::Halted),
-            }
-        }
-        None
-    }
-
-    /// Hooks that only hear what happened.
-    async fn task_hooks<A: IntoLuaMulti>(
-        &self,
-        job: &Job<'_>,
-        hook: TaskHook,
-        number: u32,
-        arguments: impl Fn(AnyUserData, Table) -> mlua::Result<A>,
-    ) {
-        let Some(hooks) = job.draft.hooks.get(&hook) else { return };
-        let lua = &self.prepared.machine.lua;
-        for hook in hooks {
-            let made = self.this(job, number).and_then(|this| arguments(this, job.params.clone())?.into_lua_multi(lua));
-            match made {
-                Ok(arguments) => drop(self.task_hook(job, hook, arguments).await),
-                Err(error) => self.hook_ended("a hook of the task", Called::Raised(error)),
-            }
-        }
-    }
-
     pub(super) async fn act(&self, scope: &Rc<Scope>, action: &Action, arguments: impl IntoLuaMulti) -> Called {
         match action.function(&self.prepared.machine.lua) {
             Ok(function) => self.call(scope, &function, arguments).await,
             Err(error) => Called::Raised(error),
         }
-    }
-
-    pub(super) fn this(&self, job: &Job<'_>, attempt: u32) -> mlua::Result<AnyUserData> {
-        self.prepared.machine.lua.create_userdata(This {
-            context: Rc::clone(&self.context),
-            name: job.name.task.as_str().into(),
-            workflow: Rc::clone(&job.course.name),
-            workdir: job.workdir.clone(),
-            params: job.params.clone(),
-            attempt,
-        })
     }
 
     pub(super) fn task_scope(&self, job: &Job<'_>, time: Duration) -> Rc<Scope> {
@@ -510,7 +351,7 @@ impl Engine {
     }
 
     /// An error in words. After one of memory nothing can go on.
-    fn explained(&self, error: &mlua::Error) -> String {
+    pub(super) fn explained(&self, error: &mlua::Error) -> String {
         let fault = self.prepared.fault(error);
         if fault.kind == FaultKind::Memory {
             self.halt(Halt::Memory);

@@ -1,8 +1,11 @@
 //! Runs the workflows of a file.
 
+mod arguments;
 mod attempt;
+mod gates;
 mod hooks;
 pub(crate) mod place;
+mod ready;
 mod select;
 mod this;
 mod undo;

@@ -3,7 +3,7 @@
 use sloth_core::{Selector, labels::Subject};
 
 use super::Engine;
-use crate::{AgentInfo, LoadError, Plan, files};
+use crate::{AgentInfo, LoadError, Plan, artifacts};
 
 /// What becomes of tasks that are meant for another host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,7 +20,7 @@ const HERE: [&str; 3] = ["local", "localhost", "any"];
 
 /// Whether `target` means this host: `local`, `localhost`, `any`, its name, a pattern of it, or labels that it has.
 pub(crate) fn is_here(target: &str, agent: &AgentInfo) -> bool {
-    if HERE.contains(&target) || files::matches(target, &agent.name) {
+    if HERE.contains(&target) || artifacts::matches(target, &agent.name) {
         return true;
     }
     let subject = Subject { id: "", name: &agent.name, labels: &[&agent.labels] };

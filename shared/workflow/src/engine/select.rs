@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::{
     LoadError,
+    artifacts::matches,
     dsl::Finished,
-    files::matches,
     plan::{Plan, nearest},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, path::PathBuf, rc::Rc, time::Duration};
 
-use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, MultiValue, Table, Value};
+use mlua::{FromLuaMulti, Function, IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value};
 
 use super::Context;
 use crate::capability::Capability;
@@ -96,7 +96,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds anything else.
-    pub(super) fn value(self, name: &str, value: impl mlua::IntoLua) -> mlua::Result<Self> {
+    pub(super) fn value(self, name: &str, value: impl IntoLua) -> mlua::Result<Self> {
         self.table.raw_set(name, value)?;
         Ok(self)
     }
@@ -168,6 +168,18 @@ impl Call {
     /// The same for an outcome.
     pub(super) fn said<T>(&self, outcome: Result<T, impl Display>) -> Result<T, String> {
         outcome.map_err(|reason| self.refusal(reason))
+    }
+
+    /// What was found, as `show` makes it for the script, or nothing and why.
+    pub(super) fn shown<T, V: IntoLua>(
+        &self,
+        found: Result<T, impl Display>,
+        show: impl FnOnce(&T) -> mlua::Result<V>,
+    ) -> mlua::Result<MultiValue> {
+        match self.said(found) {
+            Ok(found) => show(&found)?.into_lua_multi(&self.lua),
+            Err(reason) => (Value::Nil, reason).into_lua_multi(&self.lua),
+        }
     }
 
     /// The error of an argument of the wrong type.

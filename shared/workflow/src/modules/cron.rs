@@ -6,7 +6,7 @@ mod text;
 
 use std::rc::Rc;
 
-use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
+use mlua::{Lua, MultiValue, Table, Value};
 use serde_json::{Value as Json, json};
 
 use self::{
@@ -132,10 +132,7 @@ async fn list(call: Call, arguments: MultiValue) -> mlua::Result<Result<Value, S
 async fn exists(call: Call, arguments: MultiValue) -> mlua::Result<MultiValue> {
     let options = Options::named(&call, &arguments, &PLACE, &[])?;
     let (name, place) = (name_of(&call, &options)?, Place::read(&call, &options)?);
-    match place.text(&call).await {
-        Ok(text) => Text::new(&text, place.is_file()).find(&name).is_some().into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
-    }
+    call.shown(place.text(&call).await, |text| Ok(Text::new(text, place.is_file()).find(&name).is_some()))
 }
 
 async fn set_env(call: Call, arguments: MultiValue) -> mlua::Result<Answer> {

@@ -173,26 +173,20 @@ async fn is_stowed(call: Call, values: MultiValue) -> mlua::Result<MultiValue> {
 async fn get_links(call: Call, values: MultiValue) -> mlua::Result<MultiValue> {
     let wanted = Wanted::read(&call, &values, Capability::FsRead, true)?;
     let target = wanted.target.clone();
-    match beside(move || wanted.look()).await {
-        Ok(found) => shown(&target, &found.links).into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
-    }
+    call.shown(beside(move || wanted.look()).await, |found| Ok(shown(&target, &found.links)))
 }
 
 async fn verify(call: Call, values: MultiValue) -> mlua::Result<MultiValue> {
     let wanted = Wanted::read(&call, &values, Capability::FsRead, true)?;
     let (target, package) = (wanted.target.clone(), wanted.names());
-    match beside(move || wanted.look()).await {
-        Ok(found) => {
-            let told = json!({
-                "package": package, "total_files": found.files, "stowed_files": found.linked_files,
-                "stowed_links": found.links.len(), "is_complete": found.files == found.linked_files,
-                "is_valid": found.broken.is_empty(), "broken_links": shown(&target, &found.broken),
-            });
-            convert::to_lua(&call.lua, &told)?.into_lua_multi(&call.lua)
-        }
-        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
-    }
+    call.shown(beside(move || wanted.look()).await, |found| {
+        let told = json!({
+            "package": package, "total_files": found.files, "stowed_files": found.linked_files,
+            "stowed_links": found.links.len(), "is_complete": found.files == found.linked_files,
+            "is_valid": found.broken.is_empty(), "broken_links": shown(&target, &found.broken),
+        });
+        convert::to_lua(&call.lua, &told)
+    })
 }
 
 /// The directories in the directory of packages; hidden ones are no packages.
@@ -210,10 +204,7 @@ async fn list_packages(call: Call, values: MultiValue) -> mlua::Result<MultiValu
         }
         Ok(names)
     });
-    match listed.await {
-        Ok(names) => names.into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
-    }
+    call.said(listed.await).into_lua_multi(&call.lua)
 }
 
 /// Makes the directory that packages are to be linked into.

@@ -9,7 +9,7 @@ use std::{
     rc::Rc,
 };
 
-use mlua::{IntoLuaMulti, Lua, MultiValue, Table};
+use mlua::{Lua, MultiValue, Table};
 use serde_json::{Value as Json, json};
 use sloth_core::{error::Chain, fs::Access};
 
@@ -50,11 +50,8 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
 }
 
 /// The value, or nothing and why.
-fn get(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiValue> {
-    match key_of(call, arguments)?.read() {
-        Ok(value) => value.into_lua_multi(&call.lua),
-        Err(reason) => (mlua::Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
-    }
+fn get(call: &Call, arguments: &MultiValue) -> mlua::Result<Result<String, String>> {
+    Ok(call.said(key_of(call, arguments)?.read()))
 }
 
 fn set(call: &Call, arguments: &MultiValue) -> mlua::Result<Answer> {

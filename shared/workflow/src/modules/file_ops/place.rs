@@ -95,10 +95,8 @@ pub(in crate::modules) async fn beside<T: Send + 'static>(
 /// Puts a file at its path, unless it is there as it is to be.
 pub(super) async fn put(call: &Call, placing: Placing) -> Result<Report, String> {
     let shown = placing.path.display().to_string();
-    // A link keeps its place. A path that is held has none.
-    let path = &placing.path;
-    let led = if path.is_bound() { None } else { path.canonicalize().ok() };
-    let target = led.map_or_else(|| path.clone(), Place::unbound);
+    // A link keeps its place.
+    let target = placing.path.clone().led();
     placing.settings.attributes.check(call)?;
     let seen = foreseen::look(call, &target);
     if seen != Seen::AsItIs {

@@ -1,6 +1,6 @@
 //! What can be asked about packages.
 
-use mlua::{IntoLuaMulti, MultiValue, Value};
+use mlua::{IntoLuaMulti, MultiValue};
 
 use super::{ASK_TIMEOUT, manager::Manager, names, reason, state};
 use crate::{
@@ -38,10 +38,7 @@ pub(super) async fn version(call: Call, arguments: MultiValue) -> mlua::Result<M
     };
     let version =
         found.and_then(|found| found.get(&name).cloned().ok_or_else(|| format!("package `{name}` is not installed")));
-    match version {
-        Ok(version) => version.into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
-    }
+    call.said(version).into_lua_multi(&call.lua)
 }
 
 /// `true` and a line for each package: its name and its version.
@@ -82,10 +79,7 @@ pub(super) async fn tell(call: Call, arguments: MultiValue, question: Question) 
 
 pub(super) fn get_manager(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiValue> {
     names::here(call, &Options::named(call, arguments, &[], &["delegate_to"])?)?;
-    match Manager::detect(call) {
-        Ok(manager) => manager.name().into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
-    }
+    call.said(Manager::detect(call).map(Manager::name)).into_lua_multi(&call.lua)
 }
 
 /// The path of a program, or nothing and why.
@@ -97,12 +91,9 @@ pub(super) fn which(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiVa
         None => options.text("name")?.ok_or_else(|| call.error("`executable` is missing"))?,
     };
     let context = &call.context;
-    match find_program(name.as_ref(), Some(&context.search_path), &context.workdir) {
-        Some(path) => path.display().to_string().into_lua_multi(&call.lua),
-        None => {
-            (Value::Nil, format!("{}: there is no program `{name}` on this host", call.name)).into_lua_multi(&call.lua)
-        }
-    }
+    let found = find_program(name.as_ref(), Some(&context.search_path), &context.workdir);
+    let path = found.map(|path| path.display().to_string());
+    call.said(path.ok_or_else(|| format!("there is no program `{name}` on this host"))).into_lua_multi(&call.lua)
 }
 
 async fn ask(call: &Call, line: impl FnOnce(Manager) -> super::Line) -> mlua::Result<(bool, String)> {

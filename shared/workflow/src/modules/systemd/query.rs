@@ -1,6 +1,6 @@
 //! What is known of units.
 
-use mlua::{IntoLuaMulti, MultiValue, Value};
+use mlua::{IntoLuaMulti, MultiValue};
 
 use super::{only, reason, systemctl};
 use crate::modules::{call::Call, options::Options, tool::Tool};
@@ -122,7 +122,7 @@ pub(super) async fn show(call: Call, arguments: MultiValue) -> mlua::Result<Mult
         Err(reason) => Err(reason),
     };
     let text = shown.map(|text| if property.is_some() { text.trim_end().to_owned() } else { text });
-    answer(&call, text)
+    call.said(text).into_lua_multi(&call.lua)
 }
 
 /// The end of a unit's log.
@@ -135,7 +135,7 @@ pub(super) async fn logs(call: Call, arguments: MultiValue) -> mlua::Result<Mult
         Ok(output) => output.ok(),
         Err(reason) => Err(reason),
     };
-    answer(&call, text)
+    call.said(text).into_lua_multi(&call.lua)
 }
 
 /// The services that systemd knows, as a table of text.
@@ -156,12 +156,5 @@ pub(super) async fn list_services(call: Call, arguments: MultiValue) -> mlua::Re
         Ok(output) => Err(reason(&output)),
         Err(reason) => Err(reason),
     };
-    answer(&call, text)
-}
-
-fn answer(call: &Call, text: Result<String, String>) -> mlua::Result<MultiValue> {
-    match text {
-        Ok(text) => text.into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
-    }
+    call.said(text).into_lua_multi(&call.lua)
 }

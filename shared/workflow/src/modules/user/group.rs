@@ -3,9 +3,7 @@
 use mlua::{IntoLua, MultiValue, Table};
 
 use super::{
-    checked, missing,
-    read::answer,
-    user_name,
+    checked, missing, user_name,
     wanted::Wanted,
     write::{change, tool},
 };
@@ -95,16 +93,16 @@ pub(super) fn exists(call: &Call, arguments: &MultiValue) -> mlua::Result<(bool,
 }
 
 pub(super) fn get_info(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiValue> {
-    answer(call, find(call, arguments)?, |group| table(call, group))
+    call.shown(find(call, arguments)?, |group| table(call, group))
 }
 
 pub(super) fn get_gid(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiValue> {
-    answer(call, find(call, arguments)?, |group| group.gid.into_lua(&call.lua))
+    call.shown(find(call, arguments)?, |group| group.gid.into_lua(&call.lua))
 }
 
 /// The names of its members, also of those whose first group it is.
 pub(super) fn members(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiValue> {
-    answer(call, find(call, arguments)?, |group| everyone(group).into_lua(&call.lua))
+    call.shown(find(call, arguments)?, |group| everyone(group).into_lua(&call.lua))
 }
 
 pub(super) fn list(call: &Call, (): &()) -> mlua::Result<Table> {

@@ -14,11 +14,7 @@ use rustix::{
     process::{Gid, Uid},
 };
 
-use super::{
-    missing,
-    read::{answer, find},
-    user_name,
-};
+use super::{missing, read::find, user_name};
 use crate::modules::{
     account::{self, Account},
     call::Call,
@@ -49,7 +45,7 @@ pub(super) fn list(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiVal
         };
         Ok(text.lines().filter(|line| blob(line).is_some()).map(str::to_owned).collect::<Vec<_>>())
     });
-    answer(call, keys, |keys| keys.clone().into_lua(&call.lua))
+    call.shown(keys, |keys| keys.clone().into_lua(&call.lua))
 }
 
 pub(super) fn change(call: &Call, arguments: &MultiValue, wanted: Wanted) -> mlua::Result<Answer> {

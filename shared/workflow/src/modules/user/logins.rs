@@ -7,7 +7,7 @@ use std::{
 
 use mlua::{IntoLua, MultiValue};
 
-use super::read::{answer, find};
+use super::read::find;
 use crate::modules::call::Call;
 
 /// One record a user, at the place of its number.
@@ -40,7 +40,7 @@ pub(super) fn last(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiVal
             Err(error) => Err(format!("cannot read `{LASTLOG}`: {error}")),
         }
     });
-    answer(call, time, |time| time.into_lua(&call.lua))
+    call.shown(time, |time| time.into_lua(&call.lua))
 }
 
 /// How often a login as a user failed, as far as the record goes back.
@@ -54,7 +54,7 @@ pub(super) fn failed(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiV
             Err(error) => Err(format!("cannot read `{BTMP}`: {error}")),
         }
     });
-    answer(call, count, |count| count.into_lua(&call.lua))
+    call.shown(count, |count| count.into_lua(&call.lua))
 }
 
 fn count(records: &[u8], name: &str) -> usize {

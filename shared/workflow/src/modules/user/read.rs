@@ -1,6 +1,6 @@
 //! What is known of users.
 
-use mlua::{IntoLua, IntoLuaMulti, MultiValue, Table, Value};
+use mlua::{IntoLua, MultiValue, Table};
 
 use super::{missing, user_name};
 use crate::modules::{
@@ -19,7 +19,7 @@ pub(super) fn exists(call: &Call, arguments: &MultiValue) -> mlua::Result<(bool,
 }
 
 pub(super) fn get_info(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiValue> {
-    answer(call, find(call, arguments)?, |account| table(call, account))
+    call.shown(find(call, arguments)?, |account| table(call, account))
 }
 
 /// One thing of a user, or nothing and why.
@@ -28,7 +28,7 @@ pub(super) fn field<T: IntoLua>(
     arguments: &MultiValue,
     get: impl Fn(&Account) -> T,
 ) -> mlua::Result<MultiValue> {
-    answer(call, find(call, arguments)?, |account| get(account).into_lua(&call.lua))
+    call.shown(find(call, arguments)?, |account| get(account).into_lua(&call.lua))
 }
 
 /// Every user; only those of the system with `true`, only people with `false`.
@@ -49,13 +49,13 @@ pub(super) fn is_locked(call: &Call, arguments: &MultiValue) -> mlua::Result<Mul
         let shadow = account::shadow(&account.name);
         shadow.map(|shadow| shadow.password.is_locked()).ok_or_else(|| "only root may read /etc/shadow".to_owned())
     });
-    answer(call, locked, |locked| locked.into_lua(&call.lua))
+    call.shown(locked, |locked| locked.into_lua(&call.lua))
 }
 
 pub(super) fn current(call: &Call) -> mlua::Result<MultiValue> {
     let uid = rustix::process::geteuid().as_raw();
     let own = account::find(|account| account.uid == uid).ok_or_else(|| format!("user {uid} has no name"));
-    answer(call, own, |account| table(call, account))
+    call.shown(own, |account| table(call, account))
 }
 
 pub(super) fn validate(call: &Call, arguments: &MultiValue) -> mlua::Result<(bool, String)> {
@@ -75,18 +75,6 @@ pub(super) fn validate(call: &Call, arguments: &MultiValue) -> mlua::Result<(boo
 pub(super) fn find(call: &Call, arguments: &MultiValue) -> mlua::Result<Result<Account, String>> {
     let name = user_name(call, &Options::named(call, arguments, &["username"], &["name"])?)?;
     Ok(account::named(&name).ok_or_else(|| missing(&name)))
-}
-
-/// The value, or nothing and why.
-pub(super) fn answer<T, V: IntoLua>(
-    call: &Call,
-    found: Result<T, String>,
-    show: impl FnOnce(&T) -> mlua::Result<V>,
-) -> mlua::Result<MultiValue> {
-    match found {
-        Ok(found) => show(&found)?.into_lua_multi(&call.lua),
-        Err(reason) => (Value::Nil, call.refusal(reason)).into_lua_multi(&call.lua),
-    }
 }
 
 /// A user as a table that speaks as its name.
