@@ -197,6 +197,29 @@ fn a_second_signal_kills_it() {
 }
 
 #[test]
+fn a_second_signal_ends_what_cannot_be_stopped() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // One call of the machine, which nothing interrupts.
+    let long = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a ~ b }}{% endfor %}{% endfor %}";
+    let task =
+        "task('t'):command(function() goroutine.spawn(function() exec.run('echo pid=$$; exec sleep 60') end) sleep(1)
+        log.info('begins') for _ = 1, 99 do pcall(template.render, [[LONG]]) end return true end)";
+    write(dir.path(), "long.sloth", &task.replace("LONG", long));
+    let mut command = agent(&["run", "long.sloth"]);
+    command.current_dir(dir.path());
+    let mut running = Running::start(command);
+    let pid = running.line_with("pid=").rsplit_once('=').expect("a number").1.trim().to_owned();
+    running.line_with("begins");
+    running.signal(Signal::INT);
+    running.stderr_with("cancelling the run");
+    running.signal(Signal::TERM);
+    let (_, errors, code) = running.end();
+    assert!(errors.contains("error: the run was killed"), "{errors}");
+    assert_eq!(code, Some(1));
+    assert!(!is_alive(&pid));
+}
+
+#[test]
 fn a_check_changes_nothing_and_grants_are_kept() {
     let dir = tempfile::tempdir().expect("a directory");
     let dir = dir.path();

@@ -1,6 +1,6 @@
 //! `sloth-agent run`: a workflow file here and now.
 
-use std::{io::Write as _, rc::Rc, time::Duration};
+use std::{io::Write as _, path::Path, rc::Rc, time::Duration};
 
 use sloth_cli::{Failure, Outcome};
 use sloth_core::{Chain, Clock, Labels, RunId};
@@ -11,13 +11,16 @@ use sloth_workflow::{
 
 use super::{
     live::TICK_MS, local_host::LocalHost, print::Teller, run_arguments::Arguments, runtime, scratch::Scratch,
-    signals::Ends, workflow_file::split,
+    signals::FirstEnd, workflow_file::split,
 };
 use crate::{
     leftovers::{self, Whose},
     platform,
     worker::random,
 };
+
+/// How long work beside a run that has ended, such as a file being copied, may go on.
+const BESIDE_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let clock = Clock::new();
@@ -42,13 +45,16 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let began = clock.now();
     let teller = Rc::new(Teller::new(run, arguments.output.format, arguments.debug, began));
     let host = Rc::new(LocalHost::new(clock, Rc::clone(&teller), arguments.dir.paths()));
-    let ran = runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let ran = runtime.block_on(async {
         let (canceller, signal) = cancel_pair();
         let ran = run_until_cancelled(input, Rc::clone(&host), &teller, run, &canceller, signal).await;
         host.close().await;
         teller.view_ends();
         ran
-    })?;
+    });
+    runtime.shutdown_timeout(BESIDE_PATIENCE);
+    let ran = ran?;
     drop(scratch);
     let outcome = match ran {
         Ok(end) => {
@@ -94,26 +100,26 @@ async fn run_until_cancelled(
     canceller: &Canceller,
     signal: CancelSignal,
 ) -> Result<Result<RunEnd, LoadError>, Failure> {
-    let mut ends = Ends::listen().map_err(Outcome::Internal.because())?;
+    let scratch = input.workdir.clone();
+    let end = FirstEnd::listen("cancelling the run; once more kills it", move || killed(run, &scratch));
+    let mut end = end.map_err(Outcome::Internal.because())?;
     let mut running = std::pin::pin!(sloth_workflow::run(input, Rc::clone(&host) as Rc<dyn Host>, signal));
-    let mut asked = false;
     let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
     loop {
         tokio::select! {
             ran = &mut running => return Ok(ran),
-            () = ends.next() => {}
-            _ = ticks.tick(), if teller.is_live() => {
-                teller.tick(host.now());
-                continue;
-            }
+            () = end.come() => canceller.cancel(),
+            _ = ticks.tick(), if teller.is_live() => teller.tick(host.now()),
         }
-        if asked {
-            let _ = leftovers::kill(&Whose::run(run, None));
-            return Err(Failure::new(Outcome::Failed, "the run was killed"));
-        }
-        asked = true;
-        canceller.cancel();
-        // Without a terminal nobody misses it.
-        let _ = writeln!(std::io::stderr(), "cancelling the run; once more kills it");
     }
+}
+
+/// Ends all that the run started, whatever this process is at.
+fn killed(run: RunId, scratch: &Path) -> i32 {
+    // First: when nothing of it runs any more it may come to its own end.
+    let _ = writeln!(std::io::stderr(), "error: the run was killed");
+    let _ = leftovers::kill(&Whose::run(run, None));
+    // What writes there at this moment may leave some of it; it lies among the files that the system clears away.
+    let _ = std::fs::remove_dir_all(scratch);
+    i32::from(Outcome::Failed.code())
 }

@@ -1,8 +1,14 @@
 //! Being asked to end.
 
-use std::io;
+use std::{
+    io::{self, Write as _},
+    thread,
+};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 
 /// SIGINT and SIGTERM, from when this is made on.
 #[derive(Debug)]
@@ -21,6 +27,45 @@ impl Ends {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The first signal that asks to end. The second is not left to whoever listens, who may be kept by work that nothing
+/// can stop: a thread of its own hears it, calls `kill` and ends the process at once.
+#[derive(Debug)]
+pub(super) struct FirstEnd(mpsc::Receiver<()>);
+
+impl FirstEnd {
+    /// Listens from now on. The first one is answered with `cancelling`; `kill` ends what must not outlive the process,
+    /// and says the code to exit with.
+    pub(super) fn listen(cancelling: &'static str, kill: impl FnOnce() -> i32 + Send + 'static) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Listened to before this returns: no signal ends the process by itself any more.
+        let mut ends = {
+            let _entered = runtime.enter();
+            Ends::listen()?
+        };
+        let (told, first) = mpsc::channel(1);
+        let hear = move || {
+            runtime.block_on(async {
+                ends.next().await;
+                // Without a terminal nobody misses it.
+                let _ = writeln!(io::stderr(), "{cancelling}");
+                // Whoever listened may have ended.
+                let _ = told.send(()).await;
+                ends.next().await;
+            });
+            std::process::exit(kill());
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(hear)?;
+        Ok(Self(first))
+    }
+
+    /// Resolves when it comes, and never again.
+    pub(super) async fn come(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -18,10 +19,15 @@ use super::{
     print::Teller,
     runtime,
     scratch::Scratch,
-    signals::Ends,
+    signals::FirstEnd,
     test_report::{FileEnd, Report, Style},
 };
-use crate::{paths::Paths, platform, worker::random};
+use crate::{
+    leftovers::{self, Whose},
+    paths::Paths,
+    platform,
+    worker::random,
+};
 
 /// How the names of test files end.
 const ENDINGS: [&str; 3] = ["_test.lua", "_test.luau", "_test.sloth"];
@@ -65,11 +71,13 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let mut report = Report::new(style);
     let (canceller, signal) = cancel_pair();
     let runtime = runtime()?;
+    let running = Arc::new(Mutex::new(None));
     let tested = runtime.block_on(async {
-        let mut ends = Ends::listen().map_err(Outcome::Internal.because())?;
+        let mut end = FirstEnd::listen("cancelling the tests; once more kills them", killed(&running))
+            .map_err(Outcome::Internal.because())?;
         let tests = async {
             for file in &files {
-                test_file(arguments, file, &signal, &mut report).await?;
+                test_file(arguments, file, &signal, &running, &mut report).await?;
             }
             Ok::<_, Failure>(())
         };
@@ -77,7 +85,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
         loop {
             tokio::select! {
                 tested = &mut tests => return tested,
-                () = ends.next() => canceller.cancel(),
+                () = end.come() => canceller.cancel(),
             }
         }
     });
@@ -86,15 +94,28 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     Ok(if good { Outcome::Done } else { Outcome::Failed })
 }
 
+/// Ends what the tests that run have started.
+fn killed(running: &Arc<Mutex<Option<RunId>>>) -> impl FnOnce() -> i32 + Send + 'static {
+    let running = Arc::clone(running);
+    move || {
+        if let Some(run) = *running.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = leftovers::kill(&Whose::run(run, None));
+        }
+        i32::from(Outcome::Failed.code())
+    }
+}
+
 /// Runs the tests of a file, in a directory and with a state of their own.
 async fn test_file(
     arguments: &Arguments,
     file: &Path,
     cancel: &CancelSignal,
+    running: &Mutex<Option<RunId>>,
     report: &mut Report,
 ) -> Result<(), Failure> {
     let clock = Clock::new();
     let run = RunId::new(clock.now(), random());
+    *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(run);
     let scratch = Scratch::new(run)?;
     let workdir = scratch.0.join("work");
     std::fs::create_dir(&workdir).map_err(Outcome::Internal.because())?;

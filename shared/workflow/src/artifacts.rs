@@ -1,16 +1,23 @@
 //! Artifacts: files that a task leaves for others, kept in the run's scratch directory.
 
 use std::{
-    fs, io,
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use crate::limits::ARTIFACT_BYTES_MAX;
+use crate::{
+    beneath::{Last, Place, create_dirs_above, entry, inode},
+    limits::ARTIFACT_BYTES_MAX,
+};
 
 /// Most files that the patterns of one task find.
 const FILES_MAX: usize = 1_000;
 /// How deep `**` looks.
 const DEPTH_MAX: usize = 16;
+/// The bits of a mode that a copy gets.
+const MODE_BITS: u32 = 0o777;
 
 /// Why artifacts could not be kept or fetched.
 #[derive(Debug, thiserror::Error)]
@@ -30,21 +37,22 @@ pub(crate) enum ArtifactError {
 /// Copies the files of `dir` that match `patterns` into `store`, by their last names.
 pub(crate) fn keep(dir: &Path, patterns: &[String], store: &Path) -> Result<(), ArtifactError> {
     let mut bytes = 0_u64;
+    let (dir, store) = (held(dir)?, held(store)?);
     for pattern in patterns {
         let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
         if pattern.starts_with('/') || parts.contains(&"..") {
             return Err(ArtifactError::Outside { pattern: pattern.clone() });
         }
         let mut found = Vec::new();
-        find(dir, &parts, DEPTH_MAX, &mut found);
+        find(&dir, &parts, DEPTH_MAX, &mut found);
         if found.is_empty() {
-            return Err(ArtifactError::None { pattern: pattern.clone(), dir: dir.to_owned() });
+            return Err(ArtifactError::None { pattern: pattern.clone(), dir: dir.path().to_owned() });
         }
         if FILES_MAX < found.len() {
             return Err(ArtifactError::TooLarge);
         }
         for file in found {
-            bytes = bytes.saturating_add(fs::metadata(&file).map_or(0, |data| data.len()));
+            bytes = bytes.saturating_add(known(&file).map_or(0, |data| data.len()));
             if ARTIFACT_BYTES_MAX < bytes {
                 return Err(ArtifactError::TooLarge);
             }
@@ -57,9 +65,11 @@ pub(crate) fn keep(dir: &Path, patterns: &[String], store: &Path) -> Result<(), 
 
 /// Copies the files called `names` from `store` into `dir`.
 pub(crate) fn fetch(store: &Path, names: &[String], dir: &Path) -> Result<(), ArtifactError> {
+    let (dir, store) = (held(dir)?, held(store)?);
     for name in names {
         let name = last_part(name);
-        let kept = fs::read_dir(store).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
+        let kept = fs::read_dir(inode(&store))
+            .map(|entries| entries.flatten().map(|entry| store.join(entry.file_name())).collect());
         let kept: Vec<PathBuf> = kept.unwrap_or_default();
         let mut found =
             kept.iter().filter(|path| path.file_name().is_some_and(|n| matches(name, &n.to_string_lossy())));
@@ -117,13 +127,13 @@ fn find(dir: &Path, parts: &[&str], depth: usize, found: &mut Vec<PathBuf>) {
     if *part == "**" {
         find(dir, rest, depth, found);
     }
-    let mut names: Vec<PathBuf> =
-        fs::read_dir(dir).map_or_else(|_| Vec::new(), |e| e.flatten().map(|e| e.path()).collect());
+    let entries = fs::read_dir(inode(dir)).into_iter().flatten().flatten();
+    let mut names: Vec<PathBuf> = entries.map(|found| dir.join(found.file_name())).collect();
     names.sort();
     for path in names {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Symlinks could lead out of the directory.
-        let Ok(kind) = fs::symlink_metadata(&path).map(|data| data.file_type()) else { continue };
+        let Ok(kind) = known(&path).map(|data| data.file_type()) else { continue };
         if *part == "**" && kind.is_dir() {
             find(&path, parts, depth - 1, found);
         } else if matches(part, &name) {
@@ -136,10 +146,36 @@ fn find(dir: &Path, parts: &[&str], depth: usize, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A directory, or its place, held open while it is worked in, so that a link that is put there meanwhile leads nowhere.
+fn held(dir: &Path) -> Result<Place, ArtifactError> {
+    let wrong = |source| ArtifactError::Copy { from: dir.to_owned(), to: dir.to_owned(), source };
+    let dir = std::path::absolute(dir).map_err(wrong)?;
+    let place = Place::beneath(&dir, Last::Followed, [Path::new("/")]).map_err(wrong)?;
+    Ok(place.unwrap_or_else(|| Place::unbound(dir)))
+}
+
+/// What is known of what is at `path` itself.
+fn known(path: &Path) -> io::Result<Metadata> {
+    entry(path).symlink_metadata()
+}
+
+/// Copies a plain file with its mode. What is there gives way to it: a link would lead elsewhere.
 fn copy(from: &Path, to: &Path) -> Result<(), ArtifactError> {
-    let made = to.parent().map_or(Ok(()), fs::create_dir_all);
-    let copied = made.and_then(|()| if from == to { Ok(0) } else { fs::copy(from, to) });
-    copied.map(drop).map_err(|source| ArtifactError::Copy { from: from.to_owned(), to: to.to_owned(), source })
+    let copied = || {
+        if from == to {
+            return Ok(());
+        }
+        create_dirs_above(to).map_err(io::Error::other)?;
+        let mut source = fs::File::open(inode(from))?;
+        let mode = source.metadata()?.mode() & MODE_BITS;
+        let way = entry(to);
+        if way.symlink_metadata().is_ok() {
+            fs::remove_file(&way)?;
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&way)?;
+        io::copy(&mut source, &mut file).map(drop)
+    };
+    copied().map_err(|source| ArtifactError::Copy { from: from.to_owned(), to: to.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -19,14 +19,21 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat},
+    fs::{CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat},
     io::Errno,
 };
+use sloth_core::fs::{Access, Action, FsError, create_dir};
 
 /// Most links that one path leads through, as the system has it.
 const LINKS_MAX: usize = 40;
 /// How this process reaches what it holds open.
 const OPEN: &str = "/proc/self/fd";
+/// What nothing that is open is called there.
+const NOWHERE: &str = "-1";
+/// How a directory is opened to go on from it.
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// The mode of directories that are made.
+const NEW_DIR_MODE: Mode = Mode::from_raw_mode(0o755);
 
 /// A path that may be used by whoever asked for it, as long as this lives.
 #[derive(Clone)]
@@ -39,7 +46,7 @@ pub struct Place {
 pub(crate) struct Way {
     path: PathBuf,
     kind: WayKind,
-    _held: Option<Arc<Found>>,
+    _held: Option<Arc<OwnedFd>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,40 +184,104 @@ impl Way {
         Self { path: path.to_owned(), kind: WayKind::Free, _held: None }
     }
 
-    fn through(held: Arc<Found>, dir: &OwnedFd, rest: &Path) -> Self {
-        let dir = PathBuf::from(format!("{OPEN}/{}", dir.as_raw_fd()));
-        let (path, kind) =
-            if rest.as_os_str().is_empty() { (dir, WayKind::Inode) } else { (dir.join(rest), WayKind::Name) };
-        Self { path, kind, _held: Some(held) }
+    /// To what is held open itself.
+    fn to(inode: Arc<OwnedFd>) -> Self {
+        Self { path: opened(&inode), kind: WayKind::Inode, _held: Some(inode) }
     }
+
+    /// To the name at `rest` of the directory `dir`, whose path is `real`; no link above it is followed.
+    fn through(dir: &Arc<OwnedFd>, rest: &Path, real: &Path) -> Self {
+        let (above, Some(name)) = (rest.parent().unwrap_or(Path::new("")), rest.file_name()) else {
+            return Self::to(Arc::clone(dir));
+        };
+        match down(dir, above) {
+            Ok(dir) => Self { path: opened(&dir).join(name), kind: WayKind::Name, _held: Some(dir) },
+            // A directory above it is not there, or is a link.
+            Err(_) => Self::nowhere(real),
+        }
+    }
+
+    /// To nothing, in the place of what is at `real`.
+    fn nowhere(real: &Path) -> Self {
+        let below = real.strip_prefix("/").unwrap_or(real);
+        Self { path: Path::new(OPEN).join(NOWHERE).join(below), kind: WayKind::Name, _held: None }
+    }
+}
+
+fn opened(file: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("{OPEN}/{}", file.as_raw_fd()))
+}
+
+/// The directory at `rest` of `dir`, with no link followed.
+fn down(dir: &Arc<OwnedFd>, rest: &Path) -> Result<Arc<OwnedFd>, Errno> {
+    let mut dir = Arc::clone(dir);
+    for name in rest {
+        dir = Arc::new(openat(dir.as_ref(), name, DIRECTORY, Mode::empty())?);
+    }
+    Ok(dir)
 }
 
 /// The way to the name at `path`: to make, replace, move or remove it.
 pub(crate) fn entry(path: &Path) -> Way {
-    let Some(held) = holder(path) else { return Way::free(path) };
-    let dir = Arc::clone(&held.dir);
-    match (path.strip_prefix(&held.real), &held.inode) {
-        (Ok(below), Some(inode)) if !below.as_os_str().is_empty() => {
-            let inode = Arc::clone(inode);
-            Way::through(held, &inode, below)
-        }
-        (Ok(below), _) => {
-            let rest = if below.as_os_str().is_empty() { held.rest.clone() } else { held.rest.join(below) };
-            Way::through(held, &dir, &rest)
-        }
-        (Err(_), _) => Way::free(path),
-    }
+    let Some((dir, rest)) = holder(path).and_then(|held| held.place_of(path)) else { return Way::free(path) };
+    Way::through(&dir, &rest, path)
 }
 
 /// The way to what is at `path`: to read or to change it. A link there is followed, unless it was put there after the
-/// path was checked.
+/// path was checked, or lies deeper than what was.
 pub(crate) fn inode(path: &Path) -> Way {
-    match holder(path) {
-        Some(held) if held.real == path && held.inode.is_some() => {
-            let inode = held.inode.clone();
-            inode.map_or_else(|| Way::free(path), |inode| Way::through(held, &inode, Path::new("")))
+    let Some(held) = holder(path) else { return Way::free(path) };
+    if held.real == path
+        && let Some(inode) = &held.inode
+    {
+        return Way::to(Arc::clone(inode));
+    }
+    let way = entry(path);
+    match openat(CWD, &*way, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(inode) if fstat(&inode).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink()) => {
+            Way::nowhere(path)
         }
-        Some(_) | None => entry(path),
+        Ok(inode) => Way::to(Arc::new(inode)),
+        // It is still to be made.
+        Err(_) => way,
+    }
+}
+
+/// Makes the directory at `path` and those above it that are missing, with the mode of new ones. No link is followed
+/// that was not followed when the path was checked.
+pub(crate) fn create_dirs(path: &Path) -> Result<(), FsError> {
+    match holder(path).and_then(|held| held.place_of(path)) {
+        Some((dir, rest)) => make_all(dir, &rest, path),
+        None => create_dir(path, Access::Everyone),
+    }
+}
+
+/// As [`create_dirs`], of the directories above `path`.
+pub(crate) fn create_dirs_above(path: &Path) -> Result<(), FsError> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    match (holder(path).and_then(|held| held.place_of(path)), above) {
+        (Some((dir, rest)), _) => make_all(dir, rest.parent().unwrap_or(Path::new("")), path),
+        (None, Some(above)) => create_dir(above, Access::Everyone),
+        (None, None) => Ok(()),
+    }
+}
+
+fn make_all(mut dir: Arc<OwnedFd>, rest: &Path, path: &Path) -> Result<(), FsError> {
+    for name in rest {
+        dir = make(&dir, name).map(Arc::new).map_err(|error| FsError::of(Action::Create, path)(error.into()))?;
+    }
+    Ok(())
+}
+
+fn make(dir: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    match openat(dir, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOENT) => {}
+        found => return found,
+    }
+    match mkdirat(dir, name, NEW_DIR_MODE) {
+        // Another was faster.
+        Ok(()) | Err(Errno::EXIST) => openat(dir, name, DIRECTORY, Mode::empty()),
+        Err(error) => Err(error),
     }
 }
 
@@ -219,6 +290,19 @@ pub(crate) fn inode(path: &Path) -> Way {
 pub(crate) fn followed(path: &Path) -> PathBuf {
     let led = if holder(path).is_some() { None } else { path.canonicalize().ok() };
     led.unwrap_or_else(|| path.to_owned())
+}
+
+impl Found {
+    /// The directory that is held open nearest to `path`, which lies here, and where `path` is in it.
+    fn place_of(&self, path: &Path) -> Option<(Arc<OwnedFd>, PathBuf)> {
+        let below = path.strip_prefix(&self.real).ok()?;
+        Some(match &self.inode {
+            Some(inode) if !below.as_os_str().is_empty() => (Arc::clone(inode), below.to_owned()),
+            // Joining nothing would end the path with a slash.
+            _ if below.as_os_str().is_empty() => (Arc::clone(&self.dir), self.rest.clone()),
+            Some(_) | None => (Arc::clone(&self.dir), self.rest.join(below)),
+        })
+    }
 }
 
 /// What is known of the file that is meant by a path that [`followed`] gave.
@@ -249,8 +333,12 @@ pub(crate) fn plain_text(text: String) -> String {
 
 fn known_path(path: &Path) -> Option<PathBuf> {
     let mut parts = path.strip_prefix(OPEN).ok()?.components();
-    let real = std::fs::read_link(Path::new(OPEN).join(parts.next()?)).ok()?;
+    let first = parts.next()?;
     let rest = parts.as_path();
+    if first.as_os_str() == NOWHERE {
+        return Some(Path::new("/").join(rest));
+    }
+    let real = std::fs::read_link(Path::new(OPEN).join(first)).ok()?;
     Some(if rest.as_os_str().is_empty() { real } else { real.join(rest) })
 }
 
@@ -383,7 +471,7 @@ mod tests {
         os::unix::fs::symlink,
     };
 
-    use sloth_core::fs::{Access, replace};
+    use sloth_core::fs::replace;
 
     use super::*;
 
@@ -463,6 +551,75 @@ mod tests {
         assert!(
             !entry(&root.join("moved/b")).is_name()
                 && live().iter().all(|held| held.upgrade().is_none_or(|held| !held.real.starts_with(&root)))
+        );
+    }
+
+    /// Whoever may write in a directory that is worked in can make a link of any that lies in it, at any moment.
+    #[test]
+    fn what_lies_deeper_never_leads_out() {
+        let dir = tree();
+        let (root, out) = (dir.path().canonicalize().unwrap().join("in"), dir.path().join("out"));
+        let place = Place::beneath(&root, Last::Followed, [root.as_path()]).unwrap().unwrap();
+        let new = Place::beneath(&root.join("new/er/file"), Last::Followed, [root.as_path()]).unwrap().unwrap();
+        create_dir_all(root.join("sub/deep")).unwrap();
+        replace(&root.join("sub/deep/c"), b"inside", Access::Everyone).unwrap();
+        create_dir_all(out.join("deep")).unwrap();
+        replace(&out.join("deep/c"), b"outside", Access::Everyone).unwrap();
+        assert_eq!(read_to_string(inode(&place.join("sub/deep/c"))).unwrap(), "inside");
+        rename(root.join("sub"), root.join("moved")).unwrap();
+        symlink(&out, root.join("sub")).unwrap();
+        symlink(&out, root.join("new")).unwrap();
+        for path in ["sub/deep/c", "sub/c", "sub/deep", "sub"] {
+            let path = place.join(path);
+            assert!(std::fs::read_dir(inode(&path)).is_err() && read_to_string(inode(&path)).is_err(), "{path:?}");
+        }
+        assert!(replace(&entry(&place.join("sub/deep/c")), b"changed", Access::Everyone).is_err());
+        assert!(replace(&entry(&new), b"changed", Access::Everyone).is_err());
+        assert!(create_dirs(&place.join("sub/made")).is_err() && create_dirs_above(&new).is_err());
+        assert!(std::fs::remove_dir_all(entry(&place.join("sub/deep"))).is_err());
+        assert_eq!(read_to_string(out.join("deep/c")).unwrap(), "outside");
+        assert!(!out.join("made").exists() && !out.join("er").exists());
+        let shown = plain_text(format!("no `{}` there", entry(&place.join("sub/x/y")).display()));
+        assert_eq!(shown, format!("no `{}` there", root.join("sub/x/y").display()));
+        std::fs::remove_file(root.join("new")).unwrap();
+        create_dirs_above(&new).unwrap();
+        replace(&entry(&new), b"made", Access::Everyone).unwrap();
+        assert_eq!(read_to_string(root.join("new/er/file")).unwrap(), "made");
+    }
+
+    #[test]
+    fn who_swaps_directories_while_they_are_worked_in_gains_nothing() {
+        let dir = tree();
+        let (root, out) = (dir.path().canonicalize().unwrap().join("in"), dir.path().join("out"));
+        let place = Place::beneath(&root, Last::Followed, [root.as_path()]).unwrap().unwrap();
+        create_dir_all(root.join("swapped/deep")).unwrap();
+        create_dir_all(out.join("deep")).unwrap();
+        replace(&out.join("deep/secret"), b"secret", Access::Everyone).unwrap();
+        symlink(&out, root.join("link")).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let (one, other) = (root.join("swapped"), root.join("link"));
+                    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                    rustix::fs::renameat_with(CWD, &one, CWD, &other, exchange).unwrap();
+                }
+            });
+            for round in 0..2_000 {
+                let path = place.join("swapped/deep");
+                assert!(read_to_string(inode(&path.join("secret"))).is_err(), "read in round {round}");
+                let names = std::fs::read_dir(inode(&path)).into_iter().flatten().flatten();
+                assert!(names.into_iter().all(|name| name.file_name() != "secret"), "listed in round {round}");
+                let _ = replace(&entry(&path.join("mine")), b"mine", Access::Everyone);
+                let _ = create_dirs(&path.join(format!("{round}")));
+                let _ = std::fs::remove_file(entry(&path.join("secret")));
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(
+            std::fs::read_dir(out.join("deep")).unwrap().count(),
+            1,
+            "nothing was made outside, and nothing removed"
         );
     }
 

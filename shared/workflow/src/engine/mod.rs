@@ -296,6 +296,8 @@ impl Engine {
         let called = tokio::select! {
             biased;
             result = future => match result {
+                // Work that the machine cannot stop may end long after its time was over.
+                Ok(_) if scope.is_over() => Called::TimedOut,
                 Ok(values) => return Called::Returned(values),
                 Err(error) => Called::Raised(error),
             },

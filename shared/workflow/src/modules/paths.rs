@@ -36,10 +36,9 @@ pub(super) fn readable_link(call: &Call, argument: &str, value: &Value) -> mlua:
     if outside { call.context.may_read(&path, Last::Itself, &call.name) } else { Ok(Place::unbound(path)) }
 }
 
-/// Whether a script may read what the link at `path` leads to.
-pub(super) fn may_follow(call: &Call, path: &Path) -> bool {
-    files::found_beneath(path, &call.context.bundle_dir).is_some()
-        || call.context.may_read(path, Last::Followed, &call.name).is_ok()
+/// The place of what the link at `path` leads to, if a script may read there.
+pub(super) fn led(call: &Call, path: &Path) -> Option<Place> {
+    readable_path(call, path).ok()
 }
 
 /// The place of what a script makes or changes. Where it is a link, that is what the link leads to.

@@ -2,7 +2,15 @@
 
 mod spelling;
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use regex::{Captures, Regex, RegexBuilder, bytes};
 
@@ -12,13 +20,90 @@ use self::spelling::translate;
 const PATTERN_BYTES_MAX: usize = 16 * 1024;
 /// Most bytes that a compiled pattern takes, and that matching it remembers.
 const COMPILED_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The sizes that patterns are told apart by, below the largest.
+const SIZES_BYTES: [usize; 3] = [4 * 1024, 32 * 1024, 256 * 1024];
+/// What a state of a compiled pattern takes, roughly.
+const STATE_BYTES: usize = 32;
+/// Most states times bytes of text that are searched where other work waits: about a second's work at worst.
+const STEPS_HERE_MAX: usize = 1 << 28;
+/// Most states times bytes of text that are searched at all: minutes at worst, where a usual text takes milliseconds.
+const STEPS_MAX: usize = 1 << 36;
+/// How long all searches of one call may take where other work waits.
+const HERE_MAX: Duration = Duration::from_secs(1);
 /// How many compiled patterns are kept: scripts match in loops.
 const KEPT_MAX: usize = 32;
 /// Most characters of a pattern that a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 
 thread_local! {
-    static KEPT: RefCell<BTreeMap<String, Regex>> = RefCell::default();
+    static KEPT: RefCell<BTreeMap<String, Pattern>> = RefCell::default();
+}
+
+/// A compiled pattern, and what a search with it may cost.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern {
+    regex: Regex,
+    /// Most bytes that it takes.
+    bytes: usize,
+}
+
+/// Ends a search over a text with many matches.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    stopped: Arc<AtomicBool>,
+    until: Option<Instant>,
+}
+
+/// Why matches were not all found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the search takes too long: search in less text at a time, or for less")]
+pub(super) struct Stopped;
+
+impl Stop {
+    /// For a search that nothing else runs beside.
+    pub(super) fn soon() -> Self {
+        Self { stopped: Arc::default(), until: Some(Instant::now() + HERE_MAX) }
+    }
+
+    /// For a search beside the run: it stops once `stopped` is true.
+    pub(super) fn when(stopped: Arc<AtomicBool>) -> Self {
+        Self { stopped, until: None }
+    }
+
+    /// To be asked between two matches: each may look at all of the text.
+    pub(super) fn check(&self) -> Result<(), Stopped> {
+        let over = self.stopped.load(Ordering::Relaxed) || self.until.is_some_and(|until| until < Instant::now());
+        if over { Err(Stopped) } else { Ok(()) }
+    }
+}
+
+/// Where a search is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Where {
+    Here,
+    /// On another thread: it may take seconds.
+    Beside,
+}
+
+impl Pattern {
+    /// Where to search in `text_bytes` of text.
+    ///
+    /// # Errors
+    ///
+    /// When that may take longer than anybody waits.
+    pub(super) fn place(&self, text_bytes: usize) -> Result<Where, String> {
+        // What is slowest is at each byte in each of its states.
+        let steps = (self.bytes / STATE_BYTES).saturating_mul(text_bytes);
+        match steps {
+            _ if steps <= STEPS_HERE_MAX => Ok(Where::Here),
+            _ if steps <= STEPS_MAX => Ok(Where::Beside),
+            _ => Err(format!("the pattern is too large for a text of {text_bytes} bytes: search in less at a time")),
+        }
+    }
+
+    pub(super) fn regex(&self) -> &Regex {
+        &self.regex
+    }
 }
 
 /// The compiled pattern, in RE2's syntax.
@@ -27,12 +112,33 @@ thread_local! {
 ///
 /// When it is none, or too large.
 pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
+    sized(pattern).map(|sized| sized.regex)
+}
+
+/// As [`compile`], with what it may cost.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub(super) fn sized(pattern: &str) -> Result<Pattern, String> {
     if let Some(known) = KEPT.with_borrow(|kept| kept.get(pattern).cloned()) {
         return Ok(known);
     }
     bounded(pattern)?;
-    let mut builder = RegexBuilder::new(&translate(pattern));
-    let compiled = builder.size_limit(COMPILED_BYTES_MAX).dfa_size_limit(COMPILED_BYTES_MAX).build();
+    let translated = translate(pattern);
+    let build =
+        |bytes: usize| RegexBuilder::new(&translated).size_limit(bytes).dfa_size_limit(COMPILED_BYTES_MAX).build();
+    // How large it is shows in which limit it fits.
+    let mut sizes = SIZES_BYTES.into_iter();
+    let compiled = loop {
+        let Some(bytes) = sizes.next() else {
+            break build(COMPILED_BYTES_MAX).map(|regex| Pattern { regex, bytes: COMPILED_BYTES_MAX });
+        };
+        match build(bytes) {
+            Err(regex::Error::CompiledTooBig(_)) => {}
+            built => break built.map(|regex| Pattern { regex, bytes }),
+        }
+    };
     let compiled = compiled.map_err(|error| reason(pattern, &error))?;
     KEPT.with_borrow_mut(|kept| {
         if KEPT_MAX <= kept.len() {
@@ -59,11 +165,18 @@ pub(super) fn compile_bytes(pattern: &str) -> Result<bytes::Regex, String> {
 ///
 /// # Errors
 ///
-/// When the result would be longer than `bytes_max`.
-pub(super) fn replace_all(regex: &Regex, text: &str, replacement: &str, bytes_max: usize) -> Result<String, String> {
+/// When the result would be longer than `bytes_max`, or `stop` says so.
+pub(super) fn replace_all(
+    regex: &Regex,
+    text: &str,
+    replacement: &str,
+    bytes_max: usize,
+    stop: &Stop,
+) -> Result<String, String> {
     let mut result = String::new();
     let mut done = 0;
     for groups in regex.captures_iter(text) {
+        stop.check().map_err(|stopped| stopped.to_string())?;
         let whole = groups.get_match();
         result.push_str(&text[done..whole.start()]);
         groups.expand(replacement, &mut result);
@@ -128,8 +241,8 @@ mod tests {
     #[test]
     fn replacements_are_bounded() {
         let regex = compile(r"(\w)(\d)?").expect("a pattern");
-        assert_eq!(replace_all(&regex, "a1 b", "${2}$1;", 100), Ok("1a; b;".to_owned()));
-        assert!(replace_all(&regex, &"a".repeat(100), &"x".repeat(100), 1000).is_err());
+        assert_eq!(replace_all(&regex, "a1 b", "${2}$1;", 100, &Stop::soon()), Ok("1a; b;".to_owned()));
+        assert!(replace_all(&regex, &"a".repeat(100), &"x".repeat(100), 1000, &Stop::soon()).is_err());
         let found = regex.captures("b").map(|captures| groups(&captures));
         assert_eq!(found, Some(vec!["b", "b", ""]));
     }

@@ -1,6 +1,12 @@
 //! `strings`: texts taken apart, put together, matched and encoded.
 
-use std::rc::Rc;
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use mlua::{Lua, LuaString, Table, Value};
@@ -13,6 +19,10 @@ use super::{
 
 /// Most bytes of a text that is made here from several.
 const RESULT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most bytes of all matches of one call.
+const FOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What a group of a match takes beside its text.
+const GROUP_COST_BYTES: usize = 48;
 /// The widest text that is padded to, in characters.
 const WIDTH_CHARS_MAX: u64 = 1024 * 1024;
 
@@ -30,9 +40,13 @@ type Digest = fn(&[u8]) -> Vec<u8>;
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let builder = Builder::new(lua, context, "strings")?;
     let table = encodings(tests(shapes(pieces(builder)?)?)?)?
-        .function("match", Gate::Open, find)?
-        .function("match_all", Gate::Open, find_all)?
-        .function("replace_regex", Gate::Open, replace_regex)?
+        .asynchronous("match", Gate::Open, |call, (text, pattern): (Value, Value)| async move {
+            find(&call, &text, &pattern).await
+        })?
+        .asynchronous("match_all", Gate::Open, |call, (text, pattern): (Value, Value)| async move {
+            find_all(&call, &text, &pattern).await
+        })?
+        .asynchronous("replace_regex", Gate::Open, replace_regex)?
         .finish();
     Ok(table)
 }
@@ -173,35 +187,69 @@ fn replace(call: &Call, (text, old, new, count): &(Value, Value, Value, Value)) 
 }
 
 /// The match and its groups, or nothing.
-fn find(call: &Call, (text, pattern): &(Value, Value)) -> Told<Option<Vec<String>>> {
-    let text = call.text("text", text)?;
-    let pattern = call.said(regex::compile(&call.text("pattern", pattern)?));
-    Ok(pattern.map(|pattern| {
-        let found = pattern.captures(&text)?;
-        Some(regex::groups(&found).into_iter().map(str::to_owned).collect())
-    }))
+async fn find(call: &Call, text: &Value, pattern: &Value) -> Told<Option<Vec<String>>> {
+    let (text, pattern) = (call.text("text", text)?, call.text("pattern", pattern)?);
+    let found = searched(&pattern, text, |regex, text, _| {
+        let found = regex.captures(text);
+        Ok(found.map(|found| regex::groups(&found).into_iter().map(str::to_owned).collect()))
+    });
+    Ok(call.said(found.await))
 }
 
 /// Each match with its groups.
-fn find_all(call: &Call, (text, pattern): &(Value, Value)) -> Told<Table> {
-    let text = call.text("text", text)?;
-    let pattern = match call.said(regex::compile(&call.text("pattern", pattern)?)) {
-        Ok(pattern) => pattern,
-        Err(reason) => return Ok(Err(reason)),
-    };
-    let list = call.lua.create_table()?;
-    // What is found is made in Lua at once, so that the machine's own memory limit bounds it.
-    for found in pattern.captures_iter(&text) {
-        list.raw_push(regex::groups(&found))?;
-    }
-    Ok(Ok(list))
+async fn find_all(call: &Call, text: &Value, pattern: &Value) -> Told<Vec<Vec<String>>> {
+    let (text, pattern) = (call.text("text", text)?, call.text("pattern", pattern)?);
+    let found = searched(&pattern, text, |regex, text, stop| {
+        let (mut all, mut bytes) = (Vec::new(), 0_usize);
+        for found in regex.captures_iter(text) {
+            stop.check().map_err(|stopped| stopped.to_string())?;
+            let groups: Vec<String> = regex::groups(&found).into_iter().map(str::to_owned).collect();
+            bytes += groups.iter().map(|group| group.len() + GROUP_COST_BYTES).sum::<usize>();
+            if FOUND_BYTES_MAX < bytes {
+                return Err(format!("the matches would take more than {FOUND_BYTES_MAX} bytes"));
+            }
+            all.push(groups);
+        }
+        Ok(all)
+    });
+    Ok(call.said(found.await))
 }
 
-fn replace_regex(call: &Call, (text, pattern, replacement): &(Value, Value, Value)) -> Told<String> {
-    let (text, replacement) = (call.text("text", text)?, call.text("replacement", replacement)?);
-    let compiled = regex::compile(&call.text("pattern", pattern)?);
-    let replaced = compiled.and_then(|regex| regex::replace_all(&regex, &text, &replacement, RESULT_BYTES_MAX));
-    Ok(call.said(replaced))
+async fn replace_regex(call: Call, (text, pattern, replacement): (Value, Value, Value)) -> Told<String> {
+    let (text, replacement) = (call.text("text", &text)?, call.text("replacement", &replacement)?);
+    let pattern = call.text("pattern", &pattern)?;
+    let replaced = searched(&pattern, text, move |regex, text, stop| {
+        regex::replace_all(regex, text, &replacement, RESULT_BYTES_MAX, stop)
+    });
+    Ok(call.said(replaced.await))
+}
+
+/// What `search` finds: at once where that cannot take long, and beside the run where it can. When nobody waits for it
+/// any more it ends at its next match.
+async fn searched<T: Send + 'static>(
+    pattern: &str,
+    text: String,
+    search: impl FnOnce(&::regex::Regex, &str, &regex::Stop) -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let pattern = regex::sized(pattern)?;
+    let place = pattern.place(text.len())?;
+    // A file that is only evaluated has its own limit, and nothing runs beside it.
+    if place == regex::Where::Here || tokio::runtime::Handle::try_current().is_err() {
+        return search(pattern.regex(), &text, &regex::Stop::soon());
+    }
+    let left = Left(Arc::default());
+    let stop = regex::Stop::when(Arc::clone(&left.0));
+    let searching = tokio::task::spawn_blocking(move || search(pattern.regex(), &text, &stop));
+    searching.await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// Says, when it is dropped, that nobody waits any more.
+struct Left(Arc<AtomicBool>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Each word with a large first letter; the others stay.

@@ -74,7 +74,7 @@ fn a_run_that_only_checks_sends_nothing_that_changes() {
         format!("local base = 'http://{}'\n{}", serve(Voice::Plain), include_str!("../../lua/modules/check_http.luau"));
     bench.run(&script).expect("every check holds");
     let told: Vec<_> = bench.host.lines.take().into_iter().map(|line| line.text).collect();
-    assert_eq!(told.len(), 8, "{told:#?}");
+    assert_eq!(told.len(), 10, "{told:#?}");
     assert!(told.iter().all(|line| line.starts_with("would ")), "{told:#?}");
     assert!(!told.iter().any(|line| line.contains("secret")), "{told:#?}");
 }

@@ -8,7 +8,6 @@ use std::{
 };
 
 use mlua::{MultiValue, Value};
-use sloth_core::fs::Access;
 
 use super::{
     super::{
@@ -23,7 +22,7 @@ use super::{
     arguments::Arguments,
     place::{self, Content, Placing, Settings, beside},
 };
-use crate::beneath::{Place, entry, followed, inode};
+use crate::beneath::{Place, create_dirs, create_dirs_above, entry, followed, inode};
 
 const COPY: [&str; 9] = ["src", "dest", "content", "force", "mode", "owner", "group", "backup", "validate"];
 const FETCH: [&str; 6] = ["src", "dest", "mode", "owner", "group", "backup"];
@@ -255,13 +254,15 @@ fn differs(src: &Path, dest: &Path, found: &Metadata, attributes: &Attributes) -
 }
 
 fn make(copied: &Entry, attributes: &Attributes) -> Result<(), String> {
-    let (to, way) = (&copied.to, entry(&copied.to));
+    let to = &copied.to;
+    create_dirs_above(to).map_err(files::told)?;
+    let way = entry(to);
     let owners = Attributes { mode: None, ..attributes.clone() };
     let there = way.symlink_metadata().ok();
     if copied.found.is_dir() {
-        sloth_core::fs::create_dir(&way, Access::Everyone).map_err(files::told)?;
+        create_dirs(to).map_err(files::told)?;
         let mode = std::fs::Permissions::from_mode(copied.found.mode() & files::MODE_BITS);
-        std::fs::set_permissions(&way, mode).map_err(files::said("change the mode of", to))?;
+        std::fs::set_permissions(inode(to), mode).map_err(files::said("change the mode of", to))?;
         return owners.apply(to);
     }
     if there.as_ref().is_some_and(Metadata::is_dir) {

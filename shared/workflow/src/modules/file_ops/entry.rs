@@ -7,7 +7,6 @@ use std::{
 };
 
 use mlua::MultiValue;
-use sloth_core::fs::Access;
 
 use super::{
     super::{
@@ -20,7 +19,7 @@ use super::{
     arguments::Arguments,
     place::beside,
 };
-use crate::beneath::{Place, entry, followed, inode};
+use crate::beneath::{Place, create_dirs, create_dirs_above, entry, followed, inode};
 
 const OPTIONS: [&str; 9] = ["path", "state", "src", "target", "mode", "owner", "group", "recurse", "force"];
 const STATES: &str = "`file`, `present`, `directory`, `touch`, `link`, `hard` or `absent`";
@@ -188,9 +187,7 @@ fn touched(call: &Call, wanted: &Wanted, state: State) -> Result<Report, String>
     let (would, did) = if found.is_some() { ("touch", "touched") } else { ("create", "created") };
     let change = Change::new(format!("{would} `{}`", path.display()), format!("{did} `{}`", path.display()));
     let report = change.apply(call, || {
-        if let Some(dir) = entry(path).parent() {
-            sloth_core::fs::create_dir(dir, Access::Everyone).map_err(files::told)?;
-        }
+        create_dirs_above(path).map_err(files::told)?;
         files::touch(path)?;
         wanted.attributes.apply(&followed(path))
     })?;
@@ -209,7 +206,7 @@ async fn directory(call: &Call, wanted: Wanted) -> Result<Report, String> {
         Err(_) => {
             let told = format!("the directory `{}`", path.display());
             let report = Change::new(format!("make {told}"), format!("made {told}")).apply(call, || {
-                sloth_core::fs::create_dir(&entry(&path), Access::Everyone).map_err(files::told)?;
+                create_dirs(&path).map_err(files::told)?;
                 wanted.attributes.apply(&path)
             })?;
             foreseen::note(call, &path, Made::Directory);
@@ -347,9 +344,9 @@ fn replace_by(
     found: Option<&Metadata>,
     make: impl FnOnce(&Path) -> std::io::Result<()>,
 ) -> Result<(), String> {
+    create_dirs_above(path).map_err(files::told)?;
     let way = entry(path);
     let dir = way.parent().unwrap_or(Path::new("/"));
-    sloth_core::fs::create_dir(dir, Access::Everyone).map_err(files::told)?;
     if found.is_none() {
         return make(&way).map_err(files::said("make the link", path));
     }

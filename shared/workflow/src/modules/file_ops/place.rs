@@ -8,7 +8,7 @@ use std::{
 };
 
 use mlua::Value;
-use sloth_core::fs::{Access, create_dir, create_temporary};
+use sloth_core::fs::{Access, create_temporary};
 
 use super::{
     super::{
@@ -22,7 +22,7 @@ use super::{
     arguments::Arguments,
 };
 use crate::{
-    beneath::{Place, Way, entry, inode},
+    beneath::{Place, Way, create_dirs_above, entry, inode},
     capability::Capability,
 };
 
@@ -331,9 +331,9 @@ pub(super) fn prepare(
     found: Option<&Metadata>,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<Temporary, String> {
+    create_dirs_above(path).map_err(files::told)?;
     let way = entry(path);
     let dir = way.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_dir(dir, Access::Everyone).map_err(files::told)?;
     let (uid, gid) = settings.attributes.ids()?;
     let (temporary, mut file) = create_temporary(dir, Access::Owner).map_err(files::told)?;
     let temporary = Temporary { path: temporary, _place: way };

@@ -14,7 +14,7 @@ use std::{
 
 use glob::Pattern;
 use mlua::MultiValue;
-use sloth_core::fs::{Access, create_dir, create_temporary};
+use sloth_core::fs::{Access, create_temporary};
 
 use super::{
     super::{
@@ -30,7 +30,7 @@ use super::{
     place::{self, beside},
     tree::{Missing, Spot, Tree},
 };
-use crate::beneath::{Place, entry, inode};
+use crate::beneath::{Place, create_dirs, inode};
 
 const OPTIONS: [&str; 9] = ["src", "dest", "strip", "creates", "include", "exclude", "mode", "owner", "group"];
 /// Most leading directories that entries lose.
@@ -200,7 +200,7 @@ fn same_file(one: &Metadata, other: &Metadata) -> bool {
 
 /// Writes the entries at `differing`.
 fn write(wanted: &Wanted, differing: &[PathBuf], stop: &AtomicBool) -> Result<(), String> {
-    create_dir(&entry(&wanted.dest), Access::Everyone).map_err(files::told)?;
+    create_dirs(&wanted.dest).map_err(files::told)?;
     let tree = Tree::open(&inode(&wanted.dest), &wanted.dest)?;
     let reading = Reading { name: &wanted.src, strip: wanted.strip, stop };
     // A directory that may not be written to is closed when all is in it.

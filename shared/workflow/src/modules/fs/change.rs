@@ -3,7 +3,6 @@
 use std::{fs::Permissions, io::Write, os::unix::fs::PermissionsExt, path::Path};
 
 use mlua::{Value, Variadic};
-use sloth_core::fs::Access;
 
 use super::super::{
     attributes::{Attributes, Mode},
@@ -15,7 +14,7 @@ use super::super::{
     report::Change,
 };
 use crate::{
-    beneath::{entry, followed, metadata},
+    beneath::{create_dirs, entry, followed, metadata},
     capability::Capability,
 };
 
@@ -207,7 +206,7 @@ fn mkdir(call: &Call, (path, mode): &(Value, Value)) -> mlua::Result<Done> {
     let told = || Some(Told::new(format!("make the directory `{}`", path.display())));
     Ok(Done(act_on(call, &path, Made::Directory, check, told, || {
         let there = path.is_dir();
-        sloth_core::fs::create_dir(&entry(&path), Access::Everyone).map_err(files::told)?;
+        create_dirs(&path).map_err(files::told)?;
         match mode {
             Some(mode) if !there => Attributes { mode: Some(mode), ..Attributes::default() }.apply(&path),
             Some(_) | None => Ok(()),

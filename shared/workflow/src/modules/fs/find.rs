@@ -15,7 +15,7 @@ use super::{
         call::{Builder, Call, Gate},
         files,
         options::Options,
-        paths::{may_follow, readable, text},
+        paths::{led, readable, text},
     },
     describe, kind,
 };
@@ -27,6 +27,8 @@ const FOUND_PATHS_MAX: usize = 100_000;
 const SEEN_ENTRIES_MAX: usize = 1_000_000;
 /// How deep directories are followed.
 const DEPTH_MAX: usize = 64;
+/// Most bytes of a pattern: of a path that the system takes.
+const PATTERN_BYTES_MAX: usize = 4096;
 /// The characters that make a part of a path a pattern.
 const WILD: [char; 3] = ['*', '?', '['];
 
@@ -81,7 +83,13 @@ impl Budget {
 fn glob(call: &Call, pattern: &Value) -> mlua::Result<Result<Vec<String>, String>> {
     let pattern = call.text("pattern", pattern)?;
     let relative = !pattern.starts_with('/');
-    let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let mut parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    parts.dedup_by(|one, other| *one == "**" && one == other);
+    if PATTERN_BYTES_MAX < pattern.len() || DEPTH_MAX < parts.iter().filter(|part| part.contains(WILD)).count() {
+        return Err(call.error(format_args!(
+            "`pattern` takes at most {PATTERN_BYTES_MAX} bytes, and {DEPTH_MAX} parts that are patterns"
+        )));
+    }
     let fixed = parts.iter().take_while(|part| !part.contains(WILD)).count();
     let base = format!("{}{}", if relative { "./" } else { "/" }, parts[..fixed].join("/"));
     let base = readable(call, "pattern", &Value::String(call.lua.create_string(&base)?))?;
@@ -135,8 +143,17 @@ fn expand(
         } else if pattern.matches_with(&name, options) {
             if rest.is_empty() {
                 budget.keep(path)?;
-            } else if path.is_dir() && (found.is_dir() || may_follow(call, &path)) {
+            } else if found.is_dir() {
                 expand(call, &path, rest, depth - 1, budget)?;
+            } else if found.is_symlink()
+                && let Some(place) = led(call, &path)
+            {
+                let before = budget.found.len();
+                expand(call, &place, rest, depth - 1, budget)?;
+                // They are told by the way they were looked for.
+                for found in &mut budget.found[before..] {
+                    *found = found.strip_prefix(&*place).map_or_else(|_| found.clone(), |below| path.join(below));
+                }
             }
         }
     }
@@ -160,6 +177,9 @@ impl Wanted {
     fn read(call: &Call, options: &Value) -> mlua::Result<Self> {
         let options = Options::new(call, options, &FIND)?;
         let name = options.text("name")?.map(|name| {
+            if PATTERN_BYTES_MAX < name.len() {
+                return Err(call.error(format_args!("`name` takes at most {PATTERN_BYTES_MAX} bytes")));
+            }
             Pattern::new(&name).map_err(|error| call.error(format_args!("`{name}` is no pattern: {}", error.msg)))
         });
         let kind = options.text("type")?.map(|kind| if kind == "dir" { "directory".to_owned() } else { kind });

@@ -59,8 +59,9 @@ pub(crate) enum Outcome {
 /// When the bundle may not speak to the host.
 pub(crate) async fn perform(call: &Call, plan: &Plan) -> mlua::Result<Outcome> {
     let request = &plan.request;
-    let looks_only = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&request.method) || plan.is_check;
-    if call.checking() && !looks_only {
+    // A body is there to be acted on, whatever the method.
+    let looks = [Method::GET, Method::HEAD, Method::OPTIONS].contains(&request.method) && request.body.is_empty();
+    if call.checking() && !looks && !plan.is_check {
         call.reach(&request.address.host, request.address.port)?;
         let told = format!("would send {} `{}`", request.method, request.address.shown());
         call.context.log(Stream::Log(Level::Info), &told);
