@@ -1,6 +1,6 @@
 //! Every bound of a run, by name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,14 @@ pub const STATE_KEY_BYTES_MAX: usize = 512;
 pub const STATE_VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// How many levels of tables are followed where Lua values are turned into JSON and back.
 pub const VALUE_DEPTH_MAX: usize = 64;
+
+/// The longest span that anything waits: longer ones, which the clock cannot add, are as good as this.
+const SPAN_SECONDS_MAX: u64 = 100 * 366 * 24 * 3600;
+
+/// The moment at which `time` is over.
+pub(crate) fn deadline(time: Duration) -> Instant {
+    Instant::now() + time.min(Duration::from_secs(SPAN_SECONDS_MAX))
+}
 
 /// The bounds of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

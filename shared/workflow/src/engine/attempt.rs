@@ -1,10 +1,6 @@
 //! One task from its conditions over its attempts to its end.
 
-use std::{
-    path::PathBuf,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, rc::Rc, time::Duration};
 
 use mlua::{IntoLuaMulti, MultiValue, Table, Value};
 use serde_json::{Map, Value as Json};
@@ -18,7 +14,7 @@ use super::{
 use crate::{
     Attempt, OnInterrupt, TaskEnd, TaskName, TaskStatus, artifacts,
     dsl::{Action, TaskDraft, TaskHook, WorkflowHook},
-    limits::{HOOK_TIMEOUT_MS, MESSAGE_BYTES_MAX},
+    limits::{self, HOOK_TIMEOUT_MS, MESSAGE_BYTES_MAX},
     modules::{self, Phase, Scope, Voice, cut, speak},
     plan::{RETRY_WAIT_MS_MAX, TaskSpec},
     schedule::Ended,
@@ -327,7 +323,7 @@ impl Engine {
     }
 
     pub(super) fn task_scope(&self, job: &Job<'_>, time: Duration) -> Rc<Scope> {
-        let deadline = Instant::now() + time;
+        let deadline = limits::deadline(time);
         let mut scope = Scope::new(self.next_scope(), Some(job.name.clone()), job.workdir.clone(), deadline);
         scope.env.clone_from(&job.course.finished.env);
         scope.env.extend(job.draft.env.clone());

@@ -17,7 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     rc::Rc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mlua::{Function, IntoLuaMulti, MultiValue, Value as LuaValue};
@@ -34,6 +34,7 @@ pub(crate) use this::empty;
 use crate::{
     AgentInfo, CancelSignal, Capabilities, Host, Limits, LoadError, TaskEnd, TaskName,
     dsl::{self, Finished, Settled},
+    limits,
     load::Prepared,
     modules::{Context, Phase, Scope, ScopeId, Settings},
     vm::{
@@ -282,7 +283,7 @@ impl Engine {
     /// A scope outside tasks.
     pub(crate) fn scope(&self, time: Duration) -> Rc<Scope> {
         let workdir = self.context.workdir.clone();
-        Rc::new(Scope::new(self.next_scope(), None, workdir, Instant::now() + time))
+        Rc::new(Scope::new(self.next_scope(), None, workdir, limits::deadline(time)))
     }
 
     fn next_scope(&self) -> ScopeId {

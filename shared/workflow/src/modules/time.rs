@@ -135,7 +135,7 @@ fn instant(call: &Call, at: &Value) -> mlua::Result<f64> {
 /// A span in seconds, from a number or a text like `1h30m`.
 fn seconds(call: &Call, value: &Value) -> Told<f64> {
     if let Some(seconds) = super::call::number_of(value) {
-        return Ok(Ok(seconds));
+        return Ok(if seconds.is_nan() { Err("this is no number of seconds".to_owned()) } else { Ok(seconds) });
     }
     Ok(span::parse(&call.text("duration", value)?))
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::Storage;
 use crate::{
     host::{Holder, Place, StateOperation},
+    limits,
     modules::{Scope, call::Call},
     process,
 };
@@ -107,7 +108,7 @@ pub(super) async fn unlock(call: Call, storage: Rc<Storage>, name: Value) -> mlu
 impl Held {
     fn note(&self, call: &Call, name: &str, id: String, ttl: Option<Duration>) {
         let scope = call.context.current.get().map(|scope| Rc::downgrade(&scope));
-        let until = ttl.map(|ttl| Instant::now() + ttl);
+        let until = ttl.map(|ttl| limits::deadline(ttl).into());
         self.0.borrow_mut().insert(name.to_owned(), Holding { id, task: task(call), scope, until });
     }
 
