@@ -7,7 +7,10 @@ use sloth_core::{
     Millis,
     config::{self, ConfigError, Span},
 };
-use sloth_protocol::wire::ADDRESSES_MAX;
+use sloth_protocol::{
+    coordinator::{HEAD_LIFE, HEAD_LIFE_MAX, HEAD_LIFE_MIN},
+    wire::ADDRESSES_MAX,
+};
 use sloth_transport::BACKDATE;
 
 use crate::paths::Paths;
@@ -38,6 +41,9 @@ pub struct Config {
     /// How long an agent's certificate is good. Agents renew it when a third is left.
     #[serde(default = "certificate_life_default")]
     pub certificate_life: Span,
+    /// How long the coordinator's word on what is the newest is good for new work on agents.
+    #[serde(default = "head_life_default")]
+    pub head_life: Span,
 }
 
 /// Why the settings cannot be used.
@@ -63,6 +69,12 @@ pub enum SettingsError {
     Address {
         /// The start of what was given.
         address: String,
+    },
+    /// A head's life out of bounds.
+    #[error("`{}`: `head_life` takes {} to {}", path.display(), Span::new(HEAD_LIFE_MIN), Span::new(HEAD_LIFE_MAX))]
+    HeadLife {
+        /// The file.
+        path: PathBuf,
     },
     /// A life out of bounds.
     #[error("`{}`: `certificate_life` takes {} to {}", path.display(), Span::new(CERTIFICATE_LIFE_MIN), Span::new(CERTIFICATE_LIFE_MAX))]
@@ -95,6 +107,9 @@ impl Config {
         if life < CERTIFICATE_LIFE_MIN.max(BACKDATE) || CERTIFICATE_LIFE_MAX < life {
             return Err(SettingsError::Life { path });
         }
+        if !(HEAD_LIFE_MIN..=HEAD_LIFE_MAX).contains(&config.head_life.millis()) {
+            return Err(SettingsError::HeadLife { path });
+        }
         Ok(config)
     }
 
@@ -112,11 +127,14 @@ impl Config {
              # /metrics, /healthz and /readyz over plain HTTP.\n\
              http = \"{}\"\n\
              # How long an agent's certificate is good; agents renew it in time by themselves.\n\
-             certificate_life = \"{}\"\n",
+             certificate_life = \"{}\"\n\
+             # How long agents begin new work on the coordinator's last word on what is the newest.\n\
+             head_life = \"{}\"\n",
             self.listen,
             self.addresses.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", "),
             self.http,
             self.certificate_life,
+            self.head_life,
         );
         text
     }
@@ -146,6 +164,10 @@ fn listen_default() -> SocketAddr {
 
 fn http_default() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 7462))
+}
+
+const fn head_life_default() -> Span {
+    Span::new(HEAD_LIFE)
 }
 
 fn certificate_life_default() -> Span {

@@ -70,6 +70,12 @@ impl Paths {
         self.0.join("authority.key")
     }
 
+    /// The online keys, with which the coordinator signs what it says.
+    #[must_use]
+    pub fn online_keys(&self) -> PathBuf {
+        self.0.join("online")
+    }
+
     /// The credential of the first operator.
     #[must_use]
     pub fn admin(&self) -> PathBuf {

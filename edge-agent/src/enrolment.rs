@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sloth_core::{
     AgentId, Labels, Secret,
     config::{self, ConfigError},
-    fs::{self, Access, FsError, ReadError},
+    fs::{self, Access, FsError, ReadError, SecretError},
 };
 use sloth_transport::{Identity, IdentityError, KeyRequest};
 use sloth_trust::RootPin;
@@ -69,6 +69,13 @@ pub enum EnrolmentError {
         /// Why; it names the file.
         #[from]
         source: ReadError,
+    },
+    /// A secret is missing, cannot be read, or others can read it.
+    #[error("cannot read a secret of this host's enrolment")]
+    Secret {
+        /// Why; it names the file.
+        #[from]
+        source: SecretError,
     },
     /// A file cannot be written.
     #[error("cannot keep this host's enrolment")]
@@ -214,9 +221,9 @@ pub fn forget_pending_key(paths: &Paths) {
     }
 }
 
-fn read_secret(path: &Path) -> Result<Secret<String>, ReadError> {
-    let bytes = fs::read_capped(path, PEM_BYTES_MAX)?;
-    Ok(Secret::new(String::from_utf8_lossy(&bytes).into_owned()))
+fn read_secret(path: &Path) -> Result<Secret<String>, SecretError> {
+    let bytes = fs::read_secret(path, PEM_BYTES_MAX)?;
+    Ok(Secret::new(String::from_utf8_lossy(bytes.expose()).into_owned()))
 }
 
 #[cfg(test)]

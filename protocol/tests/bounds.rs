@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use sloth_core::{AgentId, Digest, Millis, RepositoryId, RunId, Selector};
+use sloth_core::{AgentId, Digest, Millis, RepositoryId, RunId, Secret, Selector};
 use sloth_protocol::{
     coordinator::{
         Answer, Ask, Command, Coordinator, Durable, Event, JOB_RESULT_BYTES_MAX, Job, Release, Reply, Write,
@@ -16,7 +16,7 @@ use sloth_protocol::{
         Report, RunEnd, RunOutcome, StartRun, TaskEnd, TaskName, TaskStatus, VALUES_BYTES_MAX, encode,
     },
 };
-use sloth_trust::{BundleMetadata, Envelope, ManifestRef, PayloadKind, SPEC, Trigger};
+use sloth_trust::{BundleMetadata, Envelope, MachineKey, ManifestRef, PayloadKind, SPEC, Trigger};
 
 use common::{NOW, agent_record, run, welcomed};
 
@@ -165,9 +165,11 @@ fn values_that_grow_when_they_are_written_anew_are_measured_as_they_are_sent() {
 
     let answer = start(&mut machine, list("1e15", 13_000));
     assert!(matches!(&answer, Answer::Operator(Reply::Started(started)) if started.agents == 1), "{answer:?}");
-    let poll = Ask::Poll(Poll { accepted: 0, hold: Millis::ZERO, room: 8, root: 1 });
+    let poll = Ask::Poll(Poll { accepted: 0, hold: Millis::ZERO, room: 8, root: 1, head: 0 });
     let mut output = machine.handle(NOW, Event::Asked { conn: 1, ticket: 10, ask: poll });
-    let (_, Answer::Agent(response)) = output.answers.remove(0) else { unreachable!("an agent is answered") };
-    assert!(matches!(&response, AgentResponse::Work(work) if work.items.len() == 1), "{response:?}");
-    assert!(encode(&response).is_ok());
+    let (_, Answer::Work(orders)) = output.answers.remove(0) else { unreachable!("an agent is answered") };
+    let key = MachineKey::from_seed(&Secret::new([1; 32]), [0; 8]).expect("a key");
+    let work = orders.signed(|said| key.seal(said.payload.clone(), &said.domain).encode());
+    assert_eq!(work.items.len(), 1, "{work:?}");
+    assert!(encode(&AgentResponse::Work(work)).is_ok());
 }

@@ -7,8 +7,8 @@ mod common;
 use common::{NOW, agent_record, welcomed};
 use sloth_core::{AgentId, Millis, RunId};
 use sloth_protocol::{
-    coordinator::{Answer, Ask, Command, Durable, Event, Item, Job},
-    wire::{AgentResponse, JobState, Order, Poll},
+    coordinator::{Answer, Ask, Command, Durable, Event, Instruction, Item, Job},
+    wire::{JobState, Poll},
 };
 
 #[test]
@@ -25,17 +25,15 @@ fn a_cancel_passes_the_runs_that_wait_for_room() {
         ..Durable::default()
     };
     let mut machine = welcomed(state, agent);
-    let poll = Poll { accepted: 1, hold: Millis::from_secs(60), room: 0, root: 1 };
+    let poll = Poll { accepted: 1, hold: Millis::from_secs(60), room: 0, root: 1, head: 0 };
     let output = machine.handle(NOW, Event::Asked { conn: 1, ticket: 1, ask: Ask::Poll(poll) });
     assert!(output.answers.is_empty(), "{:?}", output.answers);
     let command = Command::CancelRun(held);
     let output = machine.handle(NOW, Event::Command { ticket: 2, operator: "admin".into(), command });
     let told = output.answers.iter().find(|(ticket, _)| *ticket == 1);
-    let Some((_, Answer::Agent(AgentResponse::Work(work)))) = told else {
-        panic!("the held poll is answered: {told:?}")
-    };
-    let [item] = &work.items[..] else { panic!("one order: {work:?}") };
-    assert!(matches!(item.order, Order::Cancel { run } if run == held), "{item:?}");
+    let Some((_, Answer::Work(orders))) = told else { panic!("the held poll is answered: {told:?}") };
+    let [(_, order)] = &orders.items[..] else { panic!("one order: {orders:?}") };
+    assert_eq!(*order, Instruction::Cancel { run: held });
     let generations: Vec<_> = machine.durable().work[&agent].iter().map(|(at, item)| (*at, *item)).collect();
     assert_eq!(generations, [(2, Item::Cancel(held)), (3, Item::Run(waiting))]);
     assert_eq!(machine.durable().jobs[&waiting][&agent].generation, 3);

@@ -131,7 +131,13 @@ fn body(random: &mut Random) -> RecordBody {
 fn response(random: &mut Random) -> AgentResponse {
     let order = |random: &mut Random| match random.below(2) {
         0 => Order::Cancel { run: run_id(random) },
-        _ => Order::Run(RunOrder { run: run_id(random), assignment: vec![1; 9], metadata: fixture().root.clone() }),
+        _ => Order::Run(RunOrder {
+            run: run_id(random),
+            assignment: vec![1; 9],
+            metadata: fixture().root.clone(),
+            index: random.below(9),
+            path: Vec::new(),
+        }),
     };
     let code = [RefusalCode::Busy, RefusalCode::Denied, RefusalCode::Internal, RefusalCode::Version];
     match random.below(8) {
@@ -145,7 +151,12 @@ fn response(random: &mut Random) -> AgentResponse {
         2 | 3 => {
             let items =
                 (0..random.below(3)).map(|_| WorkItem { generation: number(random), order: order(random) }).collect();
-            AgentResponse::Work(Work { items, next_poll: millis(random), roots: roots(random) })
+            AgentResponse::Work(Work {
+                items,
+                next_poll: millis(random),
+                roots: roots(random),
+                head: roots(random).pop(),
+            })
         }
         4 | 5 => AgentResponse::Acked(Acked { lane: lane(random), through: number(random) }),
         6 => AgentResponse::Blob(BlobHead { length: number(random) }),
@@ -199,6 +210,7 @@ fn ask(random: &mut Random) -> coordinator::Ask {
             hold: millis(random),
             room: u32::MAX,
             root: number(random),
+            head: number(random),
         }),
         4 => coordinator::Ask::Renew(Renew { csr: Vec::new() }),
         _ => {
@@ -253,7 +265,7 @@ fn coordinator(seed: u64) -> Coordinator {
         next_generation: 1,
     };
     let state = coordinator::Durable { agents: [(id(), record)].into(), ..Default::default() };
-    Coordinator::restore(state, NOW, seed).expect("no root yet")
+    Coordinator::restore(state, coordinator::Settings::default(), NOW, seed).expect("no root yet")
 }
 
 proptest! {

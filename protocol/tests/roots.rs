@@ -78,7 +78,7 @@ fn connect(agent: &mut Agent, now: Millis, link: u64) -> (Ticket, u64) {
 fn poll(agent: &mut Agent, roots: &[&Envelope]) -> (Output, u64) {
     let (ticket, root) = connect(agent, NOW, 1);
     let roots = roots.iter().map(|root| root.encode()).collect();
-    let work = Work { items: Vec::new(), next_poll: Millis::ZERO, roots };
+    let work = Work { items: Vec::new(), next_poll: Millis::ZERO, roots, head: None };
     (agent.handle(NOW, Event::Answered { ticket, response: AgentResponse::Work(work) }), root)
 }
 

@@ -8,7 +8,7 @@ use common::{NOW, agent_record, welcomed};
 use sloth_core::{AgentId, Millis, RunId};
 use sloth_protocol::{
     coordinator::{Answer, Ask, Coordinator, Durable, Event, Item, Job, Write},
-    wire::{AgentResponse, JobState, Poll},
+    wire::{JobState, Poll},
 };
 
 fn durable(agent: AgentId, run: RunId) -> Durable {
@@ -22,7 +22,7 @@ fn durable(agent: AgentId, run: RunId) -> Durable {
 }
 
 fn poll(machine: &mut Coordinator, accepted: u64) -> (Vec<Write>, Vec<Answer>) {
-    let poll = Poll { accepted, hold: Millis::ZERO, room: 8, root: 1 };
+    let poll = Poll { accepted, hold: Millis::ZERO, room: 8, root: 1, head: 0 };
     let output = machine.handle(NOW, Event::Asked { conn: 1, ticket: accepted, ask: Ask::Poll(poll) });
     (output.writes, output.answers.into_iter().map(|(_, answer)| answer).collect())
 }
@@ -32,7 +32,7 @@ fn what_waits_is_not_given_twice_and_new_orders_go_above_what_the_agent_has() {
     let (agent, run) = (AgentId::new(NOW, 1), RunId::new(NOW, 2));
     let mut machine = welcomed(durable(agent, run), agent);
     let (writes, answers) = poll(&mut machine, 9);
-    assert!(matches!(&answers[..], [Answer::Agent(AgentResponse::Work(work))] if work.items.is_empty()), "{answers:?}");
+    assert!(matches!(&answers[..], [Answer::Work(orders)] if orders.items.is_empty()), "{answers:?}");
     assert_eq!(machine.durable().agents[&agent].next_generation, 10);
     let ended = writes.iter().find_map(|write| {
         if let Write::PutJob(_, _, update) = write {

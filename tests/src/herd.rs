@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use sloth_core::{AgentId, Digest, Labels, Millis};
 use sloth_protocol::{
     agent::{self, Agent, Ask, Config, Effect, Pacing},
-    coordinator::{self, AgentRecord, Answer, Coordinator},
+    coordinator::{self, AgentRecord, Answer, Coordinator, Settings},
     random::Random,
     wire::{AgentResponse, Platform},
 };
 
-use crate::sim::publisher::{START, publisher};
+use crate::sim::publisher::{START, Sealer, publisher};
 
 /// The fleet is connected and quiet before the coordinator goes.
 const QUIET: Millis = Millis::from_secs(600);
@@ -58,6 +58,7 @@ struct Herd {
     away: BTreeSet<usize>,
     away_since: Option<Millis>,
     all_back_at: Option<Millis>,
+    sealer: Sealer,
 }
 
 /// Lets a fleet of `count` agents lose its coordinator for `outage`.
@@ -106,13 +107,15 @@ impl Herd {
             away_since: None,
             all_back_at: None,
             ids,
+            sealer: Sealer::default(),
             random,
         }
     }
 
     fn start_coordinator(&mut self) {
         let seed = self.random.next_u64();
-        let coordinator = Coordinator::restore(self.state.clone(), self.now, seed).expect("its own root");
+        let coordinator =
+            Coordinator::restore(self.state.clone(), Settings::default(), self.now, seed).expect("its own root");
         self.coordinator = Some(coordinator);
         self.coordinator_wakes = None;
         self.tell_coordinator(coordinator::Event::Wake);
@@ -224,8 +227,13 @@ impl Herd {
         }
         self.coordinator_wakes = output.wake_at;
         for (ticket, answer) in output.answers {
-            if let Answer::Agent(response) = answer {
-                self.answer(ticket, response);
+            match answer {
+                Answer::Agent(response) => self.answer(ticket, response),
+                Answer::Work(orders) => {
+                    let work = orders.signed(|said| self.sealer.seal(said));
+                    self.answer(ticket, AgentResponse::Work(work));
+                }
+                Answer::Certify { .. } | Answer::Enrolled { .. } | Answer::Operator(_) | Answer::Refused(_) => {}
             }
         }
     }

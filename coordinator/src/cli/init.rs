@@ -10,6 +10,7 @@ use sloth_core::{
     config::Span,
     fs::{self, Access},
 };
+use sloth_protocol::coordinator::HEAD_LIFE;
 use sloth_transport::{Authority, Credential};
 
 use super::{DirArgs, printed};
@@ -87,7 +88,13 @@ fn config(args: &InitArgs) -> Result<Config, Failure> {
     };
     addresses.iter().try_for_each(|address| check_address(address)).map_err(Outcome::Usage.because())?;
     let life = Span::from_secs(CERTIFICATE_LIFE_SECS);
-    Ok(Config { listen: args.listen, addresses, http: args.http, certificate_life: life })
+    Ok(Config {
+        listen: args.listen,
+        addresses,
+        http: args.http,
+        certificate_life: life,
+        head_life: Span::new(HEAD_LIFE),
+    })
 }
 
 /// Makes everything, the settings last: without them there is no coordinator, and `init` begins again.

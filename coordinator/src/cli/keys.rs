@@ -8,18 +8,24 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
+use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
 use sloth_core::{
     Secret,
     fs::{self, Access},
 };
-use sloth_trust::{PublicKey, sign::generate};
+use sloth_protocol::wire::OperatorRequest;
+use sloth_trust::{PublicKey, RoleKeys, Roles, sign::generate};
 
 use super::{
+    CredentialArgs,
+    client::{AskError, with_client},
     printed,
     sign::{KEY_BYTES_MAX, PASSPHRASE_VARIABLE, passphrase_given},
+    trust::{Change, ChangeArgs, all_roles, change_root, fetch, keys_of, online_keys, public_key, trusted},
 };
 
+/// Digits of a key's id that tell it from others.
+const KEY_CHARS: usize = 12;
 /// Where minisign's own id of a key stands in its bytes.
 const MINISIGN_ID: std::ops::Range<usize> = 2..10;
 
@@ -29,6 +35,14 @@ pub(super) enum KeysCommand {
     Generate(GenerateArgs),
     /// Show a public key
     Show(ShowArgs),
+    /// Show which keys the trust root names, and for what
+    List(ListArgs),
+    /// Write the coordinator's online key to a file, for `sloth-coord trust init`
+    Online(OnlineArgs),
+    /// Put a new key in every place of an old one
+    Rotate(RotateArgs),
+    /// Let a key sign for nothing any more
+    Revoke(RevokeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -47,6 +61,46 @@ pub(super) struct ShowArgs {
     file: PathBuf,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    credential: CredentialArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OnlineArgs {
+    #[command(flatten)]
+    credential: CredentialArgs,
+    /// Where to write it
+    #[arg(long, value_name = "FILE", default_value = "online.pub")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RotateArgs {
+    /// The old key's `.pub` file, or the beginning of its id
+    old: String,
+    /// The new key's `.pub` file
+    new: PathBuf,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RevokeArgs {
+    /// The key's `.pub` file, or the beginning of its id
+    key_or_id: String,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    id: String,
+    key: String,
+    roles: Vec<String>,
+}
+
 #[derive(Serialize)]
 struct Shown<'a> {
     key: &'a str,
@@ -58,6 +112,13 @@ pub(super) fn run(command: KeysCommand, format: Format) -> Result<Outcome, Failu
     match command {
         KeysCommand::Generate(args) => make(&args, format),
         KeysCommand::Show(args) => show(&args.file, format),
+        KeysCommand::List(args) => list(&args, format),
+        KeysCommand::Online(args) => online(&args, format),
+        KeysCommand::Rotate(args) => {
+            let change = Change::Replace(args.old, public_key(&args.new)?);
+            change_root(&args.change, &change, format)
+        }
+        KeysCommand::Revoke(args) => change_root(&args.change, &Change::Revoke(args.key_or_id), format),
     }
 }
 
@@ -95,6 +156,44 @@ fn show(file: &Path, format: Format) -> Result<Outcome, Failure> {
         }
     }
     Ok(Outcome::Done)
+}
+
+fn list(args: &ListArgs, format: Format) -> Result<Outcome, Failure> {
+    let trusted = with_client(&args.credential, async |client| trusted(&fetch(client).await?))?;
+    let keys = listed(&trusted.root().roles);
+    if format == Format::Json {
+        printed(print_json(&keys))?;
+        return Ok(Outcome::Done);
+    }
+    let mut table = Table::new(&["KEY", "SIGNS FOR"]);
+    for key in &keys {
+        table.row(vec![key.id.chars().take(KEY_CHARS).collect(), key.roles.join(", ")]);
+    }
+    printed(table.print())?;
+    Ok(Outcome::Done)
+}
+
+/// Every key that the root names, in the order of its roles.
+fn listed(roles: &Roles) -> Vec<Listed> {
+    let mut keys: Vec<Listed> = Vec::new();
+    for role in all_roles(roles) {
+        for key in keys_of(roles, &role).into_iter().flat_map(RoleKeys::keys) {
+            let id = key.id().to_string();
+            match keys.iter_mut().find(|listed| listed.id == id) {
+                Some(listed) => listed.roles.push(role.to_string()),
+                None => keys.push(Listed { id, key: key.to_string(), roles: vec![role.to_string()] }),
+            }
+        }
+    }
+    keys
+}
+
+fn online(args: &OnlineArgs, format: Format) -> Result<Outcome, Failure> {
+    let keys = with_client(&args.credential, async |client| online_keys(client, OperatorRequest::OnlineKeys).await)?;
+    let newest = keys.into_iter().next_back().ok_or(AskError::Unexpected)?;
+    let text = format!("untrusted comment: sloth online key {}\n{newest}\n", newest.id().short());
+    fs::replace(&args.out, text.as_bytes(), Access::Everyone).map_err(Outcome::Refused.because())?;
+    show(&args.out, format)
 }
 
 fn new_passphrase() -> Result<Secret<String>, Failure> {

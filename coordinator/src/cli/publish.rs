@@ -24,7 +24,7 @@ use super::{
     client::{AskError, Client, note, with_client},
     plan, printed, show,
     sign::{Signer, open},
-    trust::{ROOT_LIFE, current, first_root},
+    trust::{ROOT_LIFE, current, first_root, online_keys},
     upload::{self, Upload},
 };
 
@@ -239,7 +239,9 @@ async fn root(
         return Ok((trusted, None));
     }
     let keys: Vec<_> = signers.iter().map(|signer| signer.public.clone()).collect();
-    let root = first_root((keys.clone(), keys.len()), (keys, signers.len()), ROOT_LIFE)?;
+    let online = online_keys(client, OperatorRequest::OnlineKeys).await?;
+    let online = online.into_iter().next_back().ok_or(AskError::Unexpected)?;
+    let root = first_root((keys.clone(), keys.len()), (keys, signers.len()), online, ROOT_LIFE)?;
     let envelope = sign(&root, &root.domain(), secrets).map_err(Outcome::Usage.because())?;
     let pin = RootPin::of(&envelope.payload);
     let trusted = Trusted::new(&envelope, pin).map_err(Outcome::Usage.because())?;

@@ -47,6 +47,7 @@ fn failure(error: ServeError) -> Failure {
         ServeError::Lock { .. }
         | ServeError::AuthorityFile { .. }
         | ServeError::Authority { .. }
+        | ServeError::Online { .. }
         | ServeError::Listen(_)
         | ServeError::Http { .. }
         | ServeError::Store(StoreError::Locked { .. } | StoreError::Newer { .. } | StoreError::Fs(_))

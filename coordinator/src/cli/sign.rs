@@ -9,7 +9,7 @@ use std::{
 use sloth_cli::{Failure, Outcome};
 use sloth_core::{
     Secret,
-    fs::{self, ReadError},
+    fs::{self, SecretError},
 };
 use sloth_trust::{
     PublicKey,
@@ -29,7 +29,7 @@ pub(super) enum KeyError {
     Read {
         /// Why; it names the file.
         #[from]
-        source: ReadError,
+        source: SecretError,
     },
     /// What is in it.
     #[error("cannot use the key `{}`", path.display())]
@@ -68,8 +68,8 @@ pub(super) struct Signer {
 /// Opens the secret key in the file `path`, asking for its passphrase if it has one.
 pub(super) fn open(path: &Path) -> Result<Signer, KeyError> {
     let refuse = |source| KeyError::Use { path: path.to_owned(), source };
-    let bytes = fs::read_capped(path, KEY_BYTES_MAX)?;
-    let text = Secret::new(String::from_utf8_lossy(&bytes).into_owned());
+    let bytes = fs::read_secret(path, KEY_BYTES_MAX)?;
+    let text = Secret::new(String::from_utf8_lossy(bytes.expose()).into_owned());
     let secret = match sign::open(&text, None) {
         Ok(secret) => secret,
         // A text that is no key at all needs no passphrase either.

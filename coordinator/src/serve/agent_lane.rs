@@ -117,6 +117,7 @@ impl Agent {
     async fn ask(&self, ask: Ask) -> AgentResponse {
         match self.context.core.ask(self.conn, ask).await {
             Answer::Agent(response) => response,
+            Answer::Work(orders) => AgentResponse::Work(orders.signed(|said| self.context.online.seal(said))),
             Answer::Refused(refusal) => AgentResponse::Refused(refusal),
             Answer::Certify { agent, renew } => self.certify(agent, &renew),
             Answer::Enrolled { .. } | Answer::Operator(_) => AgentResponse::Refused(unexpected()),

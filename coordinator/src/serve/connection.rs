@@ -28,6 +28,7 @@ use super::{
     core_handle::CoreHandle,
     enroll_lane,
     follow::Followers,
+    online::Online,
     operator_lane,
     shares::{Share, Shares},
 };
@@ -59,6 +60,7 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 pub(super) struct Context {
     pub(super) clock: Arc<Clock>,
     pub(super) authority: Authority,
+    pub(super) online: Online,
     pub(super) store: StoreHandle,
     pub(super) blobs: ChunkStore,
     pub(super) core: CoreHandle,
@@ -94,6 +96,7 @@ impl Context {
     pub(super) fn new(
         clock: Arc<Clock>,
         authority: Authority,
+        online: Online,
         store: StoreHandle,
         blobs: ChunkStore,
         core: CoreHandle,
@@ -112,7 +115,19 @@ impl Context {
             uploads: permits(UPLOADS_MAX),
         };
         let next_conn = AtomicU64::new(1);
-        Self { clock, authority, store, blobs, core, followers, addresses, certificate_life, permits, next_conn }
+        Self {
+            clock,
+            authority,
+            online,
+            store,
+            blobs,
+            core,
+            followers,
+            addresses,
+            certificate_life,
+            permits,
+            next_conn,
+        }
     }
 
     pub(super) fn next_conn(&self) -> ConnId {

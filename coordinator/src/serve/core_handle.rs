@@ -105,7 +105,7 @@ impl CoreHandle {
         match answer.await.unwrap_or_else(|_| Answer::Refused(going_down())) {
             Answer::Operator(reply) => Ok(reply),
             Answer::Refused(refusal) => Err(refusal),
-            Answer::Agent(_) | Answer::Certify { .. } | Answer::Enrolled { .. } => Err(unexpected()),
+            Answer::Agent(_) | Answer::Work(_) | Answer::Certify { .. } | Answer::Enrolled { .. } => Err(unexpected()),
         }
     }
 

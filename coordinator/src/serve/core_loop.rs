@@ -9,7 +9,7 @@ use std::{
 use quinn::Connection;
 use sloth_core::{Chain, Clock, Millis, backoff::full_jitter};
 use sloth_protocol::{
-    coordinator::{Answer, CloseReason, ConnId, Coordinator, Event, Output, Ticket, Write},
+    coordinator::{Answer, CloseReason, ConnId, Coordinator, Event, Output, Settings, Ticket, Write},
     random::Random,
     wire::{JobState, Lane, Record, Refusal},
 };
@@ -47,6 +47,7 @@ pub(super) struct Core {
     followers: Arc<Followers>,
     inlets: Inlets,
     random: Random,
+    settings: Settings,
     machine: Coordinator,
     wake_at: Option<Millis>,
     next_ticket: Ticket,
@@ -109,16 +110,18 @@ impl Core {
         store: StoreHandle,
         followers: Arc<Followers>,
         inlets: Inlets,
+        settings: Settings,
         seed: u64,
     ) -> Result<Self, CoreError> {
         let mut random = Random::new(seed);
-        let machine = load(&clock, &store, &mut random).await?;
+        let machine = load(&clock, &store, settings, &mut random).await?;
         Ok(Self {
             clock,
             store,
             followers,
             inlets,
             random,
+            settings,
             machine,
             wake_at: Some(Millis::ZERO),
             next_ticket: 1,
@@ -281,7 +284,7 @@ impl Core {
         let of_store = |source| CoreError::Load { source };
         self.store.with(|store| store.reopen()).await.map_err(of_store)?;
         self.store.probe().await.map_err(of_store)?;
-        load(&self.clock, &self.store, &mut self.random).await
+        load(&self.clock, &self.store, self.settings, &mut self.random).await
     }
 
     /// Tells everybody who waits to ask again, and every agent to connect again.
@@ -333,9 +336,15 @@ impl Core {
     }
 }
 
-async fn load(clock: &Clock, store: &StoreHandle, random: &mut Random) -> Result<Coordinator, CoreError> {
+async fn load(
+    clock: &Clock,
+    store: &StoreHandle,
+    settings: Settings,
+    random: &mut Random,
+) -> Result<Coordinator, CoreError> {
     let state = store.with(|store| store.load()).await.map_err(|source| CoreError::Load { source })?;
-    Coordinator::restore(state, clock.now(), random.next_u64()).map_err(|refusal| CoreError::Restore { refusal })
+    Coordinator::restore(state, settings, clock.now(), random.next_u64())
+        .map_err(|refusal| CoreError::Restore { refusal })
 }
 
 async fn sleep(until: Option<Millis>, now: Millis) {

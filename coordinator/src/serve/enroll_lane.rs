@@ -87,6 +87,6 @@ async fn take(context: &Context, connection: &Connection, enroll: Enroll) -> Res
             Ok(Enrolled { agent, certificate: issued.der, not_before, not_after, labels, root })
         }
         Answer::Refused(refusal) => Err(refusal),
-        Answer::Agent(_) | Answer::Certify { .. } | Answer::Operator(_) => Err(unexpected()),
+        Answer::Agent(_) | Answer::Work(_) | Answer::Certify { .. } | Answer::Operator(_) => Err(unexpected()),
     }
 }

@@ -10,6 +10,7 @@ mod core_loop;
 mod enroll_lane;
 mod follow;
 mod http;
+mod online;
 mod operator_lane;
 mod publish;
 mod shares;
@@ -20,13 +21,14 @@ use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf, sync::Arc, 
 
 pub use connection::{AGENT_CONNECTIONS_MAX, ENROLLING_CONNECTIONS_MAX, OPERATOR_CONNECTIONS_MAX};
 pub use core_loop::CoreError;
+pub use online::OnlineError;
 use quinn::Endpoint;
 use sloth_bundle::{ChunkStore, StoreError as BlobError};
 use sloth_core::{
     Clock, Digest, Millis, Secret,
-    fs::{self, LockError, LockFile, ReadError},
+    fs::{self, LockError, LockFile, SecretError},
 };
-use sloth_protocol::coordinator::Durable;
+use sloth_protocol::coordinator::{Durable, Settings};
 use sloth_transport::{
     Authority, AuthorityError, CloseCode, IssueError, Limits, ListenError, TlsError, listen, server,
 };
@@ -70,7 +72,7 @@ pub enum ServeError {
         /// The directory.
         dir: PathBuf,
         /// Why.
-        source: ReadError,
+        source: SecretError,
     },
     /// The authority cannot be used.
     #[error("cannot use the coordinator's authority in `{}`", dir.display())]
@@ -79,6 +81,13 @@ pub enum ServeError {
         dir: PathBuf,
         /// Why.
         source: AuthorityError,
+    },
+    /// The online keys cannot be used.
+    #[error("cannot use the coordinator's online keys")]
+    Online {
+        /// Why.
+        #[from]
+        source: OnlineError,
     },
     /// The store cannot be used.
     #[error(transparent)]
@@ -170,7 +179,10 @@ impl Server {
         let metrics = http::metrics().map_err(|source| ServeError::Metrics { source })?;
         let followers = Arc::new(Followers::default());
         let (core_handle, inlets) = CoreHandle::new();
-        let core = Core::restore(Arc::clone(&clock), store.clone(), Arc::clone(&followers), inlets, seed()?).await?;
+        let online = online::Online::open(&paths.online_keys())?;
+        let settings = Settings { head_life: config.head_life.millis() };
+        let core = Core::restore(Arc::clone(&clock), store.clone(), Arc::clone(&followers), inlets, settings, seed()?);
+        let core = core.await?;
         tidy(&blobs, core.machine().durable(), clock.now());
 
         let identity = authority.issue_server(clock.now(), SERVER_CERTIFICATE_LIFE)?;
@@ -182,7 +194,8 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(http::serve(listener, core_handle.clone(), store.clone(), metrics, stopped.clone()));
         let life = config.certificate_life.millis();
-        let context = Context::new(clock, authority, store, blobs, core_handle, followers, config.addresses, life);
+        let context =
+            Context::new(clock, authority, online, store, blobs, core_handle, followers, config.addresses, life);
         let context = Arc::new(context);
         tokio::spawn(renew(Arc::clone(&context), endpoint.clone(), stopped.clone()));
         tokio::spawn(connection::accept(context, endpoint.clone(), Limits::default()));
@@ -236,14 +249,14 @@ impl Server {
 /// When its files are missing or damaged.
 pub fn authority(paths: &Paths) -> Result<Authority, ServeError> {
     let dir = || paths.dir().to_owned();
-    let read = |path: PathBuf| {
-        let bytes = fs::read_capped(&path, PEM_BYTES_MAX);
-        let bytes = bytes.map_err(|source| ServeError::AuthorityFile { dir: dir(), source })?;
-        // What is no text is no PEM either, and refused as such.
-        Ok::<_, ServeError>(Secret::new(String::from_utf8_lossy(&bytes).into_owned()))
-    };
-    let (certificate, key) = (read(paths.authority_certificate())?, read(paths.authority_key())?);
-    Authority::from_pem(certificate.expose(), &key).map_err(|source| ServeError::Authority { dir: dir(), source })
+    let refuse = |source| ServeError::AuthorityFile { dir: dir(), source };
+    // What is no text is no PEM either, and refused as such.
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let certificate =
+        fs::read_capped(&paths.authority_certificate(), PEM_BYTES_MAX).map_err(SecretError::from).map_err(refuse)?;
+    let key = fs::read_secret(&paths.authority_key(), PEM_BYTES_MAX).map_err(refuse)?;
+    let key = Secret::new(text(key.expose()));
+    Authority::from_pem(&text(&certificate), &key).map_err(|source| ServeError::Authority { dir: dir(), source })
 }
 
 /// Gives the coordinator a new certificate in time. Connections that are up stay up.

@@ -1,8 +1,11 @@
 //! What operators ask.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use quinn::{Connection, RecvStream, SendStream};
@@ -16,6 +19,7 @@ use sloth_protocol::{
     },
 };
 use sloth_transport::{CloseCode, Priority};
+use sloth_trust::{Envelope, KeyId, PublicKey, RootPin, Trusted};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -122,6 +126,8 @@ impl Operator {
             OperatorRequest::Agent(key) => self.command(Command::Agent(key)).await,
             OperatorRequest::Bundles => self.command(Command::Bundles).await,
             OperatorRequest::Bundle(name) => self.bundle(name).await,
+            OperatorRequest::OnlineKeys => Ok(self.online_keys()),
+            OperatorRequest::NewOnlineKey => self.new_online_key().await,
             OperatorRequest::Hello(_) | OperatorRequest::Follow(_) => Err(unexpected()),
         }
     }
@@ -162,6 +168,20 @@ impl Operator {
         let token = JoinToken { id, secret, addresses, authority: self.context.authority.fingerprint(), root };
         ordered("create token", &id.to_string());
         Ok(OperatorResponse::Token(TokenIssued { id, token: token.to_string(), expires }))
+    }
+
+    fn online_keys(&self) -> OperatorResponse {
+        let keys = self.context.online.public_keys();
+        OperatorResponse::OnlineKeys(keys.iter().map(ToString::to_string).collect())
+    }
+
+    async fn new_online_key(&self) -> Result<OperatorResponse, Refusal> {
+        let Reply::Root(root) = self.context.core.command(&self.name, Command::Root).await? else {
+            return Err(unexpected());
+        };
+        self.context.online.generate(&named_online(root.as_deref())).map_err(|error| failed(&error))?;
+        ordered("make online key", "the newest of its online keys");
+        Ok(self.online_keys())
     }
 
     async fn start_run(&self, start: StartRun) -> Result<OperatorResponse, Refusal> {
@@ -217,6 +237,15 @@ impl Operator {
     }
 }
 
+/// The keys that the trust root names for what the coordinator signs.
+fn named_online(root: Option<&[u8]>) -> BTreeSet<KeyId> {
+    let envelope = root.and_then(|root| Envelope::decode(root).ok());
+    let trusted = envelope.and_then(|envelope| Trusted::new(&envelope, RootPin::of(&envelope.payload)).ok());
+    let roles = trusted.as_ref().map(|trusted| &trusted.root().roles);
+    let online = roles.into_iter().flat_map(|roles| [&roles.head, &roles.assignment]).flatten();
+    online.flat_map(|role| role.keys()).map(PublicKey::id).collect()
+}
+
 fn ordered(what: &'static str, on: &str) {
     events::Ordered { what, on }.emit();
 }
@@ -249,6 +278,7 @@ fn shortened(mut response: OperatorResponse) -> OperatorResponse {
             | OperatorResponse::Started(_)
             | OperatorResponse::Run(_)
             | OperatorResponse::Events(_)
+            | OperatorResponse::OnlineKeys(_)
             | OperatorResponse::Refused(_) => break,
         }
     }

@@ -10,7 +10,7 @@ use sloth_core::{
     fs::{Action, FsError},
 };
 use sloth_protocol::{
-    coordinator::{AgentRecord, Command, Durable, Reply, Write},
+    coordinator::{AgentRecord, Command, Durable, Reply, Settings, Write},
     wire::{Platform, Refusal, RefusalCode, RunView, RunsPage},
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -74,7 +74,8 @@ async fn bench() -> Bench {
     let store = Arc::new(Filling { inner, full: AtomicBool::new(false) });
     let (handle, _thread) = StoreHandle::start(Arc::<Filling>::clone(&store)).expect("a thread");
     let (core, inlets) = CoreHandle::new();
-    let machine = Core::restore(Arc::new(Clock::new()), handle, Arc::new(Followers::default()), inlets, 7);
+    let machine =
+        Core::restore(Arc::new(Clock::new()), handle, Arc::new(Followers::default()), inlets, Settings::default(), 7);
     let machine = machine.await.expect("restored");
     let (stop, stopped) = watch::channel(false);
     Bench { _dir: dir, store, core, running: tokio::spawn(machine.run(stopped)), _stop: stop }

@@ -1,10 +1,10 @@
 //! Changes, one transaction of them.
 
-use redb::{ReadableTable as _, Table, WriteTransaction};
+use redb::{ReadableTable as _, ReadableTableMetadata as _, Table, WriteTransaction};
 use serde::Serialize;
 use sloth_core::{AgentId, RunId};
 use sloth_protocol::{
-    coordinator::{JobUpdate, Release, Run, Write},
+    coordinator::{HeadRow, JobUpdate, Release, Run, Write},
     wire::{Record, RecordBody},
 };
 
@@ -23,6 +23,7 @@ type Bytes<'t> = Table<'t, &'static [u8], &'static [u8]>;
 pub(super) struct Changes<'t> {
     meta: Bytes<'t>,
     roots: Bytes<'t>,
+    heads: Bytes<'t>,
     agents: Bytes<'t>,
     inboxes: Bytes<'t>,
     work: Bytes<'t>,
@@ -43,6 +44,7 @@ impl<'t> Changes<'t> {
         Ok(Self {
             meta: open(tables::META)?,
             roots: open(tables::ROOTS)?,
+            heads: open(tables::HEADS)?,
             agents: open(tables::AGENTS)?,
             inboxes: open(tables::INBOXES)?,
             work: open(tables::WORK)?,
@@ -68,6 +70,7 @@ impl<'t> Changes<'t> {
     pub(super) fn apply(&mut self, write: &Write) -> Result<(), Fault> {
         match write {
             Write::PutRoot(version, envelope) => put_bytes(&mut self.roots, &version.to_be_bytes(), envelope),
+            Write::PutHead(head) => self.put_head(head),
             Write::PutAgent(id, agent) => put(&mut self.agents, "agents", &id.to_bytes(), agent),
             Write::PutInbox(id, lane, inbox) => put(&mut self.inboxes, "inboxes", &inbox_key(*id, *lane), inbox),
             Write::PutWork(id, generation, item) => {
@@ -85,6 +88,14 @@ impl<'t> Changes<'t> {
             Write::Append(agent, record) => self.append(*agent, record),
             Write::ForgetRun(run) => self.forget(*run),
         }
+    }
+
+    fn put_head(&mut self, head: &HeadRow) -> Result<(), Fault> {
+        put_bytes(&mut self.heads, &head.version.to_be_bytes(), &head.payload)?;
+        if tables::HEADS_MAX < self.heads.len().map_err(Fault::of)? {
+            self.heads.pop_first().map_err(Fault::of)?;
+        }
+        Ok(())
     }
 
     fn put_release(&mut self, release: &Release) -> Result<(), Fault> {

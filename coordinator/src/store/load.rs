@@ -1,7 +1,7 @@
 //! Everything that a machine is restored from.
 
 use sloth_core::{AgentId, RunId};
-use sloth_protocol::coordinator::{AgentRecord, Durable, Inbox, Item, Release, Run, Token};
+use sloth_protocol::coordinator::{AgentRecord, Durable, HeadRow, Inbox, Item, Release, Run, Token};
 use sloth_trust::{BundleMetadata, Envelope};
 
 use super::{
@@ -17,6 +17,9 @@ pub(super) fn durable(reader: &Reader) -> Result<Durable, Fault> {
         state.roots.insert(number_of(key)?, value.to_vec());
         Ok(())
     })?;
+    // Of the heads only the newest is needed; the others are there to be looked at.
+    let newest = reader.heads.last()?;
+    state.head = newest.map(|(key, value)| head(&key, value)).transpose().map_err(Fault::row("heads"))?;
     reader.agents.each("agents", |key, value| {
         let (id, _) = split_id(key)?;
         state.agents.insert(AgentId::from_bytes(id), codec::decode::<AgentRecord>(value)?);
@@ -81,6 +84,10 @@ fn load_runs(reader: &Reader, state: &mut Durable) -> Result<(), Fault> {
 fn values(reader: &Reader, run: RunId) -> Result<String, Fault> {
     let values = row(&reader.values, &run.to_bytes(), |value| Ok(codec::decode(value)?), "values")?;
     values.ok_or(RowError::Missing { table: "values" }).map_err(Fault::row("runs"))
+}
+
+fn head(key: &[u8], payload: Vec<u8>) -> Result<HeadRow, RowError> {
+    Ok(HeadRow { version: number_of(key)?, payload })
 }
 
 fn release(row: ReleaseRow) -> Result<Release, RowError> {

@@ -29,6 +29,7 @@ const ROW_BYTES: usize = 128;
 /// Every table of one moment, open for reading.
 pub(super) struct Reader {
     pub(super) roots: Rows,
+    pub(super) heads: Rows,
     pub(super) agents: Rows,
     pub(super) inboxes: Rows,
     pub(super) work: Rows,
@@ -51,6 +52,7 @@ impl Reader {
         let open = |table| transaction.open_table(table).map(Rows).map_err(Fault::of);
         Ok(Self {
             roots: open(tables::ROOTS)?,
+            heads: open(tables::HEADS)?,
             agents: open(tables::AGENTS)?,
             inboxes: open(tables::INBOXES)?,
             work: open(tables::WORK)?,
@@ -68,6 +70,12 @@ impl Reader {
 }
 
 impl Rows {
+    /// The row with the greatest key.
+    pub(super) fn last(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Fault> {
+        let last = self.0.last().map_err(Fault::of)?;
+        Ok(last.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())))
+    }
+
     /// Shows every row to `look`, in the order of the keys.
     pub(super) fn each(
         &self,

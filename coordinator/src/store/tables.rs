@@ -19,6 +19,8 @@ pub(super) type Definition = redb::TableDefinition<'static, &'static [u8], &'sta
 pub(super) const META: Definition = Definition::new("meta");
 /// Version → the envelope of a trust root.
 pub(super) const ROOTS: Definition = Definition::new("roots");
+/// Version → what a head says.
+pub(super) const HEADS: Definition = Definition::new("heads");
 /// Agent → `AgentRecord`.
 pub(super) const AGENTS: Definition = Definition::new("agents");
 /// Agent, lane → `Inbox`.
@@ -45,8 +47,12 @@ pub(super) const EVENTS: Definition = Definition::new("events");
 pub(super) const TASK_ENDS: Definition = Definition::new("task_ends");
 
 /// Every table.
-pub(super) const ALL: [Definition; 14] =
-    [META, ROOTS, AGENTS, INBOXES, WORK, TOKENS, RELEASES, RUNS, VALUES, TALLIES, ENDED, JOBS, EVENTS, TASK_ENDS];
+pub(super) const ALL: [Definition; 15] = [
+    META, ROOTS, HEADS, AGENTS, INBOXES, WORK, TOKENS, RELEASES, RUNS, VALUES, TALLIES, ENDED, JOBS, EVENTS, TASK_ENDS,
+];
+
+/// Most heads that are kept, which is about 68 years of those that only renew; the oldest goes first.
+pub(super) const HEADS_MAX: u64 = 100_000;
 
 /// The version of this layout, a big-endian `u32`.
 pub(super) const META_SCHEMA: &[u8] = b"schema";

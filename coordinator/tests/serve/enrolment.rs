@@ -92,7 +92,7 @@ async fn an_agent_whose_certificate_ended_renews_it_and_does_nothing_else() {
     let mut agent = coordinator.connect(agent.id, identity, authority.certificate().to_vec()).await;
     for question in [
         AgentRequest::Hello(crate::harness::hello()),
-        AgentRequest::Poll(Poll { accepted: 0, hold: Millis::ZERO, room: 1, root: 1 }),
+        AgentRequest::Poll(Poll { accepted: 0, hold: Millis::ZERO, room: 1, root: 1, head: 0 }),
     ] {
         let answer = agent.ask(question).await;
         let AgentResponse::Refused(refusal) = answer else { panic!("{answer:?}") };

@@ -235,7 +235,7 @@ impl Agent {
     }
 
     pub async fn poll(&self, accepted: u64, hold: Millis) -> Work {
-        match self.ask(AgentRequest::Poll(Poll { accepted, hold, room: 4, root: 1 })).await {
+        match self.ask(AgentRequest::Poll(Poll { accepted, hold, room: 4, root: 1, head: 0 })).await {
             AgentResponse::Work(work) => work,
             other => panic!("{other:?}"),
         }

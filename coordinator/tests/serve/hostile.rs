@@ -30,7 +30,7 @@ async fn garbage_costs_its_sender_the_connection_and_nobody_else_anything() {
     let coordinator = Coordinator::published().await;
     let bystander = coordinator.agent("good").await;
     let agent = coordinator.agent("bad").await;
-    let poll = AgentRequest::Poll(Poll { accepted: 0, hold: sloth_core::Millis::ZERO, room: 1, root: 1 });
+    let poll = AgentRequest::Poll(Poll { accepted: 0, hold: sloth_core::Millis::ZERO, room: 1, root: 1, head: 0 });
     let poll = encode(&poll).expect("framed");
     let order = encode(&OperatorRequest::RevokeAgent("good".into())).expect("framed");
     let question = encode(&OperatorRequest::Root).expect("framed");

@@ -43,7 +43,8 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
 
 fn failure(error: DaemonError) -> Failure {
     let outcome = match &error {
-        DaemonError::Enrolment(EnrolmentError::Missing { .. }) | DaemonError::Lock { .. } => Outcome::Refused,
+        DaemonError::Enrolment(EnrolmentError::Missing { .. } | EnrolmentError::Secret { .. })
+        | DaemonError::Lock { .. } => Outcome::Refused,
         DaemonError::Enrolment(_)
         | DaemonError::Fs(_)
         | DaemonError::Store(_)

@@ -13,6 +13,7 @@ pub(super) fn log(note: &Note) {
         Note::RootRefused { reason } => {
             tracing::warn!(%reason, "the coordinator gave a trust root that the one before does not vouch for");
         }
+        Note::HeldBack { reason } => tracing::warn!(reason = %brief(reason), "no new work is begun"),
         Note::Stale { generation, accepted } => tracing::debug!(generation, accepted, "order was dealt with before"),
         Note::Dropped { lane, total } => {
             tracing::warn!(

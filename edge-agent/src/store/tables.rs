@@ -43,6 +43,8 @@ pub(super) mod keys {
     pub(in crate::store) const SCHEMA: &[u8] = b"schema";
     /// The envelope of the newest trust root, if one came after the enrolment's.
     pub(in crate::store) const ROOT: &[u8] = b"root";
+    /// The envelope of the newest head.
+    pub(in crate::store) const HEAD: &[u8] = b"head";
     /// The highest generation that was dealt with, as a `u64`.
     pub(in crate::store) const ACCEPTED: &[u8] = b"accepted";
     /// Bytes of all keys and values in `state`, as a `u64`.
@@ -141,6 +143,11 @@ impl Tables<'_> {
         match write {
             Write::Accepted(generation) => put(&mut self.meta, keys::ACCEPTED, generation),
             Write::PutRoot(envelope) => put(&mut self.meta, keys::ROOT, envelope),
+            Write::PutHead(envelope) => put(&mut self.meta, keys::HEAD, envelope),
+            Write::ForgetHead => {
+                self.meta.remove(keys::HEAD)?;
+                Ok(())
+            }
             Write::ForgetSeen(bundle) => {
                 self.seen.remove(bundle.as_str().as_bytes())?;
                 Ok(())

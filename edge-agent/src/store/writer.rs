@@ -230,6 +230,7 @@ fn load(database: &Database) -> Result<Durable, Fault> {
     let mut durable = Durable {
         accepted: tables::get(&meta, keys::ACCEPTED)?.unwrap_or(0),
         root: tables::get(&meta, keys::ROOT)?,
+        head: tables::get(&meta, keys::HEAD)?,
         ..Durable::default()
     };
     each(&txn.open_table(SEEN)?, |key, seen: Seen| {

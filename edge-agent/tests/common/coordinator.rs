@@ -9,7 +9,7 @@ use std::{
 
 use quinn::{Connection, Endpoint, SendStream};
 use sloth_bundle::{ChunkStore, Limits as BundleLimits, Manifest, Parts, pack};
-use sloth_core::{AgentId, Clock, Labels, Millis, RepositoryId, RunId, Selector, TokenId};
+use sloth_core::{AgentId, Clock, Labels, Millis, RepositoryId, RunId, Secret, Selector, TokenId};
 use sloth_protocol::wire::{
     Acked, AgentRequest, AgentResponse, BlobHead, Dropped, Enroll, EnrollRequest, EnrollResponse, Enrolled, JoinToken,
     Lane, Order, PROTO_MAX, Record, RecordBody, Refusal, RefusalCode, Renewed, RunEnd, RunOrder, TokenSecret, Welcome,
@@ -17,7 +17,9 @@ use sloth_protocol::wire::{
 };
 use sloth_transport::{Authority, CloseCode, Limits, Peer, listen, recv, requested_key, send, server};
 use sloth_trust::{
-    Assignment, BundleMetadata, Envelope, PayloadKind, RoleKeys, Roles, Root, RootPin, SPEC, Trigger,
+    Assignment, BundleMetadata, Envelope, Head, MachineKey, RoleKeys, Roles, Root, RootPin, RootRef, SPEC, Tree,
+    Trigger,
+    head::leaf,
     sign::{SecretKey, generate, open, public_key, sign},
 };
 use tokio::sync::watch;
@@ -25,6 +27,18 @@ use tokio::sync::watch;
 pub const DAY: Millis = Millis::from_secs(24 * 3600);
 const FRAME_BYTES_MAX: usize = 1024 * 1024;
 const WAIT: Duration = Duration::from_secs(30);
+
+/// What makes an order, to be changed before it is sent.
+pub struct Draft {
+    pub generation: u64,
+    pub metadata: BundleMetadata,
+    pub assignment: Assignment,
+    /// Whether the release is one of those that the head names.
+    pub offered: bool,
+    /// What is sent in the end, if it is not what `metadata` and `assignment` say.
+    pub metadata_envelope: Option<Envelope>,
+    pub assignment_envelope: Option<Envelope>,
+}
 
 /// A coordinator, listening on loopback until it is dropped.
 pub struct Coordinator {
@@ -36,6 +50,7 @@ pub struct Coordinator {
 struct Shared {
     authority: Authority,
     key: SecretKey,
+    online: MachineKey,
     root: Root,
     root_envelope: Envelope,
     chunks: ChunkStore,
@@ -71,6 +86,12 @@ pub struct State {
     pub offsets: Vec<u64>,
     /// Downloads have other bytes than they should.
     pub corrupt: bool,
+    /// What is sent in place of the true head.
+    pub head: Option<Vec<u8>>,
+    /// Roots that are sent with every answer to a poll.
+    pub roots: Vec<Vec<u8>>,
+    /// What was published, with its envelope.
+    pub releases: Vec<(BundleMetadata, Envelope)>,
     acked: [u64; 2],
     items: Vec<WorkItem>,
     connections: Vec<Connection>,
@@ -84,12 +105,14 @@ impl Coordinator {
         let authority = Authority::create(now(), random_bytes()).expect("an authority");
         let key = open(&generate(None).expect("a key").secret, None).expect("opens");
         let role = RoleKeys::new(vec![public_key(&key).expect("a key")], 1).expect("a role");
+        let online = MachineKey::from_seed(&Secret::new([9; 32]), [9; 8]).expect("a key");
+        let online_role = RoleKeys::new(vec![online.public().clone()], 1).expect("a role");
         let roles = Roles {
             root: role.clone(),
             releases: None,
             bundles: BTreeMap::from([("*".parse().expect("a pattern"), role)]),
-            head: None,
-            assignment: None,
+            head: Some(online_role.clone()),
+            assignment: Some(online_role),
         };
         let repository = RepositoryId::new(now(), u128::from_ne_bytes(random_bytes()));
         let root = Root { spec: SPEC, repository, version: 1, expires: now() + DAY, roles };
@@ -98,6 +121,7 @@ impl Coordinator {
         let shared = Arc::new(Shared {
             authority,
             key,
+            online,
             root,
             root_envelope,
             chunks,
@@ -168,8 +192,28 @@ impl Coordinator {
         }
     }
 
+    /// The keys that sign bundles and what the coordinator says.
+    pub fn keys(&self) -> (&SecretKey, &MachineKey) {
+        (&self.shared.key, &self.shared.online)
+    }
+
+    pub fn root(&self) -> &Root {
+        &self.shared.root
+    }
+
+    /// A true head of what was published, with a change.
+    pub fn head(&self, change: impl FnOnce(&mut Head)) -> Vec<u8> {
+        let head = self.shared.head(&self.state().releases, change);
+        self.shared.online.seal(serde_json::to_vec(&head).expect("JSON"), &head.domain()).encode()
+    }
+
     /// Publishes the directory `dir` and orders every agent to run it.
     pub fn run(&self, dir: &Path, values: &serde_json::Value) -> RunId {
+        self.order(dir, values, |_| {})
+    }
+
+    /// The same with a change.
+    pub fn order(&self, dir: &Path, values: &serde_json::Value, change: impl FnOnce(&mut Draft)) -> RunId {
         let shared = &self.shared;
         let packed = pack(dir, &BundleLimits::default()).expect("packed");
         packed.store_into(&shared.chunks).expect("stored");
@@ -196,12 +240,11 @@ impl Coordinator {
             expires: now() + DAY,
             published: now(),
         };
-        let envelope = sign(&metadata, &metadata.domain(), &[&shared.key]).expect("signed");
         let assignment = Assignment {
             spec: SPEC,
             agent: *state.agents.values().next().expect("an agent"),
             run,
-            bundle: metadata.name,
+            bundle: metadata.name.clone(),
             counter: generation,
             manifest: reference.digest,
             workflow: None,
@@ -210,10 +253,28 @@ impl Coordinator {
             deadline: now() + DAY,
             nonce: generation,
         };
-        let payload = serde_json::to_vec(&assignment).expect("JSON");
-        let assignment = Envelope::unsigned(PayloadKind::Assignment, payload).encode();
-        let order = Order::Run(RunOrder { run, assignment, metadata: envelope.encode() });
-        state.items.push(WorkItem { generation, order });
+        let (metadata_envelope, assignment_envelope) = (None, None);
+        let mut draft =
+            Draft { generation, metadata, assignment, offered: true, metadata_envelope, assignment_envelope };
+        change(&mut draft);
+        let Draft { generation, metadata, assignment, offered, metadata_envelope, assignment_envelope } = draft;
+        let sign_metadata = || sign(&metadata, &metadata.domain(), &[&shared.key]).expect("signed");
+        let envelope = metadata_envelope.unwrap_or_else(sign_metadata);
+        let domain = assignment.domain(shared.root.repository);
+        let sign_assignment = || shared.online.seal(serde_json::to_vec(&assignment).expect("JSON"), &domain);
+        let assigned = assignment_envelope.unwrap_or_else(sign_assignment);
+        if offered {
+            state.releases.push((metadata, envelope.clone()));
+        }
+        let order = RunOrder {
+            run,
+            assignment: assigned.encode(),
+            metadata: envelope.encode(),
+            // Filled in when it is sent, for the head of that time.
+            index: state.releases.len() as u64 - u64::from(offered),
+            path: Vec::new(),
+        };
+        state.items.push(WorkItem { generation, order: Order::Run(order) });
         drop(state);
         shared.orders.send_replace(generation);
         run
@@ -248,6 +309,40 @@ impl State {
 }
 
 impl Shared {
+    fn head(&self, releases: &[(BundleMetadata, Envelope)], change: impl FnOnce(&mut Head)) -> Head {
+        let mut head = Head {
+            spec: SPEC,
+            repository: self.root.repository,
+            version: now().as_u64(),
+            previous: None,
+            root: RootRef::of(self.root.version, &self.root_envelope.payload),
+            releases: tree(releases).head(),
+            issued: now(),
+            expires: now() + DAY,
+        };
+        change(&mut head);
+        head
+    }
+
+    /// What an agent that has everything up to `accepted` is told.
+    fn work(&self, accepted: u64) -> Work {
+        let state = self.state();
+        let tree = tree(&state.releases);
+        let path =
+            |order: &RunOrder| tree.inclusion(usize::try_from(order.index).expect("fits")).unwrap_or_default().path;
+        let prove = |mut item: WorkItem| {
+            if let Order::Run(order) = &mut item.order {
+                order.path = path(order);
+            }
+            item
+        };
+        let items = state.items.iter().filter(|item| accepted < item.generation).cloned().map(prove).collect();
+        let head = self.head(&state.releases, |_| {});
+        let sealed = || self.online.seal(serde_json::to_vec(&head).expect("JSON"), &head.domain()).encode();
+        let head = Some(state.head.clone().unwrap_or_else(sealed));
+        Work { items, next_poll: Millis::ZERO, roots: state.roots.clone(), head }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("not poisoned")
     }
@@ -332,8 +427,7 @@ async fn answer(shared: &Arc<Shared>, request: AgentRequest, mut sending: SendSt
             let mut orders = shared.orders.subscribe();
             let waited = orders.wait_for(|newest| poll.accepted < *newest);
             let _ = tokio::time::timeout(poll.hold.as_duration(), waited).await;
-            let items = shared.state().items.iter().filter(|item| poll.accepted < item.generation).cloned().collect();
-            AgentResponse::Work(Work { items, next_poll: Millis::ZERO, roots: Vec::new() })
+            AgentResponse::Work(shared.work(poll.accepted))
         }
         AgentRequest::Report(report) => {
             let lane: Lane = report.lane;
@@ -389,6 +483,10 @@ async fn blob(shared: &Arc<Shared>, digest: sloth_core::Digest, offset: u64, mut
     }
     // A stream that is dropped before its end was acknowledged is reset.
     let _ = sending.stopped().await;
+}
+
+fn tree(releases: &[(BundleMetadata, Envelope)]) -> Tree {
+    Tree::new(releases.iter().map(|(metadata, envelope)| leaf(metadata, envelope)))
 }
 
 pub fn now() -> Millis {

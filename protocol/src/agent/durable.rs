@@ -15,6 +15,8 @@ pub struct Durable {
     pub accepted: u64,
     /// The envelope of the newest trust root that was accepted; `None` while it is the one of the enrolment.
     pub root: Option<Vec<u8>>,
+    /// The envelope of the newest head that was accepted under the keys that count today.
+    pub head: Option<Vec<u8>>,
     /// The newest release of each bundle that was ever accepted under the keys that count today.
     pub seen: BTreeMap<BundleName, Seen>,
     /// Jobs that have not ended.
@@ -109,6 +111,10 @@ pub enum Write {
     Accepted(u64),
     /// The trust root after the one before.
     PutRoot(Vec<u8>),
+    /// The newest head.
+    PutHead(Vec<u8>),
+    /// What was accepted as head counts no more: its signer was replaced.
+    ForgetHead,
     /// What was accepted of a bundle counts no more: its signers were replaced.
     ForgetSeen(BundleName),
     /// A bundle's newest accepted release.
@@ -192,6 +198,8 @@ impl Durable {
         match write {
             Write::Accepted(generation) => self.accepted = *generation,
             Write::PutRoot(envelope) => self.root = Some(envelope.clone()),
+            Write::PutHead(envelope) => self.head = Some(envelope.clone()),
+            Write::ForgetHead => self.head = None,
             Write::ForgetSeen(bundle) => {
                 self.seen.remove(bundle);
             }

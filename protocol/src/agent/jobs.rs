@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use sloth_core::{Millis, RunId, backoff::full_jitter, error::Chain, labels::Subject};
-use sloth_trust::{Assignment, BundleMetadata, Envelope, Refusal, Seen, Trigger};
+use sloth_trust::{Assignment, BundleMetadata, Envelope, EnvelopeError, Inclusion, Refusal, Seen, Trigger};
 
 use super::{
-    Effect, FETCH_RETRY_BASE, FETCH_RETRY_CAP, FetchError, JOBS_MAX, Job, Note, STOP_PATIENCE, Stage, Start,
-    StopReason, TaskState, WORKER_STARTS_MAX, Write, machine::Agent,
+    Effect, FETCH_RETRY_BASE, FETCH_RETRY_CAP, FetchError, GENERATION_STEP_MAX, JOBS_MAX, Job, Note, STOP_PATIENCE,
+    Stage, Start, StopReason, TaskState, WORKER_STARTS_MAX, Write, machine::Agent,
 };
 use crate::wire::{
     LogStream, NUMBER_MAX, OnInterrupt, Order, RecordBody, RunEnd, RunOrder, RunOutcome, TaskEnd, TaskName, TaskStatus,
@@ -31,6 +31,17 @@ pub(super) enum Live {
     Stopping { why: StopReason, until: Millis },
 }
 
+/// Why nobody who may assign work said so.
+#[derive(Debug, thiserror::Error)]
+enum AssignedError {
+    /// It cannot be read.
+    #[error("an assignment cannot be read")]
+    Envelope(#[from] EnvelopeError),
+    /// It does not count.
+    #[error("an assignment does not count")]
+    Refused(#[from] Refusal),
+}
+
 /// Everything that was checked about an order.
 struct Accepted {
     assignment: Assignment,
@@ -40,16 +51,26 @@ struct Accepted {
 
 impl Agent {
     /// Takes on an order unless it was dealt with before.
-    pub(super) fn take_order(&mut self, item: WorkItem) {
-        if item.generation <= self.state.accepted || NUMBER_MAX < item.generation {
-            self.note(Note::Stale { generation: item.generation, accepted: self.state.accepted });
-            return;
+    ///
+    /// # Errors
+    ///
+    /// Why it is left as if it had not come: nobody who may assign work said so. It will be given again, and what
+    /// anybody else says changes nothing.
+    pub(super) fn take_order(&mut self, item: WorkItem) -> Result<(), String> {
+        let (generation, accepted) = (item.generation, self.state.accepted);
+        if generation <= accepted || NUMBER_MAX < generation {
+            self.note(Note::Stale { generation, accepted });
+            return Ok(());
+        }
+        if accepted.saturating_add(GENERATION_STEP_MAX) < generation {
+            return Err(format!("order {generation} came after order {accepted}, which is too far ahead"));
         }
         match item.order {
-            Order::Run(order) => self.take_run(&order),
+            Order::Run(order) => self.take_run(generation, &order)?,
             Order::Cancel { run } => self.cancel(run),
         }
-        self.write(Write::Accepted(item.generation));
+        self.write(Write::Accepted(generation));
+        Ok(())
     }
 
     /// How many more jobs the agent would take.
@@ -166,61 +187,71 @@ impl Agent {
         due.flatten().min()
     }
 
-    fn take_run(&mut self, order: &RunOrder) {
-        if self.state.jobs.contains_key(&order.run) {
-            return;
+    fn take_run(&mut self, generation: u64, order: &RunOrder) -> Result<(), String> {
+        let assigned = self.assigned(generation, order).map_err(|error| Chain(&error).to_string())?;
+        if assigned.run != order.run {
+            return Err(format!("the assignment of run `{}` came for run `{}`", assigned.run, order.run));
         }
-        match self.verify(order) {
+        if self.state.jobs.contains_key(&order.run) {
+            return Ok(());
+        }
+        match self.verify(&assigned, order) {
             Ok(accepted) => self.accept(order.run, accepted),
             Err((outcome, reason)) => {
                 self.note(Note::Refused { run: order.run, reason: reason.clone() });
                 self.record(order.run, RecordBody::RunEnded(ended(outcome, reason)));
             }
         }
+        Ok(())
     }
 
-    /// Checks the publisher's signatures and the assignment; how the run ends, and why, when either is against it.
-    fn verify(&self, order: &RunOrder) -> Result<Accepted, (RunOutcome, String)> {
-        self.verify_order(order).map_err(|reason| match self.deadline(order) {
-            Some(deadline) if deadline <= self.now => {
-                (RunOutcome::Expired, format!("the agent was told of it after its deadline, {deadline}"))
-            }
-            Some(_) | None => (RunOutcome::Refused, reason),
-        })
+    /// What was assigned to this agent under this number.
+    fn assigned(&self, generation: u64, order: &RunOrder) -> Result<Assignment, AssignedError> {
+        let envelope = Envelope::decode(&order.assignment)?;
+        Ok(self.trusted.assigned(&envelope, self.config.id, generation)?)
     }
 
-    fn deadline(&self, order: &RunOrder) -> Option<Millis> {
-        let assignment = Envelope::decode(&order.assignment).ok()?;
-        Some(self.trusted.verify_assignment(&assignment).ok()?.deadline)
+    /// Checks the publisher's signatures, the head and the assignment; how the run ends, and why, when one is against it.
+    fn verify(&self, assigned: &Assignment, order: &RunOrder) -> Result<Accepted, (RunOutcome, String)> {
+        if assigned.deadline <= self.now {
+            let reason = format!("the agent was told of it after its deadline, {}", assigned.deadline);
+            return Err((RunOutcome::Expired, reason));
+        }
+        self.verify_order(assigned, order).map_err(|reason| (RunOutcome::Refused, reason))
     }
 
-    fn verify_order(&self, order: &RunOrder) -> Result<Accepted, String> {
+    fn verify_order(&self, assigned: &Assignment, order: &RunOrder) -> Result<Accepted, String> {
         if JOBS_MAX <= self.state.jobs.len() {
             return Err(format!("this agent holds {JOBS_MAX} runs already"));
         }
         let metadata = Envelope::decode(&order.metadata).map_err(|error| Chain(&error).to_string())?;
-        let assignment = Envelope::decode(&order.assignment).map_err(|error| Chain(&error).to_string())?;
-        let accepted = self.verify_envelopes(&metadata, &assignment).map_err(|error| Chain(&error).to_string())?;
+        let inclusion = Inclusion { index: order.index, path: order.path.clone() };
+        let accepted = self.verify_envelope(assigned, &metadata, &inclusion);
+        let accepted = accepted.map_err(|error| Chain(&error).to_string())?;
         if !accepted.metadata.triggers.contains(&Trigger::Manual) {
             return Err(format!("the signature on `{}` does not let operators start it", accepted.metadata.name));
-        }
-        if accepted.assignment.run != order.run {
-            return Err(format!("the assignment is for run `{}`", accepted.assignment.run));
         }
         Ok(accepted)
     }
 
-    fn verify_envelopes(&self, metadata: &Envelope, assignment: &Envelope) -> Result<Accepted, Refusal> {
+    fn verify_envelope(
+        &self,
+        assigned: &Assignment,
+        metadata: &Envelope,
+        inclusion: &Inclusion,
+    ) -> Result<Accepted, Refusal> {
+        let head = self.fresh_head()?;
+        let now = head.time(self.now);
         let id = self.config.id.to_string();
         // The host's own word on its labels counts above its join token's.
         let labels = [&self.config.enrolled_labels, &self.config.host_labels];
         let subject = Subject { id: &id, name: &self.config.name, labels: &labels };
-        let bundle = self.trusted.verify_assignment(assignment)?.bundle;
-        let known = self.state.seen.get(&bundle).copied();
-        let accepted = self.trusted.accept_bundle(metadata, self.now, known, subject)?;
+        let known = self.state.seen.get(&assigned.bundle).copied();
+        let accepted = self.trusted.accept_bundle(metadata, now, known, subject)?;
+        head.offers(&accepted, metadata, inclusion)?;
+        assigned.fits(&accepted, now)?;
         let seen = Seen::of(metadata, &accepted);
-        let assignment = self.trusted.accept_assignment(assignment, self.now, self.config.id, &accepted)?;
-        Ok(Accepted { assignment, metadata: accepted, seen })
+        Ok(Accepted { assignment: assigned.clone(), metadata: accepted, seen })
     }
 
     fn accept(&mut self, run: RunId, accepted: Accepted) {
@@ -245,7 +276,7 @@ impl Agent {
         self.set_live(run, Live::New);
     }
 
-    fn cancel(&mut self, run: RunId) {
+    pub(super) fn cancel(&mut self, run: RunId) {
         let Some(job) = self.state.jobs.get(&run).filter(|job| !job.cancelled) else { return };
         let job = Job { cancelled: true, ..job.clone() };
         self.write(Write::PutJob(job));

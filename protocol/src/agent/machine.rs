@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sloth_core::{Millis, RunId};
-use sloth_trust::{Envelope, EnvelopeError, Refusal, Root, RootPin, Trusted};
+use sloth_trust::{Envelope, EnvelopeError, Refusal, Root, RootPin, Trusted, TrustedHead};
 
 use super::{
     Config, Durable, Effect, Event, Note, Output, Pacing, Write, jobs::Live, outbox::RunEndHold, session::Session,
@@ -15,6 +15,8 @@ use crate::random::Random;
 pub struct Agent {
     pub(super) config: Config,
     pub(super) trusted: Trusted,
+    /// The newest head that was accepted. Invariant: it is what `state` has.
+    pub(super) head: Option<TrustedHead>,
     /// Invariant: what the disk holds once the writes handed out so far are committed.
     pub(super) state: Durable,
     pub(super) random: Random,
@@ -56,12 +58,14 @@ impl Agent {
         let root = Envelope::decode(&config.root).map_err(|source| RestoreError::Unreadable { source })?;
         let trusted = Trusted::new(&root, config.root_pin).map_err(|source| RestoreError::Refused { source })?;
         let trusted = newest_root(trusted, state.root.as_deref())?;
+        let head = state.head.as_deref().and_then(|bytes| stored_head(&trusted, bytes));
         let live = state.jobs.keys().map(|run| (*run, Live::New)).collect();
         let mut random = Random::new(seed);
         let session = Session::new(&config, &state.lanes, now, &mut random);
         Ok(Self {
             config,
             trusted,
+            head,
             state,
             random,
             now,
@@ -137,6 +141,12 @@ impl Agent {
         self.trusted.root()
     }
 
+    /// The newest head that was accepted.
+    #[must_use]
+    pub const fn head(&self) -> Option<&TrustedHead> {
+        self.head.as_ref()
+    }
+
     /// Whether the agent leaves after each exchange.
     pub(super) fn leaves(&self) -> bool {
         match self.config.pacing {
@@ -152,4 +162,9 @@ fn newest_root(first: Trusted, stored: Option<&[u8]>) -> Result<Trusted, Restore
     let envelope = Envelope::decode(bytes).map_err(|source| RestoreError::Unreadable { source })?;
     let pin = RootPin::of(&envelope.payload);
     Trusted::new(&envelope, pin).map_err(|source| RestoreError::Refused { source })
+}
+
+/// The head that was accepted last. One of a root before this one counts no less: only its signer has to be the same.
+fn stored_head(trusted: &Trusted, bytes: &[u8]) -> Option<TrustedHead> {
+    Envelope::decode(bytes).ok().and_then(|envelope| trusted.verify_head(&envelope).ok())
 }

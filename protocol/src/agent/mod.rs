@@ -29,6 +29,9 @@ use crate::wire::{
 
 /// Most jobs that an agent holds, begun or not.
 pub const JOBS_MAX: usize = 64;
+/// How far an order's generation may lie above the last one's. Some are left out, of orders that were taken back; who
+/// would use up all numbers that there are has to send a great many orders.
+pub const GENERATION_STEP_MAX: u64 = 1 << 24;
 /// How often a run's worker may be started again without a task having ended in between.
 pub const WORKER_STARTS_MAX: u32 = 5;
 /// Shortest wait before a bundle is asked for again, at the first attempt.
@@ -47,6 +50,8 @@ pub const TOLD_WAIT_MAX: Millis = Millis::from_secs(2 * 3600);
 pub const ANSWER_PATIENCE: Millis = Millis::from_secs(30);
 /// A run's end waits this long for the logs before it, so that who follows a run sees all of it in order.
 pub const LOGS_PATIENCE: Millis = Millis::from_secs(2);
+/// How long an agent that was given work and no head that counts waits before it asks again.
+pub const STALE_RETRY: Millis = Millis::from_secs(60);
 /// How long a cancelled or expired worker has to end before it counts as stopped.
 pub const STOP_PATIENCE: Millis = Millis::from_secs(60);
 
@@ -285,6 +290,11 @@ pub enum Note {
     },
     /// What the coordinator gave as the next trust root is none.
     RootRefused {
+        /// Why.
+        reason: String,
+    },
+    /// Nothing new is begun, since nobody says well enough what is the newest.
+    HeldBack {
         /// Why.
         reason: String,
     },

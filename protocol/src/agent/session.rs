@@ -1,16 +1,16 @@
 //! The connection: when it is made, what is asked on it, and what the answers change.
 
-use sloth_core::{Millis, backoff::full_jitter};
+use sloth_core::{Chain, Millis, backoff::full_jitter};
 
 use super::{
     ANSWER_PATIENCE, Ask, Config, DENIED_RETRY, Effect, LaneState, Note, Pacing, RECONNECT_BASE, RECONNECT_CAP,
-    TOLD_WAIT_MAX, Ticket, Write, machine::Agent,
+    STALE_RETRY, TOLD_WAIT_MAX, Ticket, Write, machine::Agent,
 };
 use crate::{
     random::Random,
     wire::{
-        Acked, AgentResponse, Hello, Lane, NUMBER_MAX, PROTO_MAX, PROTO_MIN, Poll, Refusal, RefusalCode, Welcome, Work,
-        negotiate,
+        Acked, AgentResponse, Hello, Lane, NUMBER_MAX, Order, PROTO_MAX, PROTO_MIN, Poll, Refusal, RefusalCode,
+        Welcome, Work, WorkItem, negotiate,
     },
 };
 
@@ -51,6 +51,8 @@ pub(super) struct Up {
     refused_root: u64,
     /// Whether a poll was answered on this connection.
     polled: bool,
+    /// Why nothing new is begun, if so.
+    held_back: Option<String>,
     reports: [Option<AskedReport>; 2],
     renew: Option<Asked>,
 }
@@ -261,7 +263,8 @@ impl Agent {
             Pacing::Interval(_) => Millis::ZERO,
         };
         let root = self.trusted.root().version.max(up.refused_root);
-        let asked = self.ask(Ask::Poll(Poll { accepted: self.state.accepted, hold, room, root }), hold);
+        let head = self.head.as_ref().map_or(0, |head| head.reference().version);
+        let asked = self.ask(Ask::Poll(Poll { accepted: self.state.accepted, hold, room, root, head }), hold);
         if let Some(up) = self.session.up_mut() {
             up.poll = Some(AskedPoll { asked, room, root });
         }
@@ -362,8 +365,47 @@ impl Agent {
             let given = u64::try_from(work.roots.len()).unwrap_or(u64::MAX);
             up.refused_root = open.root.saturating_add(given);
         }
-        for item in work.items {
-            self.take_order(item);
+        let head = self.take_head(work.head.as_deref());
+        let fresh = head.and_then(|()| self.fresh_head().map(|_| ()).map_err(|error| Chain(&error).to_string()));
+        let held_back = self.take_items(work.items, fresh.err());
+        self.note_held_back(held_back.as_ref());
+    }
+
+    /// Takes on orders, as far as nothing is against it, which is returned.
+    fn take_items(&mut self, items: Vec<WorkItem>, mut against: Option<String>) -> Option<String> {
+        let mut waiting = false;
+        for item in items {
+            match item.order {
+                // What is to be stopped stops at once; its number counts when its turn has come.
+                Order::Cancel { run } if waiting => self.cancel(run),
+                Order::Run(_) if against.is_some() => waiting = true,
+                Order::Run(_) | Order::Cancel { .. } => {
+                    if let Err(reason) = self.take_order(item) {
+                        against.get_or_insert(reason);
+                        waiting = true;
+                    }
+                }
+            }
+        }
+        if waiting {
+            // The same orders would be given again at once.
+            let wait = self.around(STALE_RETRY);
+            if let Some(up) = self.session.up_mut() {
+                up.poll_at = up.poll_at.max(self.now + wait);
+            }
+        }
+        against
+    }
+
+    /// Says once a connection, or when it changes, why nothing new is begun.
+    fn note_held_back(&mut self, reason: Option<&String>) {
+        let Some(up) = self.session.up_mut() else { return };
+        if up.held_back.as_ref() == reason {
+            return;
+        }
+        up.held_back = reason.cloned();
+        if let Some(reason) = reason {
+            self.note(Note::HeldBack { reason: reason.clone() });
         }
     }
 

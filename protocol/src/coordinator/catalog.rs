@@ -33,6 +33,7 @@ impl Coordinator {
         self.write(Write::PutRoot(next.root().version, bytes));
         let before = self.trusted.replace(next);
         self.drop_unsigned(before.as_ref());
+        self.issue_head();
         self.offer_roots();
         Ok(Reply::Done)
     }
@@ -84,6 +85,7 @@ impl Coordinator {
             let signers = envelope.signatures.iter().map(|signature| signature.key.to_string()).collect();
             let ManifestFacts { size, workflows } = manifest;
             self.write(Write::PutRelease(Box::new(Release { envelope: bytes, metadata, size, workflows, signers })));
+            self.issue_head();
         }
         Ok(Reply::Published(Published { name, version, counter, repeated }))
     }

@@ -3,19 +3,20 @@
 use std::ops::Bound;
 
 use sloth_core::{AgentId, Millis, RunId, Selector};
-use sloth_trust::{Assignment, BundleName, Envelope, PayloadKind, SPEC, Trigger};
+use sloth_trust::{Assignment, BundleName, SPEC, Trigger};
 
 use super::{
-    AgentRecord, Answer, EXPIRY_GRACE, Item, Job, JobEnd, JobUpdate, LAST_SEEN_STEP, POLL_PAUSE_MAX, POLLS_PER_SECOND,
-    RUN_TTL_MAX, RUN_TTL_MIN, RUNS_ACTIVE_MAX, RUNS_ENDED_MAX, Reply, Run, Ticket, WORK_WAITING_MAX, Write,
+    AgentRecord, Answer, EXPIRY_GRACE, Instruction, Item, Job, JobEnd, JobUpdate, LAST_SEEN_STEP, Orders,
+    POLL_PAUSE_MAX, POLLS_PER_SECOND, RUN_TTL_MAX, RUN_TTL_MIN, RUNS_ACTIVE_MAX, RUNS_ENDED_MAX, Reply, Run, Ticket,
+    Unsigned, WORK_WAITING_MAX, Write,
     catalog::no_bundle,
     machine::{Coordinator, Held, Presence, Timer},
     registry::invalid,
     views::matches,
 };
 use crate::wire::{
-    AgentResponse, HOLD_MAX, JobState, NUMBER_MAX, Order, Poll, Refusal, RefusalCode, RunOrder, StartRun, Started,
-    VALUES_BYTES_MAX, WORK_ITEMS_MAX, WORK_ROOTS_MAX, Work, WorkItem,
+    HOLD_MAX, JobState, NUMBER_MAX, Poll, Refusal, RefusalCode, StartRun, Started, VALUES_BYTES_MAX, WORK_ITEMS_MAX,
+    WORK_ROOTS_MAX,
 };
 
 /// Bytes of orders after which an answer takes no further one; one order may be up to its own bounds over it.
@@ -91,11 +92,12 @@ impl Coordinator {
         let roots = self.roots_after(poll.root);
         if !items.is_empty() || !roots.is_empty() || poll.hold == Millis::ZERO {
             let next_poll = if items.is_empty() && roots.is_empty() { self.poll_pause() } else { Millis::ZERO };
-            return self.answer(ticket, work(items, next_poll, roots));
+            let orders = Orders { items, next_poll, roots, head: self.head_for(poll.head) };
+            return self.answer(ticket, Answer::Work(Box::new(orders)));
         }
         let until = self.now + poll.hold.min(HOLD_MAX);
         if let Some(presence) = self.present.get_mut(&agent) {
-            presence.held = Some(Held { ticket, until, room, root: poll.root });
+            presence.held = Some(Held { ticket, until, room, root: poll.root, head: poll.head });
             self.set_timer(until, Timer::Hold(agent));
         }
     }
@@ -103,7 +105,7 @@ impl Coordinator {
     /// Answers a held poll with nothing, and says to ask again at once.
     pub(super) fn end_hold(&mut self, agent: AgentId) {
         if let Some(held) = self.take_held(agent) {
-            self.answer(held.ticket, work(Vec::new(), Millis::ZERO, Vec::new()));
+            self.answer_held(held, Vec::new());
         }
     }
 
@@ -281,8 +283,7 @@ impl Coordinator {
         let Some(held) = self.present.get(&agent).and_then(|presence| presence.held) else { return };
         let items = self.next_items(agent, 0, held.room);
         if !items.is_empty() && self.take_held(agent).is_some() {
-            let roots = self.roots_after(held.root);
-            self.answer(held.ticket, work(items, Millis::ZERO, roots));
+            self.answer_held(held, items);
         }
     }
 
@@ -294,8 +295,7 @@ impl Coordinator {
             self.present.iter().filter(|(_, presence)| behind(presence)).map(|(agent, _)| *agent).collect();
         for agent in agents {
             if let Some(held) = self.take_held(agent) {
-                let roots = self.roots_after(held.root);
-                self.answer(held.ticket, work(Vec::new(), Millis::ZERO, roots));
+                self.answer_held(held, Vec::new());
             }
         }
     }
@@ -334,6 +334,12 @@ impl Coordinator {
         }
     }
 
+    fn answer_held(&mut self, held: Held, items: Vec<(u64, Instruction)>) {
+        let (roots, head) = (self.roots_after(held.root), self.head_for(held.head));
+        let orders = Orders { items, next_poll: Millis::ZERO, roots, head };
+        self.answer(held.ticket, Answer::Work(Box::new(orders)));
+    }
+
     fn take_held(&mut self, agent: AgentId) -> Option<Held> {
         let held = self.present.get_mut(&agent)?.held.take()?;
         self.clear_timer(held.until, Timer::Hold(agent));
@@ -341,7 +347,7 @@ impl Coordinator {
     }
 
     /// What an agent is told next, in order: orders to run only as far as it has room.
-    fn next_items(&mut self, agent: AgentId, accepted: u64, mut room: usize) -> Vec<WorkItem> {
+    fn next_items(&mut self, agent: AgentId, accepted: u64, mut room: usize) -> Vec<(u64, Instruction)> {
         let mut items = Vec::new();
         let mut bytes = 0;
         let mut withdrawn = Vec::new();
@@ -355,21 +361,21 @@ impl Coordinator {
             let order = match item {
                 Item::Run(_) if room == 0 => break,
                 Item::Run(run) => match self.order(agent, generation, *run) {
-                    Some(order) => Order::Run(order),
+                    Some(order) => order,
                     // The run has ended in the meantime, or its release was withdrawn: its place is kept by something
                     // harmless.
                     None => {
                         withdrawn.push(*run);
-                        Order::Cancel { run: *run }
+                        Instruction::Cancel { run: *run }
                     }
                 },
-                Item::Cancel(run) => Order::Cancel { run: *run },
+                Item::Cancel(run) => Instruction::Cancel { run: *run },
             };
-            if let Order::Run(order) = &order {
+            if let Instruction::Run { assignment, metadata, .. } = &order {
                 room -= 1;
-                bytes += order.assignment.len() + order.metadata.len();
+                bytes += assignment.payload.len() + metadata.len();
             }
-            items.push(WorkItem { generation, order });
+            items.push((generation, order));
             if WORK_ITEMS_MAX <= items.len() || WORK_BYTES_MAX <= bytes {
                 break;
             }
@@ -377,15 +383,15 @@ impl Coordinator {
         for run in withdrawn {
             self.refuse_unsigned(run, agent);
         }
-        if let Some(last) = items.last() {
+        if let Some((last, _)) = items.last() {
             let told = self.told.entry(agent).or_default();
-            *told = (*told).max(last.generation);
+            *told = (*told).max(*last);
         }
         items
     }
 
     /// The order to do a run: the same bytes whenever it is made for the same generation.
-    fn order(&self, agent: AgentId, generation: u64, id: RunId) -> Option<RunOrder> {
+    fn order(&self, agent: AgentId, generation: u64, id: RunId) -> Option<Instruction> {
         let run = self.state.runs.get(&id)?;
         let release = self.state.bundles.get(&run.bundle)?.get(&run.counter)?;
         let assignment = Assignment {
@@ -402,8 +408,13 @@ impl Coordinator {
             nonce: generation,
         };
         let payload = serde_json::to_vec(&assignment).ok()?;
-        let envelope = Envelope::unsigned(PayloadKind::Assignment, payload);
-        Some(RunOrder { run: id, assignment: envelope.encode(), metadata: release.envelope.clone() })
+        let domain = assignment.domain(release.metadata.repository);
+        Some(Instruction::Run {
+            run: id,
+            assignment: Unsigned { domain, payload },
+            metadata: release.envelope.clone(),
+            inclusion: self.inclusion(&run.bundle, run.counter)?,
+        })
     }
 
     fn poll_pause(&self) -> Millis {
@@ -429,8 +440,4 @@ fn plain_values(text: &str) -> Result<String, Refusal> {
 
 fn started(run: RunId, agents: usize) -> Reply {
     Reply::Started(Started { run, agents: u32::try_from(agents).unwrap_or(u32::MAX) })
-}
-
-fn work(items: Vec<WorkItem>, next_poll: Millis, roots: Vec<Vec<u8>>) -> Answer {
-    Answer::Agent(AgentResponse::Work(Work { items, next_poll, roots }))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
-use sloth_trust::{BundleMetadata, BundleName};
+use sloth_trust::{BundleMetadata, BundleName, HeadRef};
 
 use crate::wire::{Dropped, JobState, Lane, Platform, Record};
 
@@ -13,6 +13,8 @@ use crate::wire::{Dropped, JobState, Lane, Platform, Record};
 pub struct Durable {
     /// The envelope of every trust root there was, by version: each vouches for the next.
     pub roots: BTreeMap<u64, Vec<u8>>,
+    /// The newest head.
+    pub head: Option<HeadRow>,
     /// Every agent that was ever enrolled.
     pub agents: BTreeMap<AgentId, AgentRecord>,
     /// What each agent has reported, by agent, in the order of [`Lane::ALL`].
@@ -29,6 +31,23 @@ pub struct Durable {
     pub jobs: BTreeMap<RunId, BTreeMap<AgentId, Job>>,
     /// Runs that have ended and can be looked at.
     pub ended: BTreeSet<RunId>,
+}
+
+/// A head without its signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadRow {
+    /// Its version.
+    pub version: u64,
+    /// What it says.
+    pub payload: Vec<u8>,
+}
+
+impl HeadRow {
+    /// What names it.
+    #[must_use]
+    pub fn reference(&self) -> HeadRef {
+        HeadRef { version: self.version, payload: Digest::of(&self.payload) }
+    }
 }
 
 /// An agent.
@@ -176,6 +195,8 @@ pub struct JobUpdate {
 pub enum Write {
     /// A trust root, by its version.
     PutRoot(u64, Vec<u8>),
+    /// The head after the one before, which is kept.
+    PutHead(HeadRow),
     /// An agent, new or changed.
     PutAgent(AgentId, AgentRecord),
     /// What was counted of a lane.
@@ -209,12 +230,19 @@ impl Durable {
         self.roots.last_key_value().map(|(_, envelope)| envelope.as_slice())
     }
 
+    /// Every release, by name and counter.
+    pub fn releases(&self) -> impl Iterator<Item = (&BundleName, u64, &Release)> {
+        let bundles = self.bundles.iter();
+        bundles.flat_map(|(name, all)| all.iter().map(move |(counter, release)| (name, *counter, release)))
+    }
+
     /// Applies one change.
     pub fn apply(&mut self, write: &Write) {
         match write {
             Write::PutRoot(version, envelope) => {
                 self.roots.insert(*version, envelope.clone());
             }
+            Write::PutHead(head) => self.head = Some(head.clone()),
             Write::PutAgent(id, agent) => {
                 self.agents.insert(*id, agent.clone());
             }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sloth_core::{AgentId, Millis, RunId, TokenId};
-use sloth_trust::{Envelope, RootPin, Trusted};
+use sloth_trust::{BundleName, Envelope, RootPin, Tree, Trusted};
 
-use super::{Answer, Ask, CloseReason, Command, ConnId, Durable, EXPIRY_GRACE, Event, Output, Reply, Ticket, Write};
+use super::{
+    Answer, Ask, CloseReason, Command, ConnId, Durable, EXPIRY_GRACE, Event, Output, Reply, Settings, Ticket, Write,
+};
 use crate::{
     random::Random,
     wire::{Refusal, RefusalCode},
@@ -16,7 +18,13 @@ use crate::{
 pub struct Coordinator {
     /// Invariant: what the disk holds once the writes handed out so far are committed.
     pub(super) state: Durable,
+    pub(super) settings: Settings,
     pub(super) trusted: Option<Trusted>,
+    /// What the newest head's tree is over, by name and counter.
+    pub(super) leaves: BTreeMap<(BundleName, u64), Vec<u8>>,
+    pub(super) tree: Tree,
+    /// When the next head is issued if nothing changes before.
+    pub(super) head_due: Millis,
     pub(super) random: Random,
     pub(super) now: Millis,
     /// Agents that are connected.
@@ -50,6 +58,8 @@ pub(super) struct Held {
     pub(super) room: usize,
     /// The version of the trust root that the agent has.
     pub(super) root: u64,
+    /// The version of the head that it has.
+    pub(super) head: u64,
 }
 
 /// What may be due. A timer that is no longer true when it fires changes nothing.
@@ -58,6 +68,7 @@ pub(super) enum Timer {
     Hold(AgentId),
     Deadline(RunId),
     Token(TokenId),
+    Head,
 }
 
 impl Coordinator {
@@ -68,7 +79,7 @@ impl Coordinator {
     /// # Errors
     ///
     /// When the trust root on the disk cannot be read: the store was damaged.
-    pub fn restore(state: Durable, now: Millis, seed: u64) -> Result<Self, Refusal> {
+    pub fn restore(state: Durable, settings: Settings, now: Millis, seed: u64) -> Result<Self, Refusal> {
         let trusted = state.root().map(read_root).transpose()?;
         let names = state.agents.iter().filter(|(_, agent)| !agent.revoked);
         let names = names.map(|(id, agent)| (agent.name.clone(), *id)).collect();
@@ -76,9 +87,14 @@ impl Coordinator {
         let told = state.agents.iter().map(|(id, agent)| (*id, agent.next_generation.saturating_sub(1))).collect();
         let deadlines = state.runs.iter().map(|(id, run)| (run.deadline + EXPIRY_GRACE, Timer::Deadline(*id)));
         let expiries = state.tokens.iter().map(|(id, token)| (token.expires, Timer::Token(*id)));
-        let timers = deadlines.chain(expiries).collect();
+        // The first thing that it says is what is the newest now: agents may have heard of later heads than are here.
+        let timers = deadlines.chain(expiries).chain([(now, Timer::Head)]).collect();
         Ok(Self {
+            settings,
             trusted,
+            leaves: BTreeMap::new(),
+            tree: Tree::new::<[u8; 0]>([]),
+            head_due: now,
             random: Random::new(seed),
             now,
             present: BTreeMap::new(),
@@ -220,6 +236,7 @@ impl Coordinator {
                 Timer::Hold(agent) => self.end_hold(agent),
                 Timer::Deadline(run) => self.expire_run(run),
                 Timer::Token(token) => self.expire_token(token),
+                Timer::Head => self.renew_head(),
             }
         }
     }

@@ -1,21 +1,24 @@
 //! The coordinator's machine: who may come in, what each agent is to do, and what came of it.
 //!
-//! It never sees a bundle's files, runs no Lua and holds no key that can sign work. What is finished is written and
+//! It never sees a bundle's files, runs no Lua and holds no key: what it says of itself the driver signs. What is finished is written and
 //! forgotten: in memory are the agents, the bundles' metadata, the runs that have not ended and what each agent has
 //! still to be told.
 
 mod catalog;
 mod dispatch;
 mod durable;
+mod head;
 mod inbox;
 mod machine;
+mod orders;
 mod registry;
 mod views;
 
 use std::collections::BTreeSet;
 
-pub use durable::{AgentRecord, Durable, Inbox, Item, Job, JobEnd, JobUpdate, Release, Run, Token, Write};
+pub use durable::{AgentRecord, Durable, HeadRow, Inbox, Item, Job, JobEnd, JobUpdate, Release, Run, Token, Write};
 pub use machine::Coordinator;
+pub use orders::{Instruction, Orders, Unsigned};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
 
 use crate::wire::{
@@ -57,6 +60,26 @@ pub const POLLS_PER_SECOND: u64 = 1000;
 pub const POLL_PAUSE_MAX: Millis = Millis::from_secs(3600);
 /// An agent's row is written anew when it was last seen longer ago than this.
 pub const LAST_SEEN_STEP: Millis = Millis::from_secs(3600);
+
+/// How long a head is good for new work unless the settings say otherwise.
+pub const HEAD_LIFE: Millis = Millis::from_secs(24 * 3600);
+/// Shortest and longest life of a head: agents ask every few minutes, and who keeps news from one may do so for that long.
+pub const HEAD_LIFE_MIN: Millis = Millis::from_secs(3600);
+/// See [`HEAD_LIFE_MIN`].
+pub const HEAD_LIFE_MAX: Millis = Millis::from_secs(7 * 24 * 3600);
+
+/// What a coordinator is told at its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a head is good for new work.
+    pub head_life: Millis,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { head_life: HEAD_LIFE }
+    }
+}
 
 /// Names a connection; never used twice in a process's life.
 pub type ConnId = u64;
@@ -197,6 +220,8 @@ pub struct ManifestFacts {
 pub enum Answer {
     /// To an agent, as it is.
     Agent(AgentResponse),
+    /// To an agent's poll: the driver signs it.
+    Work(Box<Orders>),
     /// To an agent: the driver makes the certificate for the key it asked with.
     Certify {
         /// Who it is for.

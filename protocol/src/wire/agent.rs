@@ -99,6 +99,8 @@ pub struct Poll {
     pub room: u32,
     /// The version of the trust root on the agent's disk, or of a later one that it refused on this connection.
     pub root: u64,
+    /// The version of the head on the agent's disk; zero when there is none.
+    pub head: u64,
 }
 
 /// Work, or when to come back.
@@ -111,6 +113,9 @@ pub struct Work {
     /// The trust roots after the one that the agent has, one version after the other: at most [`WORK_ROOTS_MAX`], each
     /// the bytes of an envelope of `sloth-trust`. They count before the items.
     pub roots: Vec<Vec<u8>>,
+    /// The coordinator's newest head, when its version is not the one that the agent has: the bytes of an envelope of
+    /// `sloth-trust`. It counts after the roots and before the items.
+    pub head: Option<Vec<u8>>,
 }
 
 /// One order under its generation.
@@ -143,6 +148,10 @@ pub struct RunOrder {
     pub assignment: Vec<u8>,
     /// That publishers signed it for hosts like this one.
     pub metadata: Vec<u8>,
+    /// Where among the releases of the newest head it is.
+    pub index: u64,
+    /// The digests that show it, at most [`sloth_trust::tree::PATH_MAX`].
+    pub path: Vec<Digest>,
 }
 
 /// A batch of records of one lane, numbers rising.

@@ -66,6 +66,11 @@ pub enum OperatorRequest {
     Follow(Follow),
     /// Cancels a run wherever it has not ended.
     CancelRun(RunId),
+    /// The coordinator's online keys. Answered by [`OperatorResponse::OnlineKeys`].
+    OnlineKeys,
+    /// Makes one more online key, which counts when a trust root names it. Answered by
+    /// [`OperatorResponse::OnlineKeys`].
+    NewOnlineKey,
 }
 
 /// One answer to an operator. Tags only grow.
@@ -104,6 +109,8 @@ pub enum OperatorResponse {
     Events(Events),
     /// To any of them.
     Refused(Refusal),
+    /// The public halves of the online keys in minisign's base 64, the newest last.
+    OnlineKeys(Vec<String>),
 }
 
 /// Who is calling.

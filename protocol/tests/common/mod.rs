@@ -2,7 +2,7 @@
 
 use sloth_core::{AgentId, Digest, Labels, Millis};
 use sloth_protocol::{
-    coordinator::{AgentRecord, Ask, Coordinator, Durable, Event, Run},
+    coordinator::{AgentRecord, Ask, Coordinator, Durable, Event, Run, Settings},
     wire::{Hello, PROTO_MAX, PROTO_MIN, Platform},
 };
 
@@ -43,7 +43,7 @@ pub(crate) fn run() -> Run {
 
 /// The coordinator that goes on from `state`, with connection 1, on which `agent` has said hello.
 pub(crate) fn welcomed(state: Durable, agent: AgentId) -> Coordinator {
-    let mut machine = Coordinator::restore(state, NOW, 1).expect("restored");
+    let mut machine = Coordinator::restore(state, Settings::default(), NOW, 1).expect("restored");
     let _ = machine.handle(NOW, Event::Connected { conn: 1, agent });
     let hello = Hello {
         proto_min: PROTO_MIN,

@@ -36,7 +36,13 @@ fn requests() {
             platform: platform(),
             labels: labels(),
         }),
-        AgentRequest::Poll(Poll { accepted: 1000, hold: Millis::from_secs(60), room: 64, root: 3 }),
+        AgentRequest::Poll(Poll {
+            accepted: 1000,
+            hold: Millis::from_secs(60),
+            room: 64,
+            root: 3,
+            head: 1_700_000_000_000,
+        }),
         AgentRequest::Report(Report { lane: Lane::Results, dropped: dropped(), records: results }),
         AgentRequest::Report(Report {
             lane: Lane::Logs,
@@ -59,7 +65,13 @@ fn responses() {
         AgentResponse::Renewed(_) => "Renewed",
         AgentResponse::Refused(_) => "Refused",
     });
-    let order = Order::Run(RunOrder { run: run(), assignment: vec![1, 2], metadata: vec![3, 4, 5] });
+    let order = Order::Run(RunOrder {
+        run: run(),
+        assignment: vec![1, 2],
+        metadata: vec![3, 4, 5],
+        index: 300,
+        path: vec![digest()],
+    });
     let items =
         vec![WorkItem { generation: 7, order }, WorkItem { generation: 8, order: Order::Cancel { run: run() } }];
     let samples = [
@@ -70,8 +82,13 @@ fn responses() {
             acked: [300, 4],
             reconnect_within: Millis::from_secs(200),
         }),
-        AgentResponse::Work(Work { items, next_poll: Millis::ZERO, roots: vec![vec![1, 2]] }),
-        AgentResponse::Work(Work { items: Vec::new(), next_poll: Millis::from_secs(10), roots: Vec::new() }),
+        AgentResponse::Work(Work { items, next_poll: Millis::ZERO, roots: vec![vec![1, 2]], head: Some(vec![3, 4]) }),
+        AgentResponse::Work(Work {
+            items: Vec::new(),
+            next_poll: Millis::from_secs(10),
+            roots: Vec::new(),
+            head: None,
+        }),
         AgentResponse::Acked(Acked { lane: Lane::Logs, through: 12_345 }),
         AgentResponse::Blob(BlobHead { length: 1 << 40 }),
         AgentResponse::Renewed(Renewed {
@@ -88,7 +105,13 @@ fn responses() {
 fn orders() {
     variants!(Order { Order::Run(_) => "Run", Order::Cancel { .. } => "Cancel" });
     let samples = [
-        Order::Run(RunOrder { run: run(), assignment: vec![0xff; 3], metadata: Vec::new() }),
+        Order::Run(RunOrder {
+            run: run(),
+            assignment: vec![0xff; 3],
+            metadata: Vec::new(),
+            index: 0,
+            path: Vec::new(),
+        }),
         Order::Cancel { run: run() },
     ];
     check("order", &samples, variant, VARIANTS);

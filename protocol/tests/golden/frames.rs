@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, prelude::*};
 use serde::{Serialize, de::DeserializeOwned};
-use sloth_core::{Millis, RunId};
+use sloth_core::{Digest, Millis, RunId};
 use sloth_protocol::wire::{
     AgentRequest, AgentResponse, Dropped, EncodeError, EnrollRequest, EnrollResponse, FRAME_BYTES_MAX,
     FRAME_HEADER_BYTES, FRAME_UNAUTHENTICATED_BYTES_MAX, Hello, Lane, LogStream, OperatorRequest, OperatorResponse,
@@ -91,15 +91,19 @@ fn work() -> impl Strategy<Value = AgentResponse> {
     let bytes = || vec(any::<u8>(), 0..100);
     let order = prop_oneof![
         run().prop_map(|run| Order::Cancel { run }),
-        (run(), bytes(), bytes()).prop_map(|(run, assignment, metadata)| Order::Run(RunOrder {
-            run,
-            assignment,
-            metadata
-        })),
+        (run(), bytes(), bytes(), any::<u64>(), vec(any::<[u8; 32]>(), 0..4)).prop_map(
+            |(run, assignment, metadata, index, path)| Order::Run(RunOrder {
+                run,
+                assignment,
+                metadata,
+                index,
+                path: path.into_iter().map(Digest::from_bytes).collect(),
+            })
+        ),
     ];
     let item = (any::<u64>(), order).prop_map(|(generation, order)| WorkItem { generation, order });
     (vec(item, 0..16), any::<u64>()).prop_map(|(items, next)| {
-        AgentResponse::Work(Work { items, next_poll: Millis::from_u64(next), roots: Vec::new() })
+        AgentResponse::Work(Work { items, next_poll: Millis::from_u64(next), roots: Vec::new(), head: None })
     })
 }
 

@@ -33,6 +33,8 @@ fn requests() {
         OperatorRequest::Run(_) => "Run",
         OperatorRequest::Follow(_) => "Follow",
         OperatorRequest::CancelRun(_) => "CancelRun",
+        OperatorRequest::OnlineKeys => "OnlineKeys",
+        OperatorRequest::NewOnlineKey => "NewOnlineKey",
     });
     let mut samples = asks_about_bundles_and_agents();
     samples.extend(asks_about_runs());
@@ -73,6 +75,8 @@ fn asks_about_runs() -> Vec<OperatorRequest> {
         OperatorRequest::Follow(Follow { run: run(), after: 300, agent: Some(agent()), wait: FollowWait::UntilEnd }),
         OperatorRequest::Follow(Follow { run: run(), after: 0, agent: None, wait: FollowWait::No }),
         OperatorRequest::CancelRun(run()),
+        OperatorRequest::OnlineKeys,
+        OperatorRequest::NewOnlineKey,
     ]
 }
 
@@ -93,6 +97,7 @@ fn responses() {
         OperatorResponse::Run(_) => "Run",
         OperatorResponse::Events(_) => "Events",
         OperatorResponse::Refused(_) => "Refused",
+        OperatorResponse::OnlineKeys(_) => "OnlineKeys",
     });
     let mut samples = answers_about_bundles_and_agents();
     samples.extend(answers_about_runs());
@@ -138,6 +143,7 @@ fn answers_about_runs() -> Vec<OperatorResponse> {
             last: true,
         }),
         OperatorResponse::Refused(refusal()),
+        OperatorResponse::OnlineKeys(vec!["RWQf6LRCGA9i53ml".to_owned()]),
     ]
 }
 

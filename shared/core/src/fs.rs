@@ -13,6 +13,10 @@ use std::{
 
 pub use lock::{LockError, LockFile};
 
+use crate::Secret;
+
+/// Every right of a file's group and of others.
+const OTHERS: u32 = 0o077;
 /// How a temporary file's name begins; see [`is_temporary`].
 const TEMPORARY_PREFIX: &str = ".sloth-tmp-";
 /// How many names are tried for a temporary file: leftovers of an earlier process may hold some.
@@ -126,6 +130,36 @@ impl ReadError {
     }
 }
 
+/// Why a secret was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// Its file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Others may read it.
+    #[error(
+        "`{0}` holds a secret, and its mode {mode:03o} lets others read it: `chmod 600 {0}`, and think of who may have it",
+        path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+}
+
+impl SecretError {
+    /// Whether there is no such file.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::Read(error) => error.is_not_found(),
+            Self::Exposed { .. } => false,
+        }
+    }
+}
+
 /// Puts `bytes` at `path`, replacing what is there. After a crash at any moment the file holds the old bytes
 /// or the new ones; after `Ok` the new ones are on the disk.
 ///
@@ -200,6 +234,30 @@ pub fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
         return Err(ReadError::TooLarge { path: path.to_owned(), bytes_max });
     }
     Ok(bytes)
+}
+
+/// Reads the whole file at `path`, which holds a secret: only its owner may be able to read it.
+///
+/// # Errors
+///
+/// As [`read_capped`]; and when its group or others have any right to it.
+pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Secret<Vec<u8>>, SecretError> {
+    check_private(path)?;
+    Ok(Secret::new(read_capped(path, bytes_max)?))
+}
+
+/// Whether only its owner may read the file at `path`.
+///
+/// # Errors
+///
+/// When its group or others have any right to it, or the system refuses.
+pub fn check_private(path: &Path) -> Result<(), SecretError> {
+    let metadata = path.metadata().map_err(FsError::of(Action::Read, path)).map_err(ReadError::from)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & OTHERS != 0 {
+        return Err(SecretError::Exposed { path: path.to_owned(), mode });
+    }
+    Ok(())
 }
 
 /// Whether `path` is a temporary file of [`create_temporary`], which a crash may leave behind.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sloth_core::{
     Secret,
     config::{self, ConfigError},
-    fs::{self, Access, FsError},
+    fs::{self, Access, FsError, SecretError},
 };
 use sloth_protocol::wire::ADDRESSES_MAX;
 
@@ -57,6 +57,12 @@ pub enum CredentialError {
         /// What is wrong.
         source: IdentityError,
     },
+    /// Others may read it, or it is not there.
+    #[error("cannot use the credential")]
+    Exposed {
+        /// Why; it names the file.
+        source: SecretError,
+    },
     /// It cannot be put into text.
     #[error("cannot write the credential `{}`", path.display())]
     Encode {
@@ -97,6 +103,7 @@ impl Credential {
     ///
     /// When the file cannot be read or a part of it cannot be used.
     pub fn load(path: &Path) -> Result<Self, CredentialError> {
+        fs::check_private(path).map_err(|source| CredentialError::Exposed { source })?;
         let stored: Stored = config::load(path).map_err(|source| CredentialError::Read { source })?;
         let path = || path.to_owned();
         if !(1..=ADDRESSES_MAX).contains(&stored.addresses.len()) {

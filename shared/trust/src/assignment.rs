@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Digest, Millis, RepositoryId, RunId};
 
-use crate::{BundleName, Domain, domain::Subject};
+use crate::{BundleMetadata, BundleName, Domain, Refusal, domain::Subject, trusted::unexpired};
 
 /// One run of one bundle, for one agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,22 @@ pub struct Assignment {
 }
 
 impl Assignment {
+    /// Whether this work may begin now, and `metadata` is of the release that it names.
+    ///
+    /// # Errors
+    ///
+    /// When it names another release, or it is too early or too late.
+    pub fn fits(&self, metadata: &BundleMetadata, now: Millis) -> Result<(), Refusal> {
+        let named = (&self.bundle, self.counter, self.manifest);
+        if named != (&metadata.name, metadata.counter, metadata.manifest.digest) {
+            return Err(Refusal::OtherBundle { name: self.bundle.clone(), counter: self.counter });
+        }
+        if now < self.not_before {
+            return Err(Refusal::NotYet { run: self.run, not_before: self.not_before });
+        }
+        unexpired(now, self.deadline, || format!("the assignment of run `{}`", self.run))
+    }
+
     /// What a signature of this assignment is for.
     #[must_use]
     pub const fn domain(&self, repository: RepositoryId) -> Domain {

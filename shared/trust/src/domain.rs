@@ -19,7 +19,7 @@ pub struct Domain {
     pub subject: Subject,
     /// Whose.
     pub repository: RepositoryId,
-    /// A root's version, a bundle's counter, an assignment's nonce.
+    /// A root's or a head's version, a bundle's counter, an assignment's nonce.
     pub version: u64,
 }
 
@@ -33,6 +33,8 @@ pub enum Subject {
     Bundle(BundleName),
     /// Work for one host.
     Assignment,
+    /// What is the newest.
+    Head,
 }
 
 impl Subject {
@@ -43,6 +45,7 @@ impl Subject {
             Self::Root => PayloadKind::Root,
             Self::Bundle(_) => PayloadKind::Bundle,
             Self::Assignment => PayloadKind::Assignment,
+            Self::Head => PayloadKind::Head,
         }
     }
 }
@@ -68,6 +71,7 @@ impl fmt::Display for Subject {
             Self::Root => f.write_str("root"),
             Self::Bundle(name) => write!(f, "bundle/{name}"),
             Self::Assignment => f.write_str("assignment"),
+            Self::Head => f.write_str("head"),
         }
     }
 }
@@ -89,6 +93,7 @@ fn parse(text: &str) -> Option<Domain> {
     let subject = match parts.next()? {
         "root" => Subject::Root,
         "assignment" => Subject::Assignment,
+        "head" => Subject::Head,
         other => Subject::Bundle(other.strip_prefix("bundle/")?.parse().ok()?),
     };
     let (repository, version) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -103,7 +108,7 @@ mod tests {
 
     #[test]
     fn text_round_trips_and_is_frozen() {
-        for kind in ["root", "bundle/web-shop", "assignment"] {
+        for kind in ["root", "bundle/web-shop", "assignment", "head"] {
             let text = format!("sloth:{kind}:{ID}:7");
             assert_eq!(text.parse::<Domain>().expect("a domain").to_string(), text);
         }

@@ -12,6 +12,8 @@ pub const ROOT_BYTES_MAX: usize = 64 * 1024;
 pub const BUNDLE_BYTES_MAX: usize = 256 * 1024;
 /// Most bytes of an assignment.
 pub const ASSIGNMENT_BYTES_MAX: usize = 512 * 1024;
+/// Most bytes of a head, which has about 600.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most signatures of one envelope.
 pub const SIGNATURES_MAX: usize = 16;
 /// Most bytes of one signature's text.
@@ -29,6 +31,8 @@ pub enum PayloadKind {
     Bundle,
     /// 2: an [`Assignment`](crate::Assignment).
     Assignment,
+    /// 3: a [`Head`](crate::Head).
+    Head,
 }
 
 impl PayloadKind {
@@ -39,6 +43,7 @@ impl PayloadKind {
             Self::Root => ROOT_BYTES_MAX,
             Self::Bundle => BUNDLE_BYTES_MAX,
             Self::Assignment => ASSIGNMENT_BYTES_MAX,
+            Self::Head => HEAD_BYTES_MAX,
         }
     }
 
@@ -47,6 +52,7 @@ impl PayloadKind {
             Self::Root => "a root",
             Self::Bundle => "a bundle's metadata",
             Self::Assignment => "an assignment",
+            Self::Head => "a head",
         }
     }
 }

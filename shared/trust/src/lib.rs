@@ -4,18 +4,25 @@
 //! [`Trusted`] begins from a pinned [`Root`], which names the keys of every role, and accepts or refuses
 //! envelopes. Nothing of a payload is parsed before the threshold of its role has signed its bytes.
 //!
+//! People sign roots and bundles offline. The coordinator's online key signs the [`Head`], which says what is the newest,
+//! and each [`Assignment`]; alone it can make no agent run anything that the people did not sign.
+//!
 //! This crate reads no file, no clock and no network; what it decides depends on its arguments alone.
 
 pub mod assignment;
 pub mod bundle;
 pub mod domain;
 pub mod envelope;
+pub mod head;
 pub mod key;
+pub mod machine_key;
 pub mod name;
+pub mod refusal;
 pub mod role;
 pub mod root;
 #[cfg(feature = "sign")]
 pub mod sign;
+pub mod tree;
 pub mod trusted;
 pub mod verify;
 
@@ -23,11 +30,15 @@ pub use assignment::Assignment;
 pub use bundle::{BundleMetadata, ManifestRef, Seen, Trigger};
 pub use domain::{Domain, Subject as DomainSubject};
 pub use envelope::{Envelope, EnvelopeError, PayloadKind, Signature};
+pub use head::{Head, HeadRef, RootRef};
 pub use key::{InvalidKey, KeyId, PublicKey};
+pub use machine_key::{MachineKey, MachineKeyError};
 pub use name::{BundleName, InvalidName, NamePattern};
+pub use refusal::Refusal;
 pub use role::{InvalidRole, RoleKeys};
 pub use root::{Roles, Root, RootPin};
-pub use trusted::{Refusal, Trusted};
+pub use tree::{Inclusion, Tree, TreeHead};
+pub use trusted::{Trusted, TrustedHead};
 pub use verify::{VerifyError, verify_threshold};
 
 /// The version of the metadata formats that this crate reads and writes.

@@ -39,10 +39,10 @@ pub struct Roles {
     /// Who signs the bundles whose names match; of two patterns that match, the closer one counts.
     #[serde(default)]
     pub bundles: BTreeMap<NamePattern, RoleKeys>,
-    /// A place for who signs the coordinator's head. No such signature is read.
+    /// Who signs the coordinator's head. Without it agents begin nothing new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<RoleKeys>,
-    /// Who signs assignments. Without it the coordinator's own certificate vouches for them.
+    /// Who signs assignments. Without it agents begin nothing new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignment: Option<RoleKeys>,
 }

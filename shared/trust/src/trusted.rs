@@ -1,169 +1,25 @@
 //! What an agent or a coordinator accepts.
 
 use serde::{Deserialize, de::DeserializeOwned};
-use sloth_core::{AgentId, Millis, RepositoryId, labels::Subject};
+use sloth_core::{AgentId, Millis, labels::Subject};
 
 use crate::{
-    Assignment, BundleMetadata, BundleName, Domain, Envelope, EnvelopeError, PayloadKind, Root, RootPin, SPEC, Seen,
-    VerifyError, domain, envelope::ClaimError, verify_threshold,
+    Assignment, BundleMetadata, BundleName, Domain, Envelope, Head, HeadRef, Inclusion, PayloadKind, Refusal, Root,
+    RootPin, SPEC, Seen, domain, head, verify_threshold,
 };
-
-/// Why an envelope was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Something is over its bound.
-    #[error("it is too large")]
-    Bounds {
-        /// What.
-        source: EnvelopeError,
-    },
-    /// The signatures do not say what they are for.
-    #[error("its signatures cannot be used")]
-    Claim {
-        /// Why.
-        source: ClaimError,
-    },
-    /// It is something else than what was asked for.
-    #[error("it is {got}, where {wanted} was asked for")]
-    Kind {
-        /// What it is.
-        got: &'static str,
-        /// What it was to be.
-        wanted: &'static str,
-    },
-    /// It belongs to another repository.
-    #[error("it belongs to repository `{got}`, this host trusts `{wanted}`")]
-    OtherRepository {
-        /// Its repository.
-        got: RepositoryId,
-        /// The trusted one.
-        wanted: RepositoryId,
-    },
-    /// Nobody may publish bundles of this name.
-    #[error("the root names nobody who may publish bundle `{name}`")]
-    NoRole {
-        /// The bundle.
-        name: BundleName,
-    },
-    /// Nobody who counts signed it.
-    #[error("the signatures on {what} do not carry it")]
-    Signatures {
-        /// What was to be verified.
-        what: String,
-        /// What is wrong with them.
-        source: VerifyError,
-    },
-    /// The pinned root is another one.
-    #[error("the root's SHA-256 is `{got}`, the pinned one is `{wanted}`")]
-    Pin {
-        /// What it is.
-        got: RootPin,
-        /// What it was to be.
-        wanted: RootPin,
-    },
-    /// It is in a later format.
-    #[error("{what} is written to specification {got}, this program reads {SPEC}: upgrade it")]
-    Spec {
-        /// What was read.
-        what: &'static str,
-        /// Its specification.
-        got: u32,
-    },
-    /// It cannot be read.
-    #[error("{what} cannot be read")]
-    Malformed {
-        /// What was read.
-        what: &'static str,
-        /// Where and why.
-        source: serde_json::Error,
-    },
-    /// The payload and what it was signed as disagree.
-    #[error("it was signed as `{signed}`, but says it is `{says}`")]
-    Disagrees {
-        /// The signed domain.
-        signed: String,
-        /// What the payload says.
-        says: String,
-    },
-    /// Too old for new work.
-    #[error("{what} expired at {expires}: have it signed again")]
-    Expired {
-        /// What.
-        what: String,
-        /// When.
-        expires: Millis,
-    },
-    /// Meant for other hosts.
-    #[error("bundle `{name}` is for hosts that match `{audience}`, this one does not")]
-    OtherAudience {
-        /// The bundle.
-        name: BundleName,
-        /// For whom it is.
-        audience: String,
-    },
-    /// It restricts values in a way that this program does not check.
-    #[error("bundle `{name}` restricts its values by a schema, which this program cannot check: upgrade it")]
-    Parameters {
-        /// The bundle.
-        name: BundleName,
-    },
-    /// Older than what was accepted before.
-    #[error("{what} has number {got}, but {seen} was accepted before: the source is stale or turned back")]
-    Rollback {
-        /// What.
-        what: String,
-        /// Its number.
-        got: u64,
-        /// The number accepted before.
-        seen: u64,
-    },
-    /// The same number as before with other content.
-    #[error("{what} number {number} was accepted before with other content: publish it under a new number")]
-    Conflict {
-        /// What.
-        what: String,
-        /// The number.
-        number: u64,
-    },
-    /// A root is missing between the trusted one and this.
-    #[error("root {got} cannot follow root {have} directly: the roots between are needed")]
-    Gap {
-        /// Its version.
-        got: u64,
-        /// The trusted version.
-        have: u64,
-    },
-    /// Work for another agent.
-    #[error("the assignment is for agent `{got}`, this is `{wanted}`")]
-    OtherAgent {
-        /// Whose it is.
-        got: AgentId,
-        /// Who was asked.
-        wanted: AgentId,
-    },
-    /// Work that names another release than the metadata does.
-    #[error("the assignment names release {counter} of bundle `{name}`, the verified metadata is of another release")]
-    OtherBundle {
-        /// The bundle.
-        name: BundleName,
-        /// Which release.
-        counter: u64,
-    },
-    /// Work that may not begin.
-    #[error("run `{run}` may not begin before {not_before}")]
-    NotYet {
-        /// The run.
-        run: sloth_core::RunId,
-        /// From when on.
-        not_before: Millis,
-    },
-}
 
 /// A verified root and what follows from it. A value: keep the root's envelope to make it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trusted {
     root: Root,
     pin: RootPin,
+}
+
+/// A head that was accepted. A value: keep its envelope to make it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedHead {
+    head: Head,
+    reference: HeadRef,
 }
 
 impl Trusted {
@@ -272,50 +128,78 @@ impl Trusted {
         Ok(metadata)
     }
 
-    /// Whether `agent` may begin the work in `envelope`, whose bundle is `metadata`. Where the root names no
-    /// assignment role, the caller must have it from the coordinator's authenticated connection, and
-    /// signatures say nothing.
+    /// Takes the head in `envelope`, which must not be older than `before`. That it has expired is no reason against it:
+    /// see [`TrustedHead::fresh`].
     ///
     /// # Errors
     ///
-    /// When the role's threshold did not sign, it is for another agent or release, too early or too late.
-    pub fn accept_assignment(
-        &self,
-        envelope: &Envelope,
-        now: Millis,
-        agent: AgentId,
-        metadata: &BundleMetadata,
-    ) -> Result<Assignment, Refusal> {
+    /// When the role's threshold did not sign, it names another root than this one, or it is older than `before`, the
+    /// same with other content, or follows another head with the number of `before`.
+    pub fn accept_head(&self, envelope: &Envelope, before: Option<&TrustedHead>) -> Result<TrustedHead, Refusal> {
+        let next = self.verify_head(envelope)?;
+        let (got, have) = (next.head.root, self.root.version);
+        if got.version != have {
+            return Err(Refusal::OtherRoot { got: got.version, have });
+        }
+        if got.sha256 != self.pin {
+            return Err(Refusal::Pin { got: got.sha256, wanted: self.pin });
+        }
+        let Some(before) = before.map(|before| before.reference) else { return Ok(next) };
+        let conflict = |number| Refusal::Conflict { what: "the head".to_owned(), number };
+        if next.reference.version < before.version {
+            let (got, seen) = (next.reference.version, before.version);
+            return Err(Refusal::Rollback { what: "the head".to_owned(), got, seen });
+        }
+        if next.reference.version == before.version && next.reference != before {
+            return Err(conflict(before.version));
+        }
+        match next.head.previous {
+            Some(previous) if previous.version == before.version && previous != before => Err(conflict(before.version)),
+            Some(_) | None => Ok(next),
+        }
+    }
+
+    /// Whether the coordinator's key vouches for the head in `envelope`, whatever it names and what came before it.
+    ///
+    /// # Errors
+    ///
+    /// When the role's threshold did not sign, or it is of another repository.
+    pub fn verify_head(&self, envelope: &Envelope) -> Result<TrustedHead, Refusal> {
+        let domain = self.claimed(envelope, PayloadKind::Head)?;
+        let role = self.root.roles.head.as_ref().ok_or(Refusal::NoOnlineRole { what: "a head" })?;
+        signed_by(role, envelope, &domain)?;
+        let head: Head = parse(&envelope.payload, "the head")?;
+        agrees(&domain, &head.domain())?;
+        let reference = head.reference(&envelope.payload);
+        Ok(TrustedHead { head, reference })
+    }
+
+    /// What `agent` was assigned by the envelope that came as order number `given`.
+    ///
+    /// # Errors
+    ///
+    /// When the role's threshold did not sign, or it is for another agent or order.
+    pub fn assigned(&self, envelope: &Envelope, agent: AgentId, given: u64) -> Result<Assignment, Refusal> {
         let assignment = self.verify_assignment(envelope)?;
         if assignment.agent != agent {
             return Err(Refusal::OtherAgent { got: assignment.agent, wanted: agent });
         }
-        let named = (&assignment.bundle, assignment.counter, assignment.manifest);
-        if named != (&metadata.name, metadata.counter, metadata.manifest.digest) {
-            return Err(Refusal::OtherBundle { name: assignment.bundle, counter: assignment.counter });
+        if assignment.nonce != given {
+            return Err(Refusal::Replayed { signed: assignment.nonce, given });
         }
-        if now < assignment.not_before {
-            return Err(Refusal::NotYet { run: assignment.run, not_before: assignment.not_before });
-        }
-        unexpired(now, assignment.deadline, || format!("the assignment of run `{}`", assignment.run))?;
         Ok(assignment)
     }
 
-    /// Whether whoever may assign work vouches for this assignment, whatever the time and the agent: to learn
-    /// which bundle it needs, and for work that was begun.
+    /// Whether whoever may assign work vouches for this assignment, whatever the agent and the order.
     ///
     /// # Errors
     ///
     /// When the assignment role's threshold did not sign.
     pub fn verify_assignment(&self, envelope: &Envelope) -> Result<Assignment, Refusal> {
-        let what = "the assignment";
-        let Some(role) = &self.root.roles.assignment else {
-            bounded(envelope, PayloadKind::Assignment)?;
-            return parse(&envelope.payload, what);
-        };
         let domain = self.claimed(envelope, PayloadKind::Assignment)?;
+        let role = self.root.roles.assignment.as_ref().ok_or(Refusal::NoOnlineRole { what: "an assignment" })?;
         signed_by(role, envelope, &domain)?;
-        let assignment: Assignment = parse(&envelope.payload, what)?;
+        let assignment: Assignment = parse(&envelope.payload, "the assignment")?;
         agrees(&domain, &assignment.domain(self.root.repository))?;
         Ok(assignment)
     }
@@ -331,6 +215,51 @@ impl Trusted {
             return Err(Refusal::OtherRepository { got: domain.repository, wanted: self.root.repository });
         }
         Ok(domain)
+    }
+}
+
+impl TrustedHead {
+    /// What it says.
+    #[must_use]
+    pub const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// What names it.
+    #[must_use]
+    pub const fn reference(&self) -> HeadRef {
+        self.reference
+    }
+
+    /// The time that counts where a host's own clock says `now`: not before this head was issued, for a host may
+    /// have no clock, or one that was set back.
+    ///
+    /// The newest head's word counts, not the latest time ever heard: a coordinator whose clock once ran ahead mends
+    /// what it said with its next head.
+    #[must_use]
+    pub fn time(&self, now: Millis) -> Millis {
+        now.max(self.head.issued)
+    }
+
+    /// Whether it is fresh enough for new work.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Expired`].
+    pub fn fresh(&self, now: Millis) -> Result<(), Refusal> {
+        unexpired(now, self.head.expires, || "the coordinator's head".to_owned())
+    }
+
+    /// Whether it names this release.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotOffered`].
+    pub fn offers(&self, metadata: &BundleMetadata, envelope: &Envelope, inclusion: &Inclusion) -> Result<(), Refusal> {
+        if inclusion.shows(&head::leaf(metadata, envelope), self.head.releases) {
+            return Ok(());
+        }
+        Err(Refusal::NotOffered { name: metadata.name.clone(), counter: metadata.counter })
     }
 }
 
@@ -370,6 +299,7 @@ fn describe(domain: &Domain) -> String {
         domain::Subject::Root => format!("root {}", domain.version),
         domain::Subject::Bundle(name) => format!("release {} of bundle `{name}`", domain.version),
         domain::Subject::Assignment => "the assignment".to_owned(),
+        domain::Subject::Head => format!("head {}", domain.version),
     }
 }
 
@@ -395,7 +325,7 @@ fn agrees(signed: &Domain, says: &Domain) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn unexpired(now: Millis, expires: Millis, what: impl Fn() -> String) -> Result<(), Refusal> {
+pub(crate) fn unexpired(now: Millis, expires: Millis, what: impl Fn() -> String) -> Result<(), Refusal> {
     if expires <= now {
         return Err(Refusal::Expired { what: what(), expires });
     }

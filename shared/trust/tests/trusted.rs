@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 use sloth_core::{AgentId, Chain, Digest, Labels, Millis, RepositoryId, RunId, labels::Subject};
 use sloth_trust::{
-    Assignment, BundleMetadata, Domain, DomainSubject, Envelope, ManifestRef, NamePattern, PayloadKind, PublicKey,
-    Refusal, RoleKeys, Roles, Root, RootPin, SPEC, Seen, Signature, Trigger, Trusted, VerifyError,
+    Assignment, BundleMetadata, Domain, DomainSubject, Envelope, Head, HeadRef, Inclusion, ManifestRef, NamePattern,
+    PayloadKind, PublicKey, Refusal, RoleKeys, Roles, Root, RootPin, RootRef, SPEC, Seen, Signature, Tree, Trigger,
+    Trusted, VerifyError,
+    head::leaf,
     sign::{SecretKey, add_signature, generate, open, public_key, sign},
     verify_threshold,
 };
@@ -20,6 +22,7 @@ struct Fixture {
     root_keys: [SecretKey; 2],
     web_keys: [SecretKey; 3],
     any_key: SecretKey,
+    online: SecretKey,
     root: Root,
     trusted: Trusted,
 }
@@ -37,18 +40,19 @@ fn repository(random: u128) -> RepositoryId {
 }
 
 fn fixture() -> Fixture {
-    let (root_keys, web_keys, any_key) = ([key(), key()], [key(), key(), key()], key());
+    let (root_keys, web_keys, any_key, online) = ([key(), key()], [key(), key(), key()], key(), key());
     let pattern = |text: &str| text.parse::<NamePattern>().expect("a pattern");
     let bundles = BTreeMap::from([
         (pattern("web-*"), role(&[&web_keys[0], &web_keys[1], &web_keys[2]], 2)),
         (pattern("db"), role(&[&any_key], 1)),
     ]);
-    let roles =
-        Roles { root: role(&[&root_keys[0], &root_keys[1]], 2), releases: None, bundles, head: None, assignment: None };
+    let coordinator = Some(role(&[&online], 1));
+    let (head, assignment) = (coordinator.clone(), coordinator);
+    let roles = Roles { root: role(&[&root_keys[0], &root_keys[1]], 2), releases: None, bundles, head, assignment };
     let root = Root { spec: SPEC, repository: repository(1), version: 1, expires: LATER, roles };
     let envelope = sign(&root, &root.domain(), &[&root_keys[0], &root_keys[1]]).expect("signed");
     let trusted = Trusted::new(&envelope, RootPin::of(&envelope.payload)).expect("trusted");
-    Fixture { root_keys, web_keys, any_key, root, trusted }
+    Fixture { root_keys, web_keys, any_key, online, root, trusted }
 }
 
 fn metadata(root: &Root) -> BundleMetadata {
@@ -276,37 +280,138 @@ fn assignments_are_for_one_agent_one_release_and_a_time() {
         nonce: 77,
     };
     let domain = assignment.domain(f.root.repository);
-    let accept = |trusted: &Trusted, envelope: &Envelope, now: Millis| {
-        trusted.accept_assignment(envelope, now, agent, &release).map_err(|refusal| Chain(&refusal).to_string())
+    let accept = |trusted: &Trusted, envelope: &Envelope, now: Millis, given: u64| {
+        let assigned = trusted.assigned(envelope, agent, given);
+        let fits = assigned.and_then(|assigned| assigned.fits(&release, now).map(|()| assigned));
+        fits.map_err(|refusal| Chain(&refusal).to_string())
     };
-    let unsigned = |assignment: &Assignment| sign(assignment, &domain, &[]).expect("written");
-    assert_eq!(accept(&f.trusted, &unsigned(&assignment), NOW), Ok(assignment.clone()));
+    let signed = |assignment: &Assignment| sign(assignment, &domain, &[&f.online]).expect("written");
+    let good = signed(&assignment);
+    assert_eq!(accept(&f.trusted, &good, NOW, 77), Ok(assignment.clone()));
 
     let changed = |change: fn(&mut Assignment)| {
         let mut assignment = assignment.clone();
         change(&mut assignment);
-        unsigned(&assignment)
+        signed(&assignment)
     };
-    for (envelope, now, expected) in [
-        (changed(|a| a.agent = AgentId::new(NOW, 9)), NOW, "the assignment is for agent"),
-        (changed(|a| a.counter = 4), NOW, "names release 4 of bundle `web-shop`"),
-        (changed(|a| a.manifest = Digest::of(b"other")), NOW, "names release 5"),
-        (unsigned(&assignment), Millis::from_secs(1), "may not begin before"),
-        (unsigned(&assignment), assignment.deadline, "expired at"),
+    let by = |keys: &[&SecretKey]| sign(&assignment, &domain, keys).expect("written");
+    for (envelope, now, given, expected) in [
+        (changed(|a| a.agent = AgentId::new(NOW, 9)), NOW, 77, "the assignment is for agent"),
+        (changed(|a| a.counter = 4), NOW, 77, "names release 4 of bundle `web-shop`"),
+        (changed(|a| a.manifest = Digest::of(b"other")), NOW, 77, "names release 5"),
+        (changed(|a| a.nonce = 78), NOW, 78, "was signed as"),
+        (good.clone(), NOW, 78, "was made for order 77, and came as order 78"),
+        (good.clone(), Millis::from_secs(1), 77, "may not begin before"),
+        (good.clone(), assignment.deadline, 77, "expired at"),
+        (by(&[]), NOW, 77, "no signature"),
+        (by(&[&f.any_key]), NOW, 77, "0 of the 1 keys"),
+        (edit(&good, |e| e.payload.push(b' ')), NOW, 77, "does not match the content"),
     ] {
-        let refusal = accept(&f.trusted, &envelope, now).expect_err(expected);
+        let refusal = accept(&f.trusted, &envelope, now, given).expect_err(expected);
         assert!(refusal.contains(expected), "{refusal}");
     }
 
-    // A root that names an assignment role wants its signature.
-    let online = key();
+    // A root that names nobody who may assign lets nobody assign.
     let mut root = f.root.clone();
-    root.roles.assignment = Some(role(&[&online], 1));
+    root.roles.assignment = None;
     let envelope = sign(&root, &root.domain(), &[&f.root_keys[0], &f.root_keys[1]]).expect("signed");
-    let strict = Trusted::new(&envelope, RootPin::of(&envelope.payload)).expect("trusted");
-    assert!(accept(&strict, &unsigned(&assignment), NOW).expect_err("unsigned").contains("no signature"));
-    let signed = sign(&assignment, &domain, &[&online]).expect("signed");
-    assert_eq!(accept(&strict, &signed, NOW), Ok(assignment));
+    let nobody = Trusted::new(&envelope, RootPin::of(&envelope.payload)).expect("trusted");
+    assert!(accept(&nobody, &good, NOW, 77).expect_err("no role").contains("trust rotate-online"));
+}
+
+impl Fixture {
+    /// A head of the fixture's root that names the release of [`metadata`], with a change.
+    fn head(&self, change: impl FnOnce(&mut Head)) -> Envelope {
+        let tree = Tree::new([leaf(&metadata(&self.root), &self.signed(|_| {}))]);
+        let payload = serde_json::to_vec(&self.root).expect("a root");
+        let mut head = Head {
+            spec: SPEC,
+            repository: self.root.repository,
+            version: 1000,
+            previous: Some(HeadRef { version: 900, payload: Digest::of(b"before") }),
+            root: RootRef::of(1, &payload),
+            releases: tree.head(),
+            issued: NOW,
+            expires: NOW + Millis::from_secs(60),
+        };
+        change(&mut head);
+        sign(&head, &head.domain(), &[&self.online]).expect("signed")
+    }
+}
+
+#[test]
+fn heads_follow_each_other() {
+    let f = fixture();
+    let good = f.head(|_| {});
+    let before = f.trusted.accept_head(&good, None).expect("a head");
+    assert_eq!(f.trusted.accept_head(&good, Some(&before)).expect("again"), before);
+    let reference = before.reference();
+    let after = |envelope: &Envelope| {
+        let verdict = f.trusted.accept_head(envelope, Some(&before));
+        verdict.map(drop).map_err(|refusal| Chain(&refusal).to_string())
+    };
+    assert_eq!(after(&f.head(|h| (h.version, h.previous) = (1001, Some(reference)))), Ok(()));
+    // A coordinator whose store was set back does not know of the last ones.
+    assert_eq!(after(&f.head(|h| h.version = 2000)), Ok(()));
+    let foreign = HeadRef { version: 1000, payload: Digest::of(b"other") };
+    let other_root = RootRef { version: 1, sha256: RootPin::of(b"other"), length: 5 };
+    for (envelope, expected) in [
+        (f.head(|h| h.version = 999), "head has number 999, but 1000 was accepted before"),
+        (f.head(|h| h.issued = NOW + NOW), "number 1000 was accepted before with other content"),
+        (f.head(|h| (h.version, h.previous) = (1001, Some(foreign))), "number 1000 was accepted before with other"),
+        (f.head(|h| (h.version, h.root.version) = (1001, 2)), "names root 2, root 1 is trusted"),
+        (f.head(|h| (h.version, h.root) = (1001, other_root)), "the pinned one is"),
+        (f.head(|h| h.repository = repository(9)), "belongs to repository"),
+        (f.head(|h| h.spec = 2), "specification 2"),
+        (edit(&good, |e| e.signatures.clear()), "no signature"),
+        (edit(&good, |e| e.payload.push(b' ')), "does not match the content"),
+        (f.signed(|_| {}), "where a head was asked for"),
+    ] {
+        let refusal = after(&envelope).expect_err(expected);
+        assert!(refusal.contains(expected), "{refusal}");
+    }
+}
+
+#[test]
+fn a_head_is_fresh_for_a_while_and_names_what_is_offered() {
+    let f = fixture();
+    let head = f.trusted.accept_head(&f.head(|_| {}), None).expect("a head");
+    assert!(head.fresh(NOW + Millis::from_secs(59)).is_ok());
+    assert!(matches!(head.fresh(NOW + Millis::from_secs(60)), Err(Refusal::Expired { .. })));
+    // A clock that stands at 1970, or was set back a year, counts from when the head was issued.
+    assert_eq!((head.time(Millis::ZERO), head.time(LATER)), (NOW, LATER));
+    let (metadata, envelope) = (metadata(&f.root), f.signed(|_| {}));
+    let place = Inclusion { index: 0, path: Vec::new() };
+    assert!(head.offers(&metadata, &envelope, &place).is_ok());
+    let other = f.signed(|m| m.counter = 6);
+    let error = head.offers(&BundleMetadata { counter: 6, ..metadata.clone() }, &other, &place).expect_err("another");
+    assert!(matches!(error, Refusal::NotOffered { counter: 6, .. }), "{error}");
+    let elsewhere = Inclusion { index: 1, path: vec![Digest::of(b"neighbour")] };
+    assert!(head.offers(&metadata, &envelope, &elsewhere).is_err());
+}
+
+/// Whatever byte of something signed is changed, nobody believes it.
+#[test]
+fn no_byte_of_what_is_signed_can_be_changed() {
+    let f = fixture();
+    let root = sign(&f.root, &f.root.domain(), &[&f.root_keys[0], &f.root_keys[1]]).expect("signed");
+    let next = Root { version: 2, ..f.root.clone() };
+    let next = sign(&next, &next.domain(), &[&f.root_keys[0], &f.root_keys[1]]).expect("signed");
+    let pin = RootPin::of(&root.payload);
+    type Judge<'a> = Box<dyn Fn(&Envelope) -> bool + 'a>;
+    let cases: [(&str, Envelope, Judge<'_>); 4] = [
+        ("root", root, Box::new(|e| Trusted::new(e, pin).is_ok())),
+        ("next root", next, Box::new(|e| f.trusted.accept_root(e).is_ok())),
+        ("bundle", f.signed(|_| {}), Box::new(|e| f.trusted.verify_bundle(e).is_ok())),
+        ("head", f.head(|_| {}), Box::new(|e| f.trusted.accept_head(e, None).is_ok())),
+    ];
+    for (name, envelope, judge) in cases {
+        assert!(judge(&envelope), "{name}: as it was signed");
+        for place in 0..envelope.payload.len() {
+            let changed = edit(&envelope, |e| e.payload[place] ^= 1 << (place % 8));
+            assert!(!judge(&changed), "{name}: byte {place} was changed");
+        }
+    }
 }
 
 #[test]

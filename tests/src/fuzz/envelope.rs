@@ -5,7 +5,7 @@ use sloth_trust::{Domain, Envelope, RootPin};
 
 use super::{
     Seed, Verdict,
-    keys::{NOW, REPOSITORY, agent, metadata},
+    keys::{NOW, REPOSITORY, agent, assignment, metadata},
     told,
 };
 
@@ -53,7 +53,9 @@ fn believed(envelope: &Envelope) -> bool {
         trusted.verify_bundle(envelope).map(drop),
         trusted.accept_bundle(envelope, NOW, None, subject).map(drop),
         trusted.verify_assignment(envelope).map(drop),
-        trusted.accept_assignment(envelope, NOW, agent(), &web).map(drop),
+        trusted.assigned(envelope, agent(), assignment().nonce).and_then(|work| work.fits(&web, NOW)),
+        trusted.verify_head(envelope).map(drop),
+        trusted.accept_head(envelope, None).map(drop),
     ];
     for refusal in verdicts.iter().filter_map(|verdict| verdict.as_ref().err()) {
         told(refusal);

@@ -103,7 +103,7 @@ fn agent_requests() -> Vec<(&'static str, AgentRequest)> {
         Report { lane: Lane::Results, dropped: Dropped { logs: 300, ..Dropped::default() }, records: records() };
     vec![
         ("hello", AgentRequest::Hello(hello)),
-        ("poll", AgentRequest::Poll(Poll { accepted: 300, hold: Millis::from_secs(30), room: 4, root: 2 })),
+        ("poll", AgentRequest::Poll(Poll { accepted: 300, hold: Millis::from_secs(30), room: 4, root: 2, head: 7 })),
         ("report", AgentRequest::Report(report)),
         ("fetch", AgentRequest::Fetch(Fetch { digest: Digest::of(b"x"), offset: 65_536 })),
         ("renew", AgentRequest::Renew(Renew { csr: vec![0x30, 0x82] })),
@@ -113,14 +113,28 @@ fn agent_requests() -> Vec<(&'static str, AgentRequest)> {
 fn agent_responses() -> Vec<(&'static str, AgentResponse)> {
     let welcome =
         Welcome { proto: 1, features: 0, time: TIME, acked: [7, 300], reconnect_within: Millis::from_secs(1) };
-    let order = RunOrder { run: run_id(), assignment: vec![1, 2, 0], metadata: vec![1, 1, 0] };
+    let order = RunOrder {
+        run: run_id(),
+        assignment: vec![1, 2, 0],
+        metadata: vec![1, 1, 0],
+        index: 3,
+        path: vec![Digest::of(b"neighbour")],
+    };
     let items = vec![
         WorkItem { generation: 1, order: Order::Run(order) },
         WorkItem { generation: 2, order: Order::Cancel { run: run_id() } },
     ];
     vec![
         ("welcome", AgentResponse::Welcome(welcome)),
-        ("work", AgentResponse::Work(Work { items, next_poll: Millis::ZERO, roots: vec![vec![7; 9]] })),
+        (
+            "work",
+            AgentResponse::Work(Work {
+                items,
+                next_poll: Millis::ZERO,
+                roots: vec![vec![7; 9]],
+                head: Some(vec![8; 9]),
+            }),
+        ),
         ("acked", AgentResponse::Acked(Acked { lane: Lane::Logs, through: 300 })),
         ("blob", AgentResponse::Blob(BlobHead { length: 70_000 })),
         ("agent-refused", AgentResponse::Refused(refusal())),

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use sloth_core::{AgentId, Digest, Millis, RepositoryId, RunId, Secret};
 use sloth_trust::{
-    Assignment, BundleMetadata, Domain, Envelope, ManifestRef, RoleKeys, Roles, Root, RootPin, SPEC, Trigger, Trusted,
+    Assignment, BundleMetadata, Domain, Envelope, Head, ManifestRef, RoleKeys, Roles, Root, RootPin, RootRef, SPEC,
+    Tree, Trigger, Trusted,
     sign::{SecretKey, open, public_key, sign},
 };
 
@@ -34,11 +35,20 @@ fn make() -> Repository {
     let (main_key, other_key) = (key(MAIN_KEY), key(OTHER_KEY));
     let pattern = |text: &str| text.parse().expect("a pattern");
     let bundles = BTreeMap::from([(pattern("web-*"), role(&main_key)), (pattern("db"), role(&other_key))]);
-    let roles = Roles { root: role(&main_key), releases: None, bundles, head: None, assignment: Some(role(&main_key)) };
+    let roles = Roles {
+        root: role(&main_key),
+        releases: None,
+        bundles,
+        head: Some(role(&main_key)),
+        assignment: Some(role(&main_key)),
+    };
     let root = Root { spec: SPEC, repository: RepositoryId::new(NOW, 1), version: 1, expires: LATER, roles };
     let next = Root { version: 2, ..root.clone() };
+    // The corpus has roots that name nobody for heads.
+    let headless = |root: &Root| Root { roles: Roles { head: None, ..root.roles.clone() }, ..root.clone() };
+    let (old, old_next) = (headless(&root), headless(&next));
     let (web, db) = (metadata(&root, "web-shop"), metadata(&root, "db"));
-    let work = assignment();
+    let (work, head) = (assignment(), head(&root));
     let by = |domain: &Domain, key: &SecretKey, signed: Result<Envelope, _>| -> Envelope {
         let envelope = signed.map_err(|error: sloth_trust::sign::SignError| error.to_string()).expect("signed");
         assert!(sloth_trust::verify_threshold(&role(key), &envelope, domain).is_ok(), "{domain}");
@@ -50,9 +60,12 @@ fn make() -> Repository {
     let signed = vec![
         first,
         by(&next.domain(), &main_key, sign(&next, &next.domain(), &[&main_key])),
+        by(&old.domain(), &main_key, sign(&old, &old.domain(), &[&main_key])),
+        by(&old_next.domain(), &main_key, sign(&old_next, &old_next.domain(), &[&main_key])),
         by(&web.domain(), &main_key, sign(&web, &web.domain(), &[&main_key])),
         by(&db.domain(), &other_key, sign(&db, &db.domain(), &[&other_key])),
         by(&work_domain, &main_key, sign(&work, &work_domain, &[&main_key])),
+        by(&head.domain(), &main_key, sign(&head, &head.domain(), &[&main_key])),
     ];
     Repository { main_key, root, trusted, signed }
 }
@@ -72,6 +85,21 @@ pub(super) fn metadata(root: &Root, name: &str) -> BundleMetadata {
         parameters: None,
         expires: LATER,
         published: NOW,
+    }
+}
+
+/// What is the newest, with no release.
+pub(super) fn head(root: &Root) -> Head {
+    let payload = serde_json::to_vec(root).expect("a root");
+    Head {
+        spec: SPEC,
+        repository: root.repository,
+        version: NOW.as_u64(),
+        previous: None,
+        root: RootRef::of(root.version, &payload),
+        releases: Tree::new::<[u8; 0]>([]).head(),
+        issued: NOW,
+        expires: LATER,
     }
 }
 

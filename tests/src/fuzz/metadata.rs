@@ -4,13 +4,13 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use sloth_core::{Labels, labels::Subject};
 use sloth_trust::{
-    Assignment, BundleMetadata, Domain, DomainSubject, Envelope, Refusal, Root, RootPin, Seen, Trusted,
+    Assignment, BundleMetadata, Domain, DomainSubject, Envelope, Head, Refusal, Root, RootPin, Seen, Trusted,
     sign::{add_signature, public_key},
 };
 
 use super::{
     Seed, Verdict,
-    keys::{NOW, REPOSITORY, agent, assignment, metadata},
+    keys::{NOW, REPOSITORY, agent, assignment, head, metadata},
     told,
 };
 
@@ -25,11 +25,12 @@ pub fn run(bytes: &[u8]) -> Verdict {
     if serde_json::from_slice::<IgnoredAny>(payload).is_err() {
         return Verdict::Refused;
     }
-    match kind % 4 {
+    match kind % 5 {
         0 => judge_first_root(payload),
         1 => judge_next_root(payload),
         2 => judge_bundle(payload),
-        _ => judge_assignment(payload),
+        3 => judge_assignment(payload),
+        _ => judge_head(payload),
     }
 }
 
@@ -85,12 +86,28 @@ fn judge_bundle(payload: &[u8]) -> Verdict {
     Verdict::Accepted
 }
 
+fn judge_head(payload: &[u8]) -> Verdict {
+    let root = &REPOSITORY.root;
+    let domain = says::<Head>(payload, Head::domain, || head(root).domain());
+    let Some(envelope) = signed(payload, &domain) else { return Verdict::Refused };
+    let trusted = &REPOSITORY.trusted;
+    let judged = trusted.accept_head(&envelope, None);
+    if let Ok(accepted) = tell(&judged) {
+        let said = accepted.head();
+        assert_eq!((said.domain(), said.root.version, said.root.sha256), (domain, root.version, trusted.pin()));
+        assert!(trusted.accept_head(&envelope, Some(accepted)).is_ok(), "the same one again");
+        assert_eq!(accepted.fresh(NOW).is_ok(), NOW < said.expires);
+    }
+    Verdict::from(&judged)
+}
+
 fn judge_assignment(payload: &[u8]) -> Verdict {
     let repository = REPOSITORY.root.repository;
     let domain = says::<Assignment>(payload, |work| work.domain(repository), || assignment().domain(repository));
     let Some(envelope) = signed(payload, &domain) else { return Verdict::Refused };
     let web = metadata(&REPOSITORY.root, "web-shop");
-    let judged = REPOSITORY.trusted.accept_assignment(&envelope, NOW, agent(), &web);
+    let judged = REPOSITORY.trusted.assigned(&envelope, agent(), assignment().nonce);
+    let judged = judged.and_then(|work| work.fits(&web, NOW).map(|()| work));
     if let Ok(work) = tell(&judged) {
         assert_eq!((work.domain(repository), work.agent), (domain, agent()));
         assert_eq!((&work.bundle, work.counter, work.manifest), (&web.name, web.counter, web.manifest.digest));
@@ -136,6 +153,7 @@ pub(super) fn seeds() -> Vec<Seed> {
     let root_text = json(serde_json::to_string(root));
     let web_text = json(serde_json::to_string(&web));
     let work_text = json(serde_json::to_string(&assignment()));
+    let head_text = json(serde_json::to_string(&head(root)));
     let next = root_text.replace("\"version\":1", "\"version\":2");
     let gap = root_text.replace("\"version\":1", "\"version\":9");
     assert!(matches!(web.domain().subject, DomainSubject::Bundle(_)), "bundles are signed as such");
@@ -151,6 +169,8 @@ pub(super) fn seeds() -> Vec<Seed> {
         Seed::refused("later-format", input(2, web_text.replace("\"spec\":1", "\"spec\":2"))),
         Seed::accepted("assignment", input(3, work_text.clone())),
         Seed::refused("other-release", input(3, work_text.replace("\"counter\":5", "\"counter\":6"))),
+        Seed::accepted("head", input(4, head_text.clone())),
+        Seed::refused("head-of-another-root", input(4, head_text.replace("\"length\"", "\"length\":1,\"x\""))),
         Seed::refused("unknown-field", input(3, work_text.replacen('{', "{\"x\":1,", 1))),
     ]
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sloth_core::{AgentId, Millis};
 use sloth_protocol::{
     agent,
-    coordinator::{Answer, Coordinator, Durable, Event, Output, Ticket, Write},
+    coordinator::{Answer, Coordinator, Durable, Event, Output, Settings, Ticket, Write},
     wire::{AgentResponse, Renewed, Work},
 };
 
@@ -15,11 +15,14 @@ use super::{
     forgery,
     host::CrashPoint,
     invariants::{self, CenterWitness, Check},
+    publisher::Sealer,
 };
 
 /// How long after a failed commit the driver restores its machine, and how long a crash of its own lasts at most.
 const RESTORE_MS: u64 = 1_000;
 const RESTART_MS: u64 = 30_000;
+/// How long a head counts.
+const HEAD_LIFE: Millis = Millis::from_secs(4 * 3600);
 /// How long the certificates of agents count.
 pub(super) const CERTIFICATE_LIFE: Millis = Millis::from_secs(24 * 3600);
 
@@ -38,6 +41,7 @@ pub(super) struct Center {
     pub disk_full_until: Millis,
     spins: u32,
     pub witness: CenterWitness,
+    sealer: Sealer,
 }
 
 /// An output that waits for its commit.
@@ -72,6 +76,7 @@ impl Center {
             disk_full_until: Millis::ZERO,
             spins: 0,
             witness: CenterWitness::default(),
+            sealer: Sealer::default(),
         }
     }
 
@@ -93,7 +98,8 @@ impl Sim {
         self.trace(|| "the coordinator starts".to_owned());
         let seed = self.random.next_u64();
         let state = forgetful(self.center.disk.state.clone(), self.bug);
-        let machine = Coordinator::restore(state, self.now, seed).expect("the root that it accepted before");
+        let machine = Coordinator::restore(state, Settings { head_life: HEAD_LIFE }, self.now, seed)
+            .expect("the root that it accepted before");
         self.center.machine = Some(machine);
         self.center_event(Event::Wake, BTreeMap::new())
     }
@@ -182,6 +188,7 @@ impl Sim {
                 }
                 Write::PutJob(..)
                 | Write::PutRoot(..)
+                | Write::PutHead(_)
                 | Write::PutInbox(..)
                 | Write::PutWork(..)
                 | Write::DropWork(..)
@@ -229,7 +236,10 @@ impl Sim {
     fn response(&mut self, host: usize, answer: Answer) -> Option<AgentResponse> {
         let id = self.hosts[host].id?;
         match answer {
-            Answer::Agent(AgentResponse::Work(work)) => Some(AgentResponse::Work(self.forge(host, id, work))),
+            Answer::Work(orders) => {
+                let work = orders.signed(|said| self.center.sealer.seal(said));
+                Some(AgentResponse::Work(self.forge(host, id, work)))
+            }
             Answer::Agent(response) => Some(response),
             Answer::Refused(refusal) => Some(AgentResponse::Refused(refusal)),
             Answer::Certify { .. } => {
@@ -253,6 +263,10 @@ impl Sim {
             old.generation = self.random.below(self.hosts[host].disk.state.accepted + 1);
             forgery::forge(agent, &mut old, &mut self.random);
             work.items.insert(0, old);
+        }
+        if self.scenario.faults.forgery != 0 && self.chance(self.faults().forgery) {
+            self.tally.forgeries += 1;
+            forgery::forge_head(&mut work, &mut self.random);
         }
         work
     }

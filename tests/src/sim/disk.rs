@@ -71,6 +71,8 @@ impl AgentDisk {
             }
             agent::Write::Accepted(_)
             | agent::Write::PutRoot(_)
+            | agent::Write::PutHead(_)
+            | agent::Write::ForgetHead
             | agent::Write::ForgetSeen(_)
             | agent::Write::Seen { .. }
             | agent::Write::PutJob(_)
@@ -118,6 +120,7 @@ impl CenterDisk {
                 self.events.remove(run);
             }
             coordinator::Write::PutRoot(..)
+            | coordinator::Write::PutHead(_)
             | coordinator::Write::PutAgent(..)
             | coordinator::Write::PutInbox(..)
             | coordinator::Write::PutWork(..)

@@ -2,35 +2,52 @@
 
 use sloth_core::{AgentId, Digest, Millis, RunId};
 use sloth_protocol::{
+    coordinator::Unsigned,
     random::Random,
-    wire::{Order, RunOrder, WorkItem},
+    wire::{Order, RunOrder, Work, WorkItem},
 };
-use sloth_trust::{Assignment, BundleMetadata, Envelope, PayloadKind, SPEC};
+use sloth_trust::{Assignment, BundleMetadata, Envelope, Head, MachineKey, RootRef, SPEC, Tree, head::leaf};
 
 use super::{
     invariants::unsigned_manifest,
-    publisher::{Release, publisher},
+    publisher::{Release, publisher, seal},
 };
 
 /// How many ways there are.
-const KINDS: u64 = 11;
+const KINDS: u64 = 15;
+/// How many ways for a head.
+const HEAD_KINDS: u64 = 5;
 
 /// Puts something else in the place of an order to run.
 pub(super) fn forge(agent: AgentId, item: &mut WorkItem, random: &mut Random) {
+    let generation = item.generation;
     let Order::Run(order) = &mut item.order else { return };
     let publisher = publisher();
     match random.below(KINDS) {
         0 => flip(&mut order.metadata, random),
         1 => order.metadata = change(&order.metadata, |envelope| envelope.signatures.clear()),
         2 => order.metadata = change(&order.metadata, point_elsewhere),
-        3 => assign(order, agent, &publisher.expired),
-        4 => assign(order, agent, &publisher.for_nobody),
-        5 => assign(order, agent, &publisher.foreign),
-        6 => assign(order, agent, &publisher.other_repository),
-        // The first release is good for who has seen no later one.
-        7 => assign(order, agent, &publisher.releases[0]),
+        3 => assign(order, agent, generation, &publisher.expired),
+        4 => assign(order, agent, generation, &publisher.for_nobody),
+        5 => {
+            assign(order, agent, generation, &publisher.foreign);
+            order.assignment = change(&order.assignment, resign);
+            // Where the head has it that names the foreign root.
+            (order.index, order.path) = (0, Vec::new());
+        }
+        6 => assign(order, agent, generation, &publisher.other_repository),
+        // The first release is good for who has seen no later one, while the head names it.
+        7 => assign(order, agent, generation, &publisher.releases[0]),
         8 => order.metadata.clone_from(&publisher.roots[0]),
-        9 => order.assignment = assignment(order.run, AgentId::new(Millis::ZERO, 1), &publisher.releases[0].metadata),
+        9 => {
+            let (other, metadata) = (AgentId::new(Millis::ZERO, 1), &publisher.releases[0].metadata);
+            order.assignment = assignment(&publisher.online, order.run, other, generation, metadata);
+        }
+        // What was assigned to it before, or will be.
+        10 => item.generation += 1,
+        11 => order.assignment = change(&order.assignment, |envelope| envelope.signatures.clear()),
+        12 => order.index += 1,
+        13 => order.path.clear(),
         _ => order.metadata.truncate(usize::try_from(random.below(40)).unwrap_or(0)),
     }
 }
@@ -55,12 +72,12 @@ fn point_elsewhere(envelope: &mut Envelope) {
     envelope.payload = serde_json::to_vec(&metadata).expect("metadata");
 }
 
-fn assign(order: &mut RunOrder, agent: AgentId, release: &Release) {
-    order.assignment = assignment(order.run, agent, &release.metadata);
+fn assign(order: &mut RunOrder, agent: AgentId, generation: u64, release: &Release) {
+    order.assignment = assignment(&publisher().online, order.run, agent, generation, &release.metadata);
     order.metadata.clone_from(&release.envelope);
 }
 
-fn assignment(run: RunId, agent: AgentId, metadata: &BundleMetadata) -> Vec<u8> {
+fn assignment(keys: &[MachineKey], run: RunId, agent: AgentId, nonce: u64, metadata: &BundleMetadata) -> Vec<u8> {
     let manifest: Digest = metadata.manifest.digest;
     let assignment = Assignment {
         spec: SPEC,
@@ -73,8 +90,39 @@ fn assignment(run: RunId, agent: AgentId, metadata: &BundleMetadata) -> Vec<u8> 
         values: serde_json::Map::new(),
         not_before: Millis::ZERO,
         deadline: Millis::MAX,
-        nonce: 7,
+        nonce,
     };
     let payload = serde_json::to_vec(&assignment).expect("an assignment");
-    Envelope { kind: PayloadKind::Assignment, payload, signatures: Vec::new() }.encode()
+    seal(keys, &Unsigned { domain: assignment.domain(metadata.repository), payload })
+}
+
+/// Puts something else in the place of the head, or keeps it back.
+pub(super) fn forge_head(work: &mut Work, random: &mut Random) {
+    let Some(head) = &mut work.head else { return };
+    match random.below(HEAD_KINDS) {
+        0 => flip(head, random),
+        1 => *head = change(head, |envelope| envelope.signatures.clear()),
+        2 => *head = change(head, resign),
+        3 => *head = change(head, name_foreign_root),
+        _ => work.head = None,
+    }
+}
+
+/// Says that the foreign root and the foreign release are the newest, as whoever trusts that root would take it.
+fn name_foreign_root(envelope: &mut Envelope) {
+    let publisher = publisher();
+    let payload = |bytes: &[u8]| Envelope::decode(bytes).expect("an envelope").payload;
+    let foreign = Envelope::decode(&publisher.foreign.envelope).expect("an envelope");
+    let mut head: Head = serde_json::from_slice(&envelope.payload).expect("a head");
+    head.root = RootRef::of(1, &payload(&publisher.foreign_root.0));
+    head.releases = Tree::new([leaf(&publisher.foreign.metadata, &foreign)]).head();
+    envelope.payload = serde_json::to_vec(&head).expect("a head");
+    resign(envelope);
+}
+
+/// Signs by a key that no root of this repository names.
+fn resign(envelope: &mut Envelope) {
+    if let Ok(domain) = envelope.claimed_domain() {
+        envelope.signatures = vec![publisher().stolen.sign(&envelope.payload, &domain)];
+    }
 }

@@ -316,6 +316,7 @@ impl Sim {
             Note::StateWentBack { .. } => self.tally.seen_rollbacks += 1,
             Note::Ended { .. } => self.tally.ended_jobs += 1,
             Note::RootAccepted { .. } => self.tally.new_roots += 1,
+            Note::HeldBack { .. } => self.tally.held_back += 1,
             Note::Accepted { .. } | Note::Dropped { .. } | Note::Denied { .. } | Note::RootRefused { .. } => {}
         }
     }

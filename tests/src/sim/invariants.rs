@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use sloth_core::{AgentId, Digest, Millis, RunId, labels::Subject};
 use sloth_protocol::{
     agent::{Ask, Effect, JOBS_MAX, Job, Stage, Start, TaskState},
-    coordinator::{self, Answer, Item, RUNS_ACTIVE_MAX, Reply, WORK_WAITING_MAX},
-    wire::{AgentResponse, Class, JobState, Lane, OnInterrupt, Order, RunOutcome, TaskName},
+    coordinator::{self, Answer, Instruction, Item, RUNS_ACTIVE_MAX, Reply, WORK_WAITING_MAX},
+    wire::{AgentResponse, Class, JobState, Lane, OnInterrupt, RunOutcome, TaskName},
 };
-use sloth_trust::BundleName;
+use sloth_trust::{BundleName, Envelope, MachineKey, RoleKeys, verify_threshold};
 
 use super::{
     disk::{AgentDisk, CenterDisk, Counted, RecordName, Removed},
@@ -30,6 +30,8 @@ pub(super) type Check = Result<(), Violation>;
 pub(super) struct HostWitness {
     accepted: u64,
     root: u64,
+    /// The newest head, and its version.
+    head: Option<(u64, Vec<u8>)>,
     next_seq: [u64; 2],
     counters: BTreeMap<BundleName, u64>,
     ended_tasks: BTreeMap<RunId, BTreeSet<TaskName>>,
@@ -46,6 +48,7 @@ pub(super) struct HostWitness {
 /// What was true of the coordinator's disk at its last commit.
 #[derive(Debug, Default)]
 pub(super) struct CenterWitness {
+    head: u64,
     through: BTreeMap<AgentId, [u64; 2]>,
     next_generation: BTreeMap<AgentId, u64>,
     counters: BTreeMap<BundleName, u64>,
@@ -100,6 +103,16 @@ pub(super) fn numbers_never_fall(witness: &mut HostWitness, disk: &AgentDisk, re
         hold(name, 0 < version && witness.root <= version, || format!("root {version} after {}", witness.root))?;
         witness.root = version;
     }
+    // A root that names another online key lets a head begin anew.
+    if witness.head.as_ref().map(|(_, head)| head) != state.head.as_ref() {
+        let before = witness.head.take().map_or(0, |(version, _)| version);
+        if let Some(head) = &state.head {
+            let version = head_version(head);
+            hold("only_the_coordinators_heads_count", 0 < version, || format!("{head:?}"))?;
+            hold(name, before <= version, || format!("head {version} after {before}"))?;
+            witness.head = Some((version, head.clone()));
+        }
+    }
     for lane in Lane::ALL {
         let (before, after) = (&mut witness.next_seq[lane.index()], state.lanes[lane.index()].next_seq);
         hold(name, *before <= after, || format!("{lane:?} goes on at {after} after {before}"))?;
@@ -147,6 +160,10 @@ pub(super) fn numbers_never_fall_at_the_coordinator(
                 let before = witness.counters.entry(bundle.clone()).or_default();
                 hold(name, *before < counter, || format!("{bundle} {counter} after {before}"))?;
                 *before = counter;
+            }
+            coordinator::Write::PutHead(head) => {
+                let before = std::mem::replace(&mut witness.head, head.version);
+                hold(name, before < head.version, || format!("head {} after {before}", head.version))?;
             }
             coordinator::Write::PutRoot(..)
             | coordinator::Write::DropWork(..)
@@ -293,16 +310,23 @@ pub(super) fn commit_before_send_of_the_coordinator(
             Lane::ALL.iter().all(|lane| welcome.acked[lane.index()] <= through(*lane))
         }
         Answer::Agent(AgentResponse::Acked(acked)) => acked.through <= through(acked.lane),
-        Answer::Agent(AgentResponse::Work(work)) => work.items.iter().all(|item| {
-            let agent = agent.and_then(|agent| Some((agent, state.agents.get(&agent)?)));
-            agent.is_some_and(|(id, record)| {
-                let known = match &item.order {
-                    Order::Run(order) => disk.jobs.get(&order.run).is_some_and(|jobs| jobs.contains_key(&id)),
-                    Order::Cancel { .. } => true,
-                };
-                known && item.generation < record.next_generation
-            })
-        }),
+        Answer::Work(orders) => {
+            let kept = state.head.as_ref().map(|head| &head.payload);
+            let head_is_kept = orders.head.as_ref().is_none_or(|head| Some(&head.payload) == kept);
+            head_is_kept
+                && orders.items.iter().all(|(generation, instruction)| {
+                    let agent = agent.and_then(|agent| Some((agent, state.agents.get(&agent)?)));
+                    agent.is_some_and(|(id, record)| {
+                        let known = match instruction {
+                            Instruction::Run { run, .. } => {
+                                disk.jobs.get(run).is_some_and(|jobs| jobs.contains_key(&id))
+                            }
+                            Instruction::Cancel { .. } => true,
+                        };
+                        known && *generation < record.next_generation
+                    })
+                })
+        }
         Answer::Enrolled { agent, .. } => state.agents.contains_key(agent),
         Answer::Operator(Reply::Started(started)) => started.agents == 0 || disk.jobs.contains_key(&started.run),
         Answer::Operator(Reply::Cancelling(run)) => state.runs.get(run).is_none_or(|run| run.cancelled),
@@ -310,6 +334,8 @@ pub(super) fn commit_before_send_of_the_coordinator(
             *counter == published.counter && release.metadata.name.as_str() == published.name
         }),
         Answer::Operator(Reply::Root(root)) => root.as_deref() == state.root(),
+        // What the driver alone makes.
+        Answer::Agent(AgentResponse::Work(_)) => false,
         Answer::Agent(AgentResponse::Blob(_) | AgentResponse::Renewed(_) | AgentResponse::Refused(_))
         | Answer::Operator(
             Reply::Done | Reply::Token { .. } | Reply::Agents(_) | Reply::Agent(_) | Reply::Bundles(_),
@@ -371,6 +397,20 @@ pub(super) fn every_agent_has_the_newest_root(host: &Host, disk: &CenterDisk) ->
     })
 }
 
+/// Once faults have healed, agents know what the coordinator says is the newest, and that it is fresh.
+pub(super) fn every_agent_has_the_newest_head(host: &Host, disk: &CenterDisk, now: Millis) -> Check {
+    let newest = disk.state.head.as_ref().map(|head| head.version);
+    let head = host.machine.as_ref().and_then(|agent| agent.head());
+    let fresh = head.is_some_and(|head| head.fresh(head.time(now)).is_ok());
+    hold("every_agent_has_the_newest_head", head.map(|head| head.reference().version) == newest && fresh, || {
+        format!(
+            "{} has {:?}, fresh: {fresh}; the coordinator has {newest:?}",
+            host.plan.name,
+            head.map(|h| h.reference())
+        )
+    })
+}
+
 /// Once faults have healed, agents get rid of what they have to report, and have nothing left to do.
 pub(super) fn every_outbox_is_empty(host: &Host) -> Check {
     let name = "every_outbox_is_empty";
@@ -413,6 +453,8 @@ impl HostWitness {
                 | Write::PutTask { .. }
                 | Write::Accepted(_)
                 | Write::PutRoot(_)
+                | Write::PutHead(_)
+                | Write::ForgetHead
                 | Write::ForgetSeen(_)
                 | Write::Seen { .. }
                 | Write::Acked { .. }
@@ -425,6 +467,18 @@ impl HostWitness {
             }
         }
     }
+}
+
+/// The version of a head; zero for one that is not signed by an online key.
+fn head_version(envelope: &[u8]) -> u64 {
+    let envelope = Envelope::decode(envelope).ok();
+    let domain = envelope.as_ref().and_then(|envelope| envelope.claimed_domain().ok());
+    let Some((envelope, domain)) = envelope.zip(domain) else { return 0 };
+    let signed_by = |key: &MachineKey| {
+        let role = RoleKeys::new(vec![key.public().clone()], 1).expect("a role");
+        verify_threshold(&role, &envelope, &domain).is_ok()
+    };
+    if publisher().online.iter().any(signed_by) { domain.version } else { 0 }
 }
 
 /// The manifest whose bundle is not signed by anybody.

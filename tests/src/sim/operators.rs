@@ -123,7 +123,7 @@ impl Sim {
                 self.after(wait, Happening::Enrolled { host, life, agent, labels, root });
             }
             Answer::Refused(refusal) => self.after(wait, Happening::NotEnrolled { host, reason: refusal.reason }),
-            Answer::Agent(_) | Answer::Certify { .. } | Answer::Operator(_) => {}
+            Answer::Agent(_) | Answer::Work(_) | Answer::Certify { .. } | Answer::Operator(_) => {}
         }
     }
 

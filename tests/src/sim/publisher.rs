@@ -1,11 +1,12 @@
 //! Keys and signed metadata, made once a process: a simulation must not wait for signatures to be made.
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{cell::RefCell, collections::BTreeMap, sync::OnceLock};
 
-use sloth_core::{Digest, Millis, RepositoryId};
+use sloth_core::{Digest, Millis, RepositoryId, Secret};
+use sloth_protocol::coordinator::Unsigned;
 use sloth_trust::{
-    BundleMetadata, BundleName, Domain, DomainSubject, Envelope, ManifestRef, RoleKeys, Roles, Root, RootPin, SPEC,
-    Trigger,
+    BundleMetadata, BundleName, Domain, DomainSubject, Envelope, MachineKey, ManifestRef, PublicKey, RoleKeys, Roles,
+    Root, RootPin, SPEC, Trigger,
     sign::{SecretKey, generate, open, public_key, sign},
 };
 
@@ -34,6 +35,9 @@ pub(crate) struct Publisher {
     pub other_repository: Release,
     /// A root of another key, which vouches for `foreign`.
     pub foreign_root: (Vec<u8>, RootPin),
+    /// The coordinator's online keys, the second from the fourth root on, and one that no root names.
+    pub online: [MachineKey; 2],
+    pub stolen: MachineKey,
 }
 
 /// One signed release of a bundle.
@@ -47,6 +51,29 @@ pub(crate) struct Release {
 pub(crate) fn publisher() -> &'static Publisher {
     static PUBLISHER: OnceLock<Publisher> = OnceLock::new();
     PUBLISHER.get_or_init(make)
+}
+
+/// Signs what the coordinator says. What was signed last is kept: everybody is told the same head.
+#[derive(Debug, Default)]
+pub(crate) struct Sealer(RefCell<Option<(Unsigned, Vec<u8>)>>);
+
+impl Sealer {
+    pub(crate) fn seal(&self, said: &Unsigned) -> Vec<u8> {
+        if let Some((_, sealed)) = self.0.borrow().as_ref().filter(|(same, _)| same == said) {
+            return sealed.clone();
+        }
+        let sealed = seal(&publisher().online, said);
+        if said.domain.subject == DomainSubject::Head {
+            *self.0.borrow_mut() = Some((said.clone(), sealed.clone()));
+        }
+        sealed
+    }
+}
+
+/// The envelope of what a coordinator says.
+pub(super) fn seal(keys: &[MachineKey], said: &Unsigned) -> Vec<u8> {
+    let signatures = keys.iter().map(|key| key.sign(&said.payload, &said.domain)).collect();
+    Envelope { kind: said.domain.subject.kind(), payload: said.payload.clone(), signatures }.encode()
 }
 
 impl Publisher {
@@ -64,10 +91,15 @@ impl Publisher {
 
 fn make() -> Publisher {
     let (key, stranger) = (new_key(), new_key());
+    let (online, stolen) = ([machine_key(1), machine_key(3)], machine_key(2));
     let repository = RepositoryId::new(START, 1);
     let successor = new_key();
-    let signs = |version, holder: &SecretKey, signers: &[&SecretKey]| root(version, holder, &key, signers, repository);
-    // The second is renewed, with the third the holder of the role changes, the fourth is the new holder's alone.
+    let signs = |version, holder: &SecretKey, signers: &[&SecretKey]| {
+        let online = if version < 4 { &online[0] } else { &online[1] };
+        root(version, holder, &key, online.public(), signers, repository)
+    };
+    // The second is renewed, with the third the holder of the role changes, the fourth is the new holder's alone, and
+    // names another online key.
     let (first, pin) = signs(1, &key, &[&key]);
     let roots = vec![
         first,
@@ -97,7 +129,9 @@ fn make() -> Publisher {
         for_nobody: release("app", 91, "role=nobody", later),
         foreign: signed(&stranger, repository, "app", 92, "*", later),
         other_repository: signed(&key, RepositoryId::new(START, 2), "app", 93, "*", later),
-        foreign_root: root(1, &stranger, &stranger, &[&stranger], repository),
+        foreign_root: root(1, &stranger, &stranger, stolen.public(), &[&stranger], repository),
+        online,
+        stolen,
     }
 }
 
@@ -106,12 +140,15 @@ fn root(
     version: u64,
     holder: &SecretKey,
     publisher: &SecretKey,
+    online: &PublicKey,
     signers: &[&SecretKey],
     repository: RepositoryId,
 ) -> (Vec<u8>, RootPin) {
     let role = |key| RoleKeys::new(vec![public_key(key).expect("a key")], 1).expect("a role");
     let bundles = BTreeMap::from([("*".parse().expect("a pattern"), role(publisher))]);
-    let roles = Roles { root: role(holder), releases: None, bundles, head: None, assignment: None };
+    let online = RoleKeys::new(vec![online.clone()], 1).expect("a role");
+    let (head, assignment) = (Some(online.clone()), Some(online));
+    let roles = Roles { root: role(holder), releases: None, bundles, head, assignment };
     let root = Root { spec: SPEC, repository, version, expires: START + LONG_LIFE + LONG_LIFE, roles };
     let envelope = sign(&root, &root.domain(), signers).expect("signed");
     (envelope.encode(), RootPin::of(&envelope.payload))
@@ -144,6 +181,10 @@ fn signed(
     let domain = Domain { subject: DomainSubject::Bundle(name), repository, version: counter };
     let envelope: Envelope = sign(&metadata, &domain, &[key]).expect("signed");
     Release { envelope: envelope.encode(), metadata }
+}
+
+fn machine_key(seed: u8) -> MachineKey {
+    MachineKey::from_seed(&Secret::new([seed; 32]), [seed; 8]).expect("a key")
 }
 
 fn new_key() -> SecretKey {

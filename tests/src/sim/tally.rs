@@ -37,6 +37,8 @@ pub struct Tally {
     pub forgeries: u64,
     /// Orders that agents refused.
     pub refused_orders: u64,
+    /// Times that agents began nothing new for want of a head that counts.
+    pub held_back: u64,
     /// Orders that came again.
     pub stale_orders: u64,
     /// Disks that became older ones.
@@ -61,7 +63,7 @@ impl Tally {
 
     /// Every count with its name.
     #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 23] {
+    pub fn counts(&self) -> [(&'static str, u64); 24] {
         [
             ("events", self.events),
             ("enrolled", self.enrolled),
@@ -79,6 +81,7 @@ impl Tally {
             ("late_answers", self.late_answers),
             ("forgeries", self.forgeries),
             ("refused_orders", self.refused_orders),
+            ("held_back", self.held_back),
             ("stale_orders", self.stale_orders),
             ("rollbacks", self.rollbacks),
             ("seen_rollbacks", self.seen_rollbacks),
@@ -108,6 +111,7 @@ impl std::ops::AddAssign for Tally {
         self.late_answers += other.late_answers;
         self.forgeries += other.forgeries;
         self.refused_orders += other.refused_orders;
+        self.held_back += other.held_back;
         self.stale_orders += other.stale_orders;
         self.rollbacks += other.rollbacks;
         self.seen_rollbacks += other.seen_rollbacks;

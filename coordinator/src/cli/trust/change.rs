@@ -11,28 +11,36 @@ const ID_DIGITS_MIN: usize = 8;
 
 /// A role as it is named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Role {
+pub(in crate::cli) enum Role {
     /// Who signs roots.
     Root,
     /// Who signs the bundles whose names match.
     Bundles(NamePattern),
+    /// Who signs heads and assignments: the coordinator's own keys.
+    Online,
 }
 
 /// A text that names no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no role `{text}`: it takes `root`, or `bundles/` and a pattern of names, like `bundles/*`")]
-pub(super) struct UnknownRole {
+#[error("there is no role `{text}`: it takes `root`, `online`, or `bundles/` and a pattern of names, like `bundles/*`")]
+pub(in crate::cli) struct UnknownRole {
     text: String,
 }
 
 /// What the next root does differently, besides its time to live.
 #[derive(Debug, Clone)]
-pub(super) enum Change {
+pub(in crate::cli) enum Change {
     Nothing,
     AddKey(Role, PublicKey),
     /// The key by its file's path or its id's beginning.
     RemoveKey(Role, String),
     SetThreshold(Role, usize),
+    /// The coordinator's own key from now on, alone.
+    SetOnline(PublicKey),
+    /// Another key in every place of one, which is named by its file's path or its id's beginning.
+    Replace(String, PublicKey),
+    /// No place for a key any more, named likewise.
+    Revoke(String),
 }
 
 impl FromStr for Role {
@@ -40,7 +48,11 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
         let bundles = || text.strip_prefix("bundles/").and_then(|pattern| pattern.parse().ok()).map(Self::Bundles);
-        let role = if text == "root" { Some(Self::Root) } else { bundles() };
+        let role = match text {
+            "root" => Some(Self::Root),
+            "online" => Some(Self::Online),
+            _ => bundles(),
+        };
         role.ok_or_else(|| UnknownRole { text: sloth_core::excerpt(text) })
     }
 }
@@ -50,6 +62,7 @@ impl fmt::Display for Role {
         match self {
             Self::Root => f.write_str("root"),
             Self::Bundles(pattern) => write!(f, "bundles/{pattern}"),
+            Self::Online => f.write_str("online"),
         }
     }
 }
@@ -58,6 +71,7 @@ impl fmt::Display for Role {
 pub(in crate::cli) fn first(
     root: (Vec<PublicKey>, usize),
     bundles: (Vec<PublicKey>, usize),
+    online: PublicKey,
     life: Millis,
 ) -> Result<Root, Failure> {
     let role = |(keys, threshold)| RoleKeys::new(keys, threshold).map_err(Outcome::Usage.because());
@@ -74,8 +88,8 @@ pub(in crate::cli) fn first(
             root: role(root)?,
             releases: None,
             bundles: [(everything, role(bundles)?)].into(),
-            head: None,
-            assignment: None,
+            head: Some(role((vec![online.clone()], 1))?),
+            assignment: Some(role((vec![online], 1))?),
         },
     })
 }
@@ -112,15 +126,19 @@ impl Change {
                 let keys = known(&next.roles, role)?.keys().to_vec();
                 set(&mut next.roles, role, keys, *threshold)?;
             }
+            Self::SetOnline(key) => set(&mut next.roles, &Role::Online, vec![key.clone()], 1)?,
+            Self::Replace(named, key) => everywhere(&mut next.roles, named, Some(key))?,
+            Self::Revoke(named) => everywhere(&mut next.roles, named, None)?,
         }
         Ok(next)
     }
 }
 
-fn keys_of<'a>(roles: &'a Roles, role: &Role) -> Option<&'a RoleKeys> {
+pub(in crate::cli) fn keys_of<'a>(roles: &'a Roles, role: &Role) -> Option<&'a RoleKeys> {
     match role {
         Role::Root => Some(&roles.root),
         Role::Bundles(pattern) => roles.bundles.get(pattern),
+        Role::Online => roles.assignment.as_ref(),
     }
 }
 
@@ -137,6 +155,45 @@ fn set(roles: &mut Roles, role: &Role, keys: Vec<PublicKey>, threshold: usize) -
         Role::Root => roles.root = keys,
         Role::Bundles(pattern) => {
             roles.bundles.insert(pattern.clone(), keys);
+        }
+        Role::Online => {
+            roles.head = Some(keys.clone());
+            roles.assignment = Some(keys);
+        }
+    }
+    Ok(())
+}
+
+/// Every role that the root names.
+pub(in crate::cli) fn all_roles(roles: &Roles) -> Vec<Role> {
+    let online = roles.assignment.as_ref().map(|_| Role::Online);
+    let bundles = roles.bundles.keys().cloned().map(Role::Bundles);
+    [Role::Root].into_iter().chain(bundles).chain(online).collect()
+}
+
+/// Puts `key` in the place of the named one in every role that has it, or nothing.
+fn everywhere(roles: &mut Roles, named: &str, key: Option<&PublicKey>) -> Result<(), Failure> {
+    let all = all_roles(roles);
+    let holding: Vec<(Role, KeyId)> = all
+        .into_iter()
+        .filter_map(|role| find(keys_of(roles, &role)?, &role, named).ok().map(|id| (role.clone(), id)))
+        .collect();
+    if holding.is_empty() {
+        let sentence = format!(
+            "no role of the trust root has the key `{named}`: `sloth-coord keys list` shows those that there are"
+        );
+        return Err(Failure::new(Outcome::Usage, sentence));
+    }
+    for (role, gone) in holding {
+        let have = known(roles, &role)?;
+        let threshold = have.threshold();
+        let mut keys: Vec<PublicKey> = have.keys().iter().filter(|have| have.id() != gone).cloned().collect();
+        keys.extend(key.filter(|key| have.key(key.id()).is_none()).cloned());
+        match (&role, keys.is_empty()) {
+            (Role::Bundles(pattern), true) => {
+                roles.bundles.remove(pattern);
+            }
+            _ => set(roles, &role, keys, threshold)?,
         }
     }
     Ok(())

@@ -16,11 +16,8 @@ use sloth_core::{Chain, Millis, config::Span};
 use sloth_protocol::wire::{OperatorRequest, OperatorResponse};
 use sloth_trust::{Envelope, PublicKey, Root, RootPin, Trusted};
 
-pub(super) use self::change::first as first_root;
-use self::{
-    change::{Change, Role},
-    files::{RootFile, print_written},
-};
+pub(super) use self::change::{Change, Role, all_roles, first as first_root, keys_of};
+use self::files::{RootFile, print_written};
 use super::{
     CredentialArgs,
     client::{AskError, Client, with_client},
@@ -45,6 +42,8 @@ pub(super) enum TrustCommand {
     AddKey(AddKeyArgs),
     /// Let a key sign for a role no more
     RemoveKey(RemoveKeyArgs),
+    /// Make the coordinator a new key for what it says and orders, and let it be the one that counts
+    RotateOnline(RotateOnlineArgs),
     /// Change how many keys must sign for a role
     SetThreshold(SetThresholdArgs),
     /// Make the next root with a new time to live, and change nothing else
@@ -87,6 +86,9 @@ pub(super) struct InitArgs {
     /// How many of them must sign
     #[arg(long, value_name = "N", default_value_t = 1)]
     bundle_threshold: usize,
+    /// The coordinator's online key, which signs what it says and orders: `sloth-coord keys online` writes it
+    #[arg(long, value_name = "FILE")]
+    online_key: PathBuf,
     /// How long it vouches for new work
     #[arg(long, default_value = ROOT_LIFE_TEXT)]
     expires: Span,
@@ -116,7 +118,7 @@ pub(super) struct ChangeArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct AddKeyArgs {
-    /// `root`, or `bundles/` and a pattern of names
+    /// `root`, `online`, or `bundles/` and a pattern of names
     role: Role,
     /// The key's `.pub` file
     public: PathBuf,
@@ -126,7 +128,7 @@ pub(super) struct AddKeyArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RemoveKeyArgs {
-    /// `root`, or `bundles/` and a pattern of names
+    /// `root`, `online`, or `bundles/` and a pattern of names
     role: Role,
     /// The key's `.pub` file, or the beginning of its id
     key_or_id: String,
@@ -136,7 +138,7 @@ pub(super) struct RemoveKeyArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct SetThresholdArgs {
-    /// `root`, or `bundles/` and a pattern of names
+    /// `root`, `online`, or `bundles/` and a pattern of names
     role: Role,
     /// How many of the role's keys must sign
     threshold: usize,
@@ -146,6 +148,12 @@ pub(super) struct SetThresholdArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RenewArgs {
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RotateOnlineArgs {
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -194,6 +202,7 @@ pub(super) fn run(command: TrustCommand, format: Format) -> Result<Outcome, Fail
         TrustCommand::SetThreshold(args) => {
             change_root(&args.change, &Change::SetThreshold(args.role, args.threshold), format)
         }
+        TrustCommand::RotateOnline(args) => rotate_online(&args.change, format),
         TrustCommand::Renew(args) => change_root(&args.change, &Change::Nothing, format),
         TrustCommand::Sign(args) => sign(&args, format),
         TrustCommand::Publish(args) => {
@@ -210,14 +219,33 @@ pub(super) fn run(command: TrustCommand, format: Format) -> Result<Outcome, Fail
 
 fn init(args: &InitArgs, format: Format) -> Result<Outcome, Failure> {
     let keys = |files: &[PathBuf]| files.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>();
-    let root_keys = keys(&args.root_key)?;
+    let (root_keys, online) = (keys(&args.root_key)?, public_key(&args.online_key)?);
     let bundle_keys = if args.bundle_key.is_empty() { root_keys.clone() } else { keys(&args.bundle_key)? };
-    let root =
-        first_root((root_keys, args.root_threshold), (bundle_keys, args.bundle_threshold), args.expires.millis())?;
+    let root = first_root(
+        (root_keys, args.root_threshold),
+        (bundle_keys, args.bundle_threshold),
+        online,
+        args.expires.millis(),
+    )?;
     print_written(&RootFile::unsigned(&args.out, &root)?.write()?, format)
 }
 
-fn change_root(args: &ChangeArgs, change: &Change, format: Format) -> Result<Outcome, Failure> {
+/// The coordinator makes the key, so this needs it even where the root comes from a file.
+fn rotate_online(args: &ChangeArgs, format: Format) -> Result<Outcome, Failure> {
+    let keys = with_client(&args.credential, async |client| online_keys(client, OperatorRequest::NewOnlineKey).await)?;
+    let newest = keys.into_iter().next_back().ok_or(AskError::Unexpected)?;
+    change_root(args, &Change::SetOnline(newest), format)
+}
+
+/// The coordinator's online keys, the newest last, by what is asked for them.
+pub(super) async fn online_keys(client: &Client, request: OperatorRequest) -> Result<Vec<PublicKey>, Failure> {
+    let OperatorResponse::OnlineKeys(keys) = client.ask(request).await? else {
+        return Err(AskError::Unexpected.into());
+    };
+    keys.iter().map(|key| key.parse().map_err(Outcome::Refused.because::<sloth_trust::InvalidKey>())).collect()
+}
+
+pub(super) fn change_root(args: &ChangeArgs, change: &Change, format: Format) -> Result<Outcome, Failure> {
     let signers = args.key.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = &args.root {
         let current = trusted(&RootFile::read(path)?.envelope(None))?;
@@ -279,7 +307,7 @@ pub(super) async fn current(client: &Client) -> Result<Option<Trusted>, Failure>
 }
 
 /// The coordinator's newest root.
-async fn fetch(client: &Client) -> Result<Envelope, Failure> {
+pub(super) async fn fetch(client: &Client) -> Result<Envelope, Failure> {
     let sentence = "the coordinator has no trust root yet: publish a bundle, which makes one, or begin with `sloth-coord trust init`";
     fetch_if_any(client).await?.ok_or_else(|| Failure::new(Outcome::Refused, sentence))
 }
@@ -291,12 +319,12 @@ async fn fetch_if_any(client: &Client) -> Result<Option<Envelope>, Failure> {
     bytes.map(|bytes| Envelope::decode(&bytes).map_err(Outcome::Refused.because())).transpose()
 }
 
-fn trusted(envelope: &Envelope) -> Result<Trusted, Failure> {
+pub(super) fn trusted(envelope: &Envelope) -> Result<Trusted, Failure> {
     let trusted = Trusted::new(envelope, RootPin::of(&envelope.payload));
     trusted.map_err(|error| Failure::new(Outcome::Refused, Chain(&error).to_string()))
 }
 
-fn public_key(path: &std::path::Path) -> Result<PublicKey, Failure> {
+pub(super) fn public_key(path: &std::path::Path) -> Result<PublicKey, Failure> {
     let bytes = sloth_core::fs::read_capped(path, super::sign::KEY_BYTES_MAX).map_err(Outcome::Usage.because())?;
     String::from_utf8_lossy(&bytes).parse().map_err(Outcome::Usage.because::<sloth_trust::InvalidKey>())
 }

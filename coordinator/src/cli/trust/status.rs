@@ -6,7 +6,7 @@ use sloth_core::{Clock, Millis};
 use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse};
 use sloth_trust::{RoleKeys, Root, Trusted};
 
-use super::{ROOT_LIFE, StatusArgs, fetch, files::RootFile, trusted};
+use super::{ROOT_LIFE, Role, StatusArgs, all_roles, fetch, files::RootFile, keys_of, trusted};
 use crate::cli::{
     client::{AskError, expect_answer, with_client},
     printed, show,
@@ -72,13 +72,13 @@ pub(super) fn run(args: &StatusArgs, format: Format) -> Result<Outcome, Failure>
 }
 
 fn roles(root: &Root) -> Vec<ShownRole> {
-    let shown = |name: String, role: &RoleKeys| ShownRole {
-        role: name,
-        threshold: role.threshold(),
-        keys: role.keys().iter().map(|key| key.id().to_string()).collect(),
+    let shown = |role: &Role, keys: &RoleKeys| ShownRole {
+        role: role.to_string(),
+        threshold: keys.threshold(),
+        keys: keys.keys().iter().map(|key| key.id().to_string()).collect(),
     };
-    let bundles = root.roles.bundles.iter().map(|(pattern, role)| shown(format!("bundles/{pattern}"), role));
-    [shown("root".to_owned(), &root.roles.root)].into_iter().chain(bundles).collect()
+    let roles = all_roles(&root.roles);
+    roles.iter().filter_map(|role| Some(shown(role, keys_of(&root.roles, role)?))).collect()
 }
 
 /// What of the root's and the bundles' lives is nearly over.
@@ -87,6 +87,10 @@ fn warnings(trusted: &Trusted, bundles: &[BundleView], now: Millis) -> Vec<Strin
     // When a root was made is not in it; a year is what roots are made for.
     let began = root.expires - ROOT_LIFE;
     let mut found = Vec::new();
+    if root.roles.head.is_none() || root.roles.assignment.is_none() {
+        let remedy = "sloth-coord trust rotate-online --key FILE";
+        found.push(format!("the trust root names no online key, so that agents begin nothing new: `{remedy}`"));
+    }
     found.extend(warning("the trust root", began, root.expires, now, "sloth-coord trust renew --key FILE"));
     for bundle in bundles {
         let what = format!("bundle `{}`", bundle.name);

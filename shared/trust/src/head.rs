@@ -1,0 +1,86 @@
+//! What the coordinator says of itself now and then: which root and which releases are the newest that it has.
+
+use serde::{Deserialize, Serialize};
+use sloth_core::{Digest, Millis, RepositoryId};
+
+use crate::{BundleMetadata, Domain, Envelope, RootPin, TreeHead, domain::Subject};
+
+/// The newest things of a repository, and when that was so. Its own size does not depend on how many there are.
+///
+/// An agent begins nothing new without a head that has not expired: who only repeats what was once true, or keeps
+/// back what is, holds it up for no longer than a head lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// The version of this format: [`SPEC`](crate::SPEC).
+    pub spec: u32,
+    /// Whose it is.
+    pub repository: RepositoryId,
+    /// Above every head before, also of earlier lives of this coordinator: it is at least the time in milliseconds at
+    /// which it was issued, so that a coordinator whose store was set back does not repeat a number.
+    pub version: u64,
+    /// The head before it; none before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<HeadRef>,
+    /// The newest root.
+    pub root: RootRef,
+    /// Every release that may be assigned, as leaves by name and counter: see [`leaf`].
+    pub releases: TreeHead,
+    /// When it was issued.
+    pub issued: Millis,
+    /// Until when it is fresh enough for new work.
+    pub expires: Millis,
+}
+
+/// Names a head by its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadRef {
+    /// Its version.
+    pub version: u64,
+    /// The digest of its payload.
+    pub payload: Digest,
+}
+
+/// Names a root by its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootRef {
+    /// Its version.
+    pub version: u64,
+    /// The SHA-256 of its payload.
+    pub sha256: RootPin,
+    /// How many bytes its payload has.
+    pub length: u64,
+}
+
+impl Head {
+    /// What a signature of this head is for.
+    #[must_use]
+    pub const fn domain(&self) -> Domain {
+        Domain { subject: Subject::Head, repository: self.repository, version: self.version }
+    }
+
+    /// What names it, when its payload is this.
+    #[must_use]
+    pub fn reference(&self, payload: &[u8]) -> HeadRef {
+        HeadRef { version: self.version, payload: Digest::of(payload) }
+    }
+}
+
+impl RootRef {
+    /// Names the root of this version with this payload.
+    #[must_use]
+    pub fn of(version: u64, payload: &[u8]) -> Self {
+        Self { version, sha256: RootPin::of(payload), length: payload.len() as u64 }
+    }
+}
+
+/// What a head's tree holds of a release: its name, its counter, and the digest and length of its metadata.
+#[must_use]
+pub fn leaf(metadata: &BundleMetadata, envelope: &Envelope) -> Vec<u8> {
+    let digest = Digest::of(&envelope.payload);
+    let numbers = [metadata.counter, envelope.payload.len() as u64].map(u64::to_be_bytes);
+    // No name has a zero byte.
+    [metadata.name.as_str().as_bytes(), &[0], numbers.as_flattened(), digest.as_bytes()].concat()
+}
