@@ -18,8 +18,7 @@ pub(super) fn durable(reader: &Reader) -> Result<Durable, Fault> {
         Ok(())
     })?;
     // Of the heads only the newest is needed; the others are there to be looked at.
-    let newest = reader.heads.last()?;
-    state.head = newest.map(|(key, value)| head(&key, value)).transpose().map_err(Fault::row("heads"))?;
+    state.head = reader.heads.last("heads", head)?;
     reader.agents.each("agents", |key, value| {
         let (id, _) = split_id(key)?;
         state.agents.insert(AgentId::from_bytes(id), codec::decode::<AgentRecord>(value)?);
@@ -86,8 +85,8 @@ fn values(reader: &Reader, run: RunId) -> Result<String, Fault> {
     values.ok_or(RowError::Missing { table: "values" }).map_err(Fault::row("runs"))
 }
 
-fn head(key: &[u8], payload: Vec<u8>) -> Result<HeadRow, RowError> {
-    Ok(HeadRow { version: number_of(key)?, payload })
+fn head(key: &[u8], payload: &[u8]) -> Result<HeadRow, RowError> {
+    Ok(HeadRow { version: number_of(key)?, payload: payload.to_vec() })
 }
 
 fn release(row: ReleaseRow) -> Result<Release, RowError> {

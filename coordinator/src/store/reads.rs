@@ -70,10 +70,14 @@ impl Reader {
 }
 
 impl Rows {
-    /// The row with the greatest key.
-    pub(super) fn last(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, Fault> {
+    /// What `read` makes of the row with the greatest key.
+    pub(super) fn last<T>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&[u8], &[u8]) -> Result<T, RowError>,
+    ) -> Result<Option<T>, Fault> {
         let last = self.0.last().map_err(Fault::of)?;
-        Ok(last.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())))
+        last.map(|(key, value)| read(key.value(), value.value())).transpose().map_err(Fault::row(name))
     }
 
     /// Shows every row to `look`, in the order of the keys.
