@@ -178,6 +178,16 @@ fn chars_outside_texts(line: &str) -> usize {
     outside.split(' ').map(|word| word.chars().count() + 1).filter(|chars| *chars <= WORD_CHARS_MAX).sum()
 }
 
+/// A module that has parts is `name.rs` beside `name/`. What tests share is `tests/common/mod.rs`: Cargo takes each file in
+/// `tests` for a test of its own.
+#[test]
+fn modules_are_called_like_their_files() {
+    let sources = files(&root(), "rs");
+    let wrong = |path: &&String| path.ends_with("/mod.rs") && !path.ends_with("tests/common/mod.rs");
+    let found: Vec<_> = sources.iter().map(|(path, _)| path).filter(wrong).cloned().collect();
+    none("write `name.rs` for `name/mod.rs`", &found);
+}
+
 #[test]
 fn nothing_is_left_unfinished() {
     let sources = files(&root(), "rs");

@@ -35,9 +35,9 @@ const SPECIAL: &[u8] = b"^$*+?.([%-";
 const OUT_OF_MEMORY: &str = "not enough memory";
 
 /// What the machine lacks of the old dialect, in Lua.
-static SHIM: Builtin = Builtin::new(include_str!("shim.luau"));
+static SHIM: Builtin = Builtin::new(include_str!("vm/shim.luau"));
 /// Gives a function that writes any value as people write it in Lua.
-pub(crate) static SHOW: Builtin = Builtin::new(include_str!("show.luau"));
+pub(crate) static SHOW: Builtin = Builtin::new(include_str!("vm/show.luau"));
 
 /// A machine, ready to load workflow files.
 ///
