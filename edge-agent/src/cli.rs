@@ -68,17 +68,23 @@ enum Command {
     Worker,
 }
 
+/// Says where the agent's directory is.
+const DIR_VARIABLE: &str = "SLOTH_AGENT_DIR";
+
 /// The option that says which agent is meant.
 #[derive(Debug, clap::Args)]
 struct DirArgs {
-    /// The agent's directory [default: /var/lib/sloth-agent for root, else ~/.local/share/sloth-agent]
-    #[arg(long, env = "SLOTH_AGENT_DIR")]
+    /// The agent's directory [default: what SLOTH_AGENT_DIR says, else /var/lib/sloth-agent for root and
+    /// ~/.local/share/sloth-agent for others]
+    // An argument that has its value from the environment would be shown as a part of every usage.
+    #[arg(long)]
     dir: Option<PathBuf>,
 }
 
 impl DirArgs {
     fn paths(&self) -> Paths {
-        Paths::new(self.dir.clone().unwrap_or_else(Paths::default_dir))
+        let said = || std::env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        Paths::new(self.dir.clone().or_else(said).unwrap_or_else(Paths::default_dir))
     }
 }
 

@@ -94,7 +94,7 @@ fn files_are_run_and_mistakes_are_named() {
     check(dir, &["two.sloth", "--workflow", "other"], &["other/only succeeded", "1 task"], 0);
     for (arguments, expected) in [
         (&["none.sloth"][..], "!error: cannot read the workflow file `none.sloth`: No such file"),
-        (&["."], "!error: `.` is no file: name a workflow file"),
+        (&["."], "!error: `.` has several workflow files, name one: "),
         (&["syntax.sloth"], "!error: syntax.sloth:2:"),
         (&["cycle.sloth"], "!a → b → a"),
         (&["two.sloth", "--workflow", "mian"], "!error: `two.sloth` has no workflow `mian`: it has `main`, `other`"),
@@ -315,5 +315,48 @@ fn a_terminal_shows_what_runs() {
     for setup in ["NO_COLOR=1", "TERM=dumb", "stty cols 20;"] {
         let shown = on_a_terminal(dir.path(), setup).expect("it was there before");
         assert!(shown.contains("live/slow succeeded in") && !shown.contains('\u{1b}'), "{setup}: {shown:?}");
+    }
+}
+
+#[test]
+fn a_directory_with_one_workflow_file_means_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(dir, "one/good.sloth", GOOD);
+    write(dir, "two/a.sloth", GOOD);
+    write(dir, "two/b.sloth", GOOD);
+    check(dir, &["one"], &["run succeeded"], 0);
+    check(dir, &["two"], &["!has several workflow files, name one: `two/a.sloth`, `two/b.sloth`"], 2);
+    check(dir, &["."], &["!is a directory without a workflow file"], 2);
+}
+
+#[test]
+fn what_is_not_granted_names_the_option_that_grants_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "good.sloth", GOOD);
+    check(dir.path(), &["good.sloth", "--deny", "exec"], &["run the file with `--allow exec`"], 1);
+}
+
+#[test]
+fn a_check_says_that_it_is_one_to_programs_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "good.sloth", GOOD);
+    check(dir.path(), &["good.sloth", "--check", "-o", "json"], &["\"event\":\"planned\"", "\"check\":true"], 0);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    use std::process::Stdio;
+
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "good.sloth", GOOD);
+    for arguments in [&["run", "good.sloth"][..], &["modules", "docs"]] {
+        let mut command = agent(arguments);
+        command.current_dir(dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("started");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((told.as_str(), output.status.code()), ("", Some(0)), "{arguments:?}");
     }
 }

@@ -40,7 +40,14 @@ fn modules_are_told() {
     check(dir, &["modules", "show", "exec"], &["exec.run(command: Command", "Needs `exec`.", "type ExecResult"], 0);
     check(dir, &["modules", "show", "exec.sh"], &["exec.sh(command: Command", "Needs `exec`."], 0);
     check(dir, &["modules", "show", "language"], &["task(name: string"], 0);
-    check(dir, &["modules", "show", "exce"], &["!there is no module or function `exce`; did you mean `exec`?"], 3);
+    check(dir, &["modules", "show", "testing"], &["expect(value: any)", "type Expectation"], 0);
+    check(dir, &["modules", "show", "ExecResult"], &["type ExecResult", "stdout"], 0);
+    check(
+        dir,
+        &["modules", "show", "exce"],
+        &["!there is no module, function or type `exce`; did you mean `exec`?"],
+        3,
+    );
     let types = check(dir, &["modules", "types"], &["export type Change", "declare exec: {"], 0);
     assert_eq!(types.trim_end(), sloth_workflow::describe::types().trim_end());
     let page = check(dir, &["modules", "docs"], &["# Modules", "### exec.run"], 0);
@@ -74,6 +81,13 @@ fn without_a_daemon_the_way_to_one_is_told() {
 const GOOD: &str =
     "local a = task('a'):retries(1):command('true')\nlocal b = task('b'):depends_on(a):command('true')\n";
 
+const SEVERAL: &str = "task('a'):timeout('soon'):command('true')
+task(nil):command('true')
+task('b'):retrys(2):command('true')
+task('c'):depends_on({'a', 'd'}):command('true')
+tsk('e')
+";
+
 #[test]
 fn mistakes_are_found_with_their_places() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -92,7 +106,8 @@ fn mistakes_are_found_with_their_places() {
         "typo.sloth: ok, 1 workflow with 1 task, 1 warning",
     ];
     check(dir, &["validate", "typo.sloth"], &typo, 0);
-    check(dir, &["validate", "--strict", "typo.sloth"], &typo, 1);
+    let strict = [typo[0], typo[1], typo[2], "typo.sloth: 1 workflow with 1 task, 1 warning"];
+    check(dir, &["validate", "--strict", "typo.sloth"], &strict, 1);
     let all = [
         "syntax.sloth:2:22: error: Expected",
         "2 |   :command(function( return end)",
@@ -101,7 +116,36 @@ fn mistakes_are_found_with_their_places() {
     ];
     check(dir, &["validate", "syntax.sloth", "good.sloth"], &all, 1);
     check(dir, &["validate", "caller.sloth"], &["broken.lua:2: error:", "2 | local x = nil + 1"], 1);
-    check(dir, &["validate", "none.sloth"], &["!cannot read the workflow file `none.sloth`"], 2);
+    check(
+        dir,
+        &["validate", "none.sloth", "good.sloth"],
+        &["good.sloth: ok", "!cannot read the workflow file `none.sloth`"],
+        2,
+    );
+    write(dir, "several.sloth", SEVERAL);
+    let several = [
+        "several.sloth:1: error: task `a`: `timeout` takes a duration",
+        "several.sloth:2: error: task: `name` takes a text, got nothing",
+        "several.sloth:3: error: task `b`: there is no method or key `retrys`; did you mean `retries`?",
+        "several.sloth:5: error: attempt to call a nil value: `tsk` is nil; did you mean `task`?",
+        "several.sloth:4:28: error: task `c` of workflow `several` depends on `d`",
+        "several.sloth: 5 errors",
+    ];
+    check(dir, &["validate", "several.sloth"], &several, 1);
+    write(dir, "names.sloth", "task('a'):consumes('x.txt'):command(function() return ture end)\n");
+    let names = [
+        "names.sloth: warning: task `a` consumes `x.txt`, which no task of its workflow leaves as an artifact",
+        "names.sloth:1:55: warning: `ture` is nil: nothing is called so; did you mean `true`?",
+        "names.sloth: 1 workflow with 1 task, 2 warnings",
+    ];
+    check(dir, &["validate", "--strict", "names.sloth"], &names, 1);
+    write(dir, "open.sloth", "task('a'):command(function()\n  if true then\n    return true\nend)\n");
+    check(
+        dir,
+        &["validate", "open.sloth"],
+        &["open.sloth:4:4: error: Expected", "; the `if` of line 2 seems to lack its `end`"],
+        1,
+    );
     let json: Value =
         serde_json::from_str(&check(dir, &["validate", "syntax.sloth", "-o", "json"], &[], 1)).expect("JSON");
     assert_eq!((json["ok"].as_bool(), json["findings"][0]["line"].as_u64()), (Some(false), Some(2)), "{json}");
@@ -117,6 +161,13 @@ fn plans_are_drawn() {
     write(dir, "bundle/good.sloth", GOOD);
     let steps = ["good: 2 tasks in 2 steps", "   1  a  1 retry", "   2  b  after a", "needs the capabilities: exec"];
     check(dir, &["plan", "good.sloth"], &steps, 0);
+    write(dir, "asks.sloth", "task('a'):run_if('test -e x'):abort_if(function() end):command('true')\n");
+    check(dir, &["plan", "asks.sloth"], &["a  run_if `test -e x`; abort_if a function says so"], 0);
+    let json: Value = serde_json::from_str(&check(dir, &["plan", "asks.sloth", "-o", "json"], &[], 0)).expect("JSON");
+    assert!(json["workflows"][0]["tasks"][0].get("backoff").is_none(), "{json}");
+    write(dir, "wrong.sloth", "task('a'):depends_on('biuld'):command('true')\ntask('build'):command('true')\n");
+    let wrong = ["!wrong.sloth:1:22: error: task `a` of workflow `wrong` depends on `biuld`", "!did you mean `build`?"];
+    check(dir, &["plan", "wrong.sloth"], &wrong, 2);
     check(dir, &["plan", "bundle"], &["needs the capabilities: exec", "bundle.toml grants: exec, state"], 0);
     check(dir, &["plan", "good.sloth", "--format", "dot"], &["digraph", "w0t0 -> w0t1"], 0);
     check(dir, &["plan", "good.sloth", "--format", "mermaid"], &["flowchart", "w0t0 --> w0t1"], 0);
@@ -271,12 +322,33 @@ fn lua_is_talked_line_by_line() {
         (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
     };
     let lines = "1 + 1, 'text'\nx = { b = 1, 'a' }\nx\nfunction twice(n)\n  return n * 2\nend\ntwice(4)\n\
-        exec.run('echo out', { quiet = true }).stdout\nlocal gone = 1\ngone\n";
-    let expected = "2\n\"text\"\n{ \"a\", b = 1 }\n8\n\"out\\n\"\nnil\n";
-    assert_eq!(talk(&[], lines), (expected.to_owned(), Some(0)));
+        exec.run('echo out', { quiet = true }).stdout\nlocal kept = 1\nkept\nlocal function f() return 2 end\nf()\nhelp\nexit\n5\n";
+    let expected = "2\n\"text\"\n{ \"a\", b = 1 }\n8\n\"out\\n\"\n1\n2\nAn expression is shown";
+    let (told, code) = talk(&[], lines);
+    assert!(told.starts_with(expected) && !told.ends_with("5\n") && code == Some(0), "{told}");
+    let (told, _) = talk(&[], "fs.raed('x')\n");
+    assert!(told.contains("`fs` has no `raed`; did you mean `read`?"), "{told}");
     let (told, code) = talk(&["--deny", "exec"], "exec.run('true')\nx = = 1\n(1 +");
     assert!(told.contains("capability `exec` is not granted") && told.contains("error: repl:1: Expected"), "{told}");
     assert!(told.contains("the text ends in the middle") && code == Some(1), "{told}");
+}
+
+#[test]
+fn every_example_is_a_bundle_that_works() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").canonicalize().expect("the examples");
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut count = 0;
+    for example in std::fs::read_dir(examples).expect("listed").flatten().map(|entry| entry.path()) {
+        let shown = example.display().to_string();
+        check(dir.path(), &["validate", "--strict", &shown], &[": ok, "], 0);
+        check(dir.path(), &["plan", &shown], &["bundle.toml grants: "], 0);
+        check(dir.path(), &["test", &shown], &["ok ", ", 0 failed"], 0);
+        let values = example.join("values.yaml").display().to_string();
+        check(dir.path(), &["run", &shown, "--check", "-v", &values], &["nothing was changed"], 0);
+        check(dir.path(), &["run", &shown, "-v", &values], &["run succeeded"], 0);
+        count += 1;
+    }
+    assert!(0 < count, "there are no examples");
 }
 
 #[test]

@@ -106,6 +106,9 @@ fn properties(plan: &Plan, task: usize) -> Vec<String> {
         let names: Vec<&str> = after.iter().map(|other| plan.tasks()[*other].name.as_str()).collect();
         said.push(format!("after {}", names.join(", ")));
     }
+    for condition in &spec.conditions {
+        said.push(condition.clone());
+    }
     if !spec.delegate_to.is_empty() {
         said.push(format!("on {}", spec.delegate_to.join(", ")));
     }

@@ -2,7 +2,7 @@
 
 use sloth_cli::{Failure, Format, Outcome, OutputArgs, Table, print_json, print_line};
 use sloth_workflow::{
-    describe::{self, Function, Module},
+    describe::{self, Function, Module, Type},
     plan::nearest,
 };
 
@@ -22,7 +22,8 @@ enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// A module or one of its functions, like `fs` or `fs.read`; `language` is the language itself
+    /// A module, one of its functions or a type, like `fs`, `fs.read` or `Change`; `language` is the language itself,
+    /// `testing` what test files call
     Show {
         /// Its name
         name: String,
@@ -71,13 +72,21 @@ fn show(name: &str, format: Format) -> Result<std::io::Result<()>, Failure> {
             Format::Text => print_function(function, 0),
         });
     }
+    let types = || describe::all().iter().flat_map(|module| &module.types);
+    if let Some(kind) = types().find(|kind| kind.name == name) {
+        return Ok(match format {
+            Format::Json => print_json(kind),
+            Format::Text => print_type(kind),
+        });
+    }
     let modules = describe::modules().map(|module| module.name.as_str());
     let known = modules.chain(functions().map(|function| function.call.as_str()));
+    let known = known.chain(types().map(|kind| kind.name.as_str()));
     let hint = nearest(name, known).map_or_else(
         || "; `sloth-agent modules list` names the modules".to_owned(),
         |near| format!("; did you mean `{near}`?"),
     );
-    Err(Failure::new(Outcome::Refused, format!("there is no module or function `{name}`{hint}")))
+    Err(Failure::new(Outcome::Refused, format!("there is no module, function or type `{name}`{hint}")))
 }
 
 fn print_module(module: &Module) -> std::io::Result<()> {
@@ -95,14 +104,23 @@ fn print_module(module: &Module) -> std::io::Result<()> {
         print_function(function, INDENT)?;
     }
     for kind in &module.types {
-        print_line(&format!("\ntype {}", kind.name))?;
-        if !kind.text.is_empty() {
-            print_line(&indented(&kind.text, INDENT))?;
-        }
-        for field in &kind.fields {
-            let text = field.text.replace('\n', " ");
-            print_line(&indented(format!("{}: {}  {text}", field.name, field.kind).trim_end(), INDENT))?;
-        }
+        print_line("")?;
+        print_type(kind)?;
+    }
+    Ok(())
+}
+
+fn print_type(kind: &Type) -> std::io::Result<()> {
+    print_line(&format!("type {}", kind.name))?;
+    if !kind.text.is_empty() {
+        print_line(&indented(&kind.text, INDENT))?;
+    }
+    if kind.fields.is_empty() {
+        print_line(&indented(&kind.definition, INDENT))?;
+    }
+    for field in &kind.fields {
+        let text = field.text.replace('\n', " ");
+        print_line(&indented(format!("{}: {}  {text}", field.name, field.kind).trim_end(), INDENT))?;
     }
     Ok(())
 }

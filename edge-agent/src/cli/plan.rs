@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sloth_cli::{Failure, Format, Outcome, OutputArgs, print_json, print_line};
 use sloth_workflow::{Plan, needs};
 
@@ -56,7 +56,8 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let drawing = if arguments.output.format == Format::Json { Drawing::Json } else { arguments.drawing };
     let printed = match drawing {
         Drawing::Json => print_json(&json!({
-            "file": file.shown, "capabilities": { "needed": needed, "granted": file.granted }, "workflows": plans,
+            "file": file.shown, "capabilities": { "needed": needed, "granted": file.granted },
+            "workflows": plans.iter().map(shown).collect::<Vec<_>>(),
         })),
         Drawing::Tree => print_steps(&plans, &needed, file.granted.as_deref()),
         Drawing::Dot => print_line(&graph::dot(&plans)),
@@ -64,6 +65,17 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     };
     printed.map_err(Outcome::Internal.because())?;
     Ok(Outcome::Done)
+}
+
+/// A plan without what says nothing: how the waits between attempts grow, where there is one attempt.
+fn shown(plan: &Plan) -> Value {
+    let mut plan = json!(plan);
+    for task in plan["tasks"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        if !task.contains_key("retries") {
+            task.remove("backoff");
+        }
+    }
+    plan
 }
 
 fn selected(mut plans: Vec<Plan>, name: Option<&str>, file: &str) -> Result<Vec<Plan>, Failure> {

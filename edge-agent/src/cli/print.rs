@@ -12,7 +12,7 @@ use sloth_core::{Millis, RunId};
 use sloth_protocol::wire::{Record, RecordBody};
 use sloth_workflow::{Attempt, Level, LogLine, Plan, RunEnd, Stream, TaskEnd, TaskStatus};
 
-use super::live::Live;
+use super::{live::Live, run_arguments::Arguments};
 use crate::convert;
 
 /// Tells what happens in a run.
@@ -22,20 +22,24 @@ pub(super) struct Teller {
     format: Format,
     /// Whether people see what is logged for finding faults; programs always do.
     debug: bool,
+    /// Whether the run only checks.
+    check: bool,
     live: RefCell<Option<Live>>,
     /// Why standard output takes nothing more.
     broken: RefCell<Option<io::Error>>,
 }
 
 impl Teller {
-    pub(super) fn new(run: RunId, format: Format, debug: bool, began: Millis) -> Self {
+    pub(super) fn new(run: RunId, arguments: &Arguments, began: Millis) -> Self {
+        let format = arguments.output.format;
         let live = if format == Format::Text { Live::new(began) } else { None };
-        Self { run, format, debug, live: RefCell::new(live), broken: RefCell::new(None) }
+        let (debug, check) = (arguments.debug, arguments.check);
+        Self { run, format, debug, check, live: RefCell::new(live), broken: RefCell::new(None) }
     }
 
     /// A teller without a view that moves.
     pub(super) const fn plain(run: RunId, format: Format) -> Self {
-        Self { run, format, debug: false, live: RefCell::new(None), broken: RefCell::new(None) }
+        Self { run, format, debug: false, check: false, live: RefCell::new(None), broken: RefCell::new(None) }
     }
 
     /// Whether it has a view that moves.
@@ -59,7 +63,8 @@ impl Teller {
     pub(super) fn planned(&self, plans: &[Plan]) {
         self.view(|live| live.planned(plans.iter().map(|plan| plan.tasks().len()).sum()));
         if self.format == Format::Json {
-            self.tell(Millis::ZERO, || print_json(&json!({ "event": "planned", "run": self.run, "workflows": plans })));
+            let told = json!({ "event": "planned", "run": self.run, "check": self.check, "workflows": plans });
+            self.tell(Millis::ZERO, || print_json(&told));
         }
     }
 

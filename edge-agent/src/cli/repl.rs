@@ -27,7 +27,12 @@ const MORE: &str = ".. ";
 /// Most lines that are kept for the next session.
 const HISTORY_LINES_MAX: usize = 1_000;
 const HISTORY_FILE: &str = "repl_history";
-const WELCOME: &str = "Lua with all modules. Globals stay from line to line, local variables do not. Ctrl-D ends it.";
+const WELCOME: &str = "Lua with all modules. `help` says more; `exit` or Ctrl-D ends it.";
+const HELP: &str = "\
+An expression is shown, a statement is run; what is not finished goes on in the next line.
+Variables stay from line to line, also those that a line begins with `local`.
+`sloth-agent modules list` names the modules, `sloth-agent modules show NAME` tells one.
+Ctrl-C ends what runs; `exit`, `quit` or Ctrl-D ends the session.";
 
 type Input = Editor<(), FileHistory>;
 
@@ -88,6 +93,14 @@ fn talk(session: &Session, paths: &Paths) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::Done;
     while let Some((text, reply)) = next(&mut editor, session, &runtime, &local).map_err(failed)? {
         let _ = editor.add_history_entry(text.trim_end());
+        match text.trim() {
+            "exit" | "quit" => break,
+            "help" => {
+                print_line(HELP).map_err(Outcome::Internal.because())?;
+                continue;
+            }
+            _ => {}
+        }
         let told = match reply {
             Reply::Values(values) => values.iter().try_for_each(|value| print_line(value)),
             Reply::Failed(message) => {

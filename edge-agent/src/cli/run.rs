@@ -43,7 +43,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
         ..RunInput::default()
     };
     let began = clock.now();
-    let teller = Rc::new(Teller::new(run, arguments.output.format, arguments.debug, began));
+    let teller = Rc::new(Teller::new(run, arguments, began));
     let host = Rc::new(LocalHost::new(clock, Rc::clone(&teller), arguments.dir.paths()));
     let runtime = runtime()?;
     let ran = runtime.block_on(async {
@@ -87,6 +87,8 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     };
     match teller.broken() {
         None => Ok(outcome),
+        // Whoever read the output has seen enough; the run's end is told by the exit code.
+        Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(outcome),
         Some(error) => Err(Failure::new(Outcome::Internal, format!("cannot write to standard output: {error}"))),
     }
 }

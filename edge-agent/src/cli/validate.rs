@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::json;
-use sloth_cli::{Failure, Format, Outcome, OutputArgs, print_json, print_line};
+use sloth_cli::{Failure, Format, Outcome, OutputArgs, print_json, print_line, report};
 
 use super::{
     print::counted,
@@ -27,9 +27,19 @@ pub(super) struct Arguments {
 
 pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let values = arguments.values.read()?;
-    let files = arguments.paths.iter().map(|path| WorkflowFile::find(path)).collect::<Result<Vec<_>, _>>()?;
-    let mut good = true;
-    for file in &files {
+    let (mut good, mut missing) = (true, None);
+    for path in &arguments.paths {
+        let file = match WorkflowFile::find(path) {
+            Ok(file) => file,
+            // The others are looked at all the same.
+            Err(failure) => {
+                if let Some(earlier) = missing.replace(failure) {
+                    report(Err(earlier));
+                }
+                continue;
+            }
+        };
+        let file = &file;
         let look = file.look(&values);
         let count = |severity| look.findings.iter().filter(|finding| finding.severity == severity).count();
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
@@ -38,14 +48,17 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
             Format::Json => print_json(&json!({
                 "file": file.shown, "ok": errors == 0, "findings": look.findings, "workflows": look.plans,
             })),
-            Format::Text => print(file, &look, errors, warnings),
+            Format::Text => print(file, &look, errors, warnings, arguments.strict),
         };
         printed.map_err(Outcome::Internal.because())?;
     }
-    Ok(if good { Outcome::Done } else { Outcome::Failed })
+    match missing {
+        Some(failure) => Err(failure),
+        None => Ok(if good { Outcome::Done } else { Outcome::Failed }),
+    }
 }
 
-fn print(file: &WorkflowFile, look: &Look, errors: usize, warnings: usize) -> std::io::Result<()> {
+fn print(file: &WorkflowFile, look: &Look, errors: usize, warnings: usize, strict: bool) -> std::io::Result<()> {
     let mut others: BTreeMap<&str, String> = BTreeMap::new();
     for finding in &look.findings {
         // What is found in a file that this one loads is shown with that one's line.
@@ -60,7 +73,8 @@ fn print(file: &WorkflowFile, look: &Look, errors: usize, warnings: usize) -> st
     let mut said = Vec::new();
     if errors == 0 {
         let tasks = look.plans.iter().map(|plan| plan.tasks().len()).sum();
-        said.push(format!("ok, {} with {}", counted(look.plans.len(), "workflow"), counted(tasks, "task")));
+        let ok = if strict && 0 < warnings { "" } else { "ok, " };
+        said.push(format!("{ok}{} with {}", counted(look.plans.len(), "workflow"), counted(tasks, "task")));
     } else {
         said.push(counted(errors, "error"));
     }

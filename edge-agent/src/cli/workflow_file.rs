@@ -5,10 +5,17 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sloth_bundle::Description;
 use sloth_cli::{Failure, Outcome};
-use sloth_workflow::{Limits, LoadError, Plan, Validation, describe, validate};
+use sloth_workflow::{Limits, LoadError, Plan, PlanError, Validation, describe, validate};
 
 /// The endings of files that are loaded by others, and define no tasks themselves.
 const LIBRARY_ENDINGS: [&str; 2] = ["lua", "luau"];
+
+/// The ending of workflow files.
+const WORKFLOW_ENDING: &str = "sloth";
+/// What describes a bundle, in its directory.
+const DESCRIPTION_FILE: &str = "bundle.toml";
+/// Most entries of a directory that is searched for a workflow file.
+const ENTRIES_MAX: usize = 10_000;
 
 /// A workflow file of a bundle.
 pub(super) struct WorkflowFile {
@@ -60,7 +67,9 @@ pub(super) struct Look {
 impl WorkflowFile {
     /// Finds the file that a path means: itself, or the workflow of the bundle that is a directory.
     pub(super) fn find(path: &Path) -> Result<Self, Failure> {
-        let (bundle_dir, file, granted) = if path.is_dir() {
+        let (bundle_dir, file, granted) = if path.is_dir() && !path.join(DESCRIPTION_FILE).is_file() {
+            (path.to_owned(), only_workflow(path)?, None)
+        } else if path.is_dir() {
             let description = Description::load(path).map_err(Outcome::Usage.because())?;
             (path.to_owned(), PathBuf::from(description.workflow.to_string()), Some(description.capabilities))
         } else {
@@ -78,7 +87,8 @@ impl WorkflowFile {
     /// Reads it for its plan, and its text for names that no module has.
     pub(super) fn look(&self, values: &serde_json::Value) -> Look {
         let mut look = Look { plans: Vec::new(), findings: Vec::new() };
-        let Validation { plans, errors, warnings } = validate(&self.bundle_dir, &self.file, values, &Limits::default());
+        let Validation { plans, errors, warnings, names } =
+            validate(&self.bundle_dir, &self.file, values, &Limits::default());
         look.plans = plans;
         let told = errors.iter().filter(|error| !(matches!(error, LoadError::NoWorkflow { .. }) && self.is_library()));
         look.findings.extend(told.map(|error| self.finding(error)));
@@ -89,7 +99,7 @@ impl WorkflowFile {
             column: None,
             message,
         }));
-        for fault in describe::check_names(&self.text) {
+        for fault in describe::check_names(&self.text).into_iter().chain(names) {
             look.findings.push(Finding {
                 severity: Severity::Warning,
                 file: self.shown.clone(),
@@ -126,7 +136,10 @@ impl WorkflowFile {
                 finding.file = self.beside(file);
                 finding
             }
-            Some(_) | None => finding(None, None, &text),
+            Some(_) | None => {
+                let place = named_by(error).and_then(|(name, nth)| literal(&self.text, &name, nth));
+                finding(place.map(|(line, _)| line), place.map(|(_, column)| column), &text)
+            }
         }
     }
 
@@ -138,6 +151,47 @@ impl WorkflowFile {
         let dir = Path::new(&self.shown).parent().unwrap_or(Path::new(""));
         dir.join(file).display().to_string()
     }
+}
+
+/// The name in the file that an error is about, and which of its mentions is meant, from 0.
+fn named_by(error: &LoadError) -> Option<(String, usize)> {
+    match error {
+        LoadError::NoCommand { task, .. } | LoadError::Delegate { task } => Some((task.clone(), 0)),
+        LoadError::Plan(PlanError::Duplicate { task, .. }) => Some((task.clone(), 1)),
+        LoadError::Plan(PlanError::Unknown { unknown, .. }) => Some((unknown.clone(), 0)),
+        LoadError::Plan(PlanError::Never { task, .. }) => Some((task.clone(), 0)),
+        LoadError::Plan(PlanError::Cycle { cycle, .. }) => Some((cycle.first()?.clone(), 0)),
+        LoadError::Plan(PlanError::NoneAtATime { workflow } | PlanError::TooMany { workflow, .. }) => {
+            Some((workflow.clone(), 0))
+        }
+        LoadError::Plan(PlanError::Unnamed { .. })
+        | LoadError::Source(_)
+        | LoadError::Syntax { .. }
+        | LoadError::Script { .. }
+        | LoadError::Memory { .. }
+        | LoadError::Slow { .. }
+        | LoadError::Cancelled { .. }
+        | LoadError::NoWorkflow { .. }
+        | LoadError::NoTest { .. }
+        | LoadError::UnknownWorkflow { .. }
+        | LoadError::UnknownTask { .. }
+        | LoadError::Elsewhere { .. }
+        | LoadError::Machine(_) => None,
+    }
+}
+
+/// Line and column of the `nth` text of this content in a file, or of its first.
+fn literal(text: &str, content: &str, nth: usize) -> Option<(usize, usize)> {
+    let mut places = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for quote in ['"', '\''] {
+            let literal = format!("{quote}{content}{quote}");
+            let found = line.match_indices(&literal).map(|(at, _)| (number + 1, line[..at].chars().count() + 1));
+            places.extend(found);
+        }
+    }
+    places.sort_unstable();
+    places.get(nth).or(places.first()).copied()
 }
 
 impl Finding {
@@ -156,8 +210,41 @@ impl Finding {
     }
 }
 
-/// The directory that holds the file, and the file's name in it.
+/// The workflow file of a directory that describes no bundle.
+fn only_workflow(dir: &Path) -> Result<PathBuf, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Outcome::Usage, format!("cannot look for a workflow file in `{}`: {error}", dir.display()))
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)?.take(ENTRIES_MAX) {
+        let name = PathBuf::from(entry.map_err(failed)?.file_name());
+        let is_test = name.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("_test"));
+        if name.extension().is_some_and(|ending| ending == WORKFLOW_ENDING) && !is_test {
+            names.push(name);
+        }
+    }
+    names.sort();
+    let shown = dir.display();
+    match names.as_slice() {
+        [name] => Ok(name.clone()),
+        [] => Err(Failure::new(
+            Outcome::Usage,
+            format!("`{shown}` is a directory without a workflow file (`*.{WORKFLOW_ENDING}`): name a workflow file"),
+        )),
+        _ => {
+            let known: Vec<String> = names.iter().map(|name| format!("`{}`", dir.join(name).display())).collect();
+            let known = known.join(", ");
+            Err(Failure::new(Outcome::Usage, format!("`{shown}` has several workflow files, name one: {known}")))
+        }
+    }
+}
+
+/// The directory that holds the file, and the file's name in it. A directory means its workflow file.
 pub(super) fn split(path: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+    if path.is_dir() {
+        let found = WorkflowFile::find(path)?;
+        return Ok((found.bundle_dir, found.file));
+    }
     let missing = |error: std::io::Error| {
         Failure::new(Outcome::Usage, format!("cannot read the workflow file `{}`: {error}", path.display()))
     };

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    fmt,
+    fmt, io,
     process::{ExitCode, Termination},
 };
 
@@ -67,6 +67,14 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether it is that nobody reads standard output any more.
+    fn is_broken_pipe(&self) -> bool {
+        let error = self.error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&Chain(self.error.as_ref()), f)
@@ -77,6 +85,8 @@ impl fmt::Display for Failure {
 pub fn report(result: Result<Outcome, Failure>) -> Outcome {
     match result {
         Ok(outcome) => outcome,
+        // Whoever read the output, such as `head`, has seen enough.
+        Err(failure) if failure.is_broken_pipe() => Outcome::Done,
         Err(failure) => {
             use std::io::Write as _;
             // Nothing is left to be done when even standard error is gone.

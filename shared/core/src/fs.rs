@@ -167,8 +167,11 @@ impl SecretError {
 ///
 /// When the directory does not exist or the system refuses a step. The old file is then untouched.
 pub fn replace(path: &Path, bytes: &[u8], access: Access) -> Result<(), FsError> {
-    let (temporary, mut file) = create_temporary(parent(path), access)?;
-    let written = fill(&temporary, &mut file, bytes, access).and_then(|()| rename(&temporary, path));
+    // The name of the file beside it says nothing to whoever named this one.
+    let of_path = |error: FsError| FsError { action: Action::Write, path: path.to_owned(), ..error };
+    let (temporary, mut file) = create_temporary(parent(path), access).map_err(of_path)?;
+    let filled = fill(&temporary, &mut file, bytes, access).map_err(of_path);
+    let written = filled.and_then(|()| rename(&temporary, path));
     if written.is_err() {
         // The first error is the one worth telling; a file left behind is known by its name.
         let _ = std::fs::remove_file(&temporary);

@@ -9,6 +9,7 @@ mod docs;
 mod markdown;
 mod names;
 mod parse;
+mod undefined;
 
 use std::sync::LazyLock;
 
@@ -18,12 +19,14 @@ pub use markdown::markdown;
 pub use names::{NameFault, check_names, named, needed};
 pub use parse::{DefinitionError, parse};
 
+pub(crate) use undefined::undefined;
+
 use crate::Capability;
 
 include!(concat!(env!("OUT_DIR"), "/definitions.rs"));
 
 /// The files that describe no module.
-const NO_MODULES: [&str; 2] = ["language", "types"];
+const NO_MODULES: [&str; 3] = ["language", "testing", "types"];
 
 /// What one definition file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

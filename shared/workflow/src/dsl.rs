@@ -71,21 +71,23 @@ pub(crate) fn install(lua: &Lua, definitions: &SharedDefinitions, context: &Rc<C
     let defining = Rc::clone(definitions);
     let task = lua.create_function(move |lua, values| {
         let arguments = Arguments::new(lua, "task".to_owned(), "name", values);
-        TaskBuilder::begin(&defining, &arguments)
+        Ok(tolerate(lua, TaskBuilder::begin(&defining, &arguments))?.unwrap_or_else(TaskBuilder::apart))
     })?;
     globals.raw_set("task", task)?;
 
     let defining = Rc::clone(definitions);
     let define = lua.create_function(move |lua, values| {
         let arguments = Arguments::new(lua, "workflow.define".to_owned(), "name", values);
-        define(&defining, &arguments)
+        let defined = tolerate(lua, define(&defining, &arguments))?;
+        Ok(defined.unwrap_or_else(|| WorkflowBuilder::apart(&defining)))
     })?;
     let workflow = lua.create_table()?;
     workflow.raw_set("define", &define)?;
     let defining = Rc::clone(definitions);
     let call = lua.create_function(move |lua, (_, values): (Table, _)| {
         let arguments = Arguments::new(lua, "workflow".to_owned(), "name", values);
-        define_from(&defining, &arguments)
+        let defined = tolerate(lua, define_from(&defining, &arguments))?;
+        Ok(defined.unwrap_or_else(|| WorkflowBuilder::apart(&defining)))
     })?;
     let metatable = lua.create_table()?;
     metatable.raw_set("__call", call)?;

@@ -13,10 +13,11 @@ use serde_json::Value;
 use crate::{
     Capabilities, Limits, Plan, PlanError,
     cancel::CancelSignal,
+    describe::{NameFault, undefined},
     dsl::{self, Definitions, Settled},
     host::{Attempt, Host, LocalFuture, LogLine, StateError, StateOperation, StateReply, Stop, TaskEnd},
     modules::{Context, Phase, Scope, ScopeId},
-    source::{Source, SourceError, Sources, column},
+    source::{Source, SourceError, Sources, column, unclosed},
     vm::{Fault, FaultKind, Machine, hint},
 };
 
@@ -149,6 +150,8 @@ pub struct Validation {
     pub errors: Vec<LoadError>,
     /// What its author should know though it is no error.
     pub warnings: Vec<String>,
+    /// Names that nothing has.
+    pub names: Vec<NameFault>,
 }
 
 /// The plans of a file's workflows, in the order of the file. No task is run, and nothing outside is touched.
@@ -181,11 +184,17 @@ pub fn validate(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits)
     let scope = Rc::new(Scope::new(ScopeId(0), None, PathBuf::new(), Instant::now() + limits.plan_time));
     let called = context.current.with(&scope, || prepared.chunk.call::<()>(()));
     let raised = called.err().map(|error| prepared.error(&error, &scope, limits.plan_time));
-    // A file that was not evaluated to its end looks as if it lacked what comes later.
-    let settled = match raised {
-        Some(_) => Settled { workflows: Vec::new(), warnings: Vec::new(), errors: Vec::new() },
-        None => context.current.with(&scope, || prepared.settle()),
-    };
+    let mut settled = context.current.with(&scope, || prepared.settle());
+    let text = prepared.sources.text(&prepared.file).unwrap_or_default();
+    if raised.is_some() {
+        // A file that was not evaluated to its end looks as if it lacked what comes later.
+        settled = Settled {
+            errors: settled.errors.into_iter().filter(|error| stands(error, &text)).collect(),
+            workflows: Vec::new(),
+            warnings: Vec::new(),
+        };
+    }
+    let names = if raised.is_some() { Vec::new() } else { undefined(lua, &text) };
     let mut errors = dsl::collect::taken(lua);
     errors.extend(raised);
     // Tasks and workflows that a kept error left out or half made are not to be complained of twice.
@@ -194,7 +203,33 @@ pub fn validate(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits)
         |error: &LoadError| !(known && matches!(error, LoadError::NoCommand { .. } | LoadError::NoWorkflow { .. }));
     errors.extend(settled.errors.into_iter().filter(follow_ups));
     let plans = settled.workflows.into_iter().map(|workflow| workflow.plan).collect();
-    Validation { plans, errors, warnings: settled.warnings }
+    Validation { plans, errors, warnings: settled.warnings, names }
+}
+
+/// Whether what is wrong with a file's definitions is so whatever the part of it says that was not evaluated.
+fn stands(error: &LoadError, text: &str) -> bool {
+    match error {
+        LoadError::Plan(PlanError::Unknown { unknown, .. }) => {
+            let mentions = |quote: char| text.matches(&format!("{quote}{unknown}{quote}")).count();
+            mentions('"') + mentions('\'') == 1
+        }
+        LoadError::Plan(PlanError::Duplicate { .. } | PlanError::Cycle { .. } | PlanError::Never { .. }) => true,
+        LoadError::Plan(PlanError::Unnamed { .. } | PlanError::TooMany { .. } | PlanError::NoneAtATime { .. })
+        | LoadError::Source(_)
+        | LoadError::Syntax { .. }
+        | LoadError::Script { .. }
+        | LoadError::Memory { .. }
+        | LoadError::Slow { .. }
+        | LoadError::Cancelled { .. }
+        | LoadError::NoWorkflow { .. }
+        | LoadError::NoTest { .. }
+        | LoadError::UnknownWorkflow { .. }
+        | LoadError::UnknownTask { .. }
+        | LoadError::NoCommand { .. }
+        | LoadError::Delegate { .. }
+        | LoadError::Elsewhere { .. }
+        | LoadError::Machine(_) => false,
+    }
 }
 
 /// What surrounds a file that is only read for its plan.
@@ -298,6 +333,11 @@ fn syntax(machine: &Machine, source: &Source, error: &mlua::Error) -> LoadError 
             machine.compile(&part).err().map(|error| Fault::from(&error).message)
         };
         let column = column(&source.text, line, &fault.message, complaint);
+        let named = message.contains("(to close");
+        let message = match unclosed(&source.text).filter(|_| !named) {
+            Some(hint) => format!("{message}; {hint}"),
+            None => message,
+        };
         return LoadError::Syntax { file, line, column, message, source_line };
     }
     LoadError::Script { message: fault.text() }

@@ -61,6 +61,9 @@ pub struct TaskSpec {
     /// The directory it works in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
+    /// Its conditions as they are written, for people: lines for the shell, or that it is a function.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<String>,
     /// The files it leaves for others, as patterns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<String>,

@@ -72,6 +72,8 @@ pub(crate) struct Scheduler<'a> {
     /// Tasks that have not ended.
     left: usize,
     stopped: Stopped,
+    /// Tasks that were dropped in an earlier life of the run.
+    dropped: Vec<usize>,
     /// Where the search for tasks to drop goes on.
     drop_from: usize,
 }
@@ -95,6 +97,7 @@ impl<'a> Scheduler<'a> {
             progress,
             running: 0,
             stopped: Stopped::No,
+            dropped: Vec::new(),
             drop_from: 0,
         }
     }
@@ -103,6 +106,13 @@ impl<'a> Scheduler<'a> {
     pub(crate) fn step(&mut self) -> Step {
         if self.left == 0 {
             return Step::Done;
+        }
+        // What stopped the workflow then may not do so now; then nothing else ends what depends on them.
+        while self.stopped == Stopped::No
+            && let Some(task) = self.dropped.pop()
+        {
+            let waiting = self.plan.awaiting(task).filter(|(_, awaited)| *awaited == Awaited::Success);
+            self.skipped.extend(waiting.map(|(dependent, _)| Reverse(dependent)));
         }
         // What depends on a failure is skipped for its sake, also where the rest is dropped because of it.
         while self.stopped != Stopped::Wholly
@@ -166,6 +176,12 @@ impl<'a> Scheduler<'a> {
         if ended == Ended::Aborts || failed && plan.spec().on_task_failure.stops() {
             self.stop_at(Stopped::AfterFailure);
         }
+    }
+
+    /// Takes the end of a task that was dropped in an earlier life of the run: what depends on it is dropped as well.
+    pub(crate) fn dropped(&mut self, task: usize) {
+        self.end_for(task, Ended::Blocks, |this, dependent| this.failure_seen[dependent].is_some());
+        self.dropped.push(task);
     }
 
     /// Starts no task any more.

@@ -53,7 +53,7 @@ pub enum Reply {
     Failed(String),
 }
 
-/// A machine that is talked to line by line. Its globals stay; the local variables of a text go with it.
+/// A machine that is talked to line by line. Its variables stay, also those that a text begins with `local`.
 pub struct Session {
     machine: Machine,
     context: Rc<Context>,
@@ -128,6 +128,12 @@ impl Session {
         if let Ok(function) = load(&format!("return {text}")) {
             return Ok(function);
         }
+        // A local variable would end with its line.
+        if let Some(kept) = kept(text)
+            && let Ok(function) = load(&kept)
+        {
+            return Ok(function);
+        }
         load(text).map_err(|error| {
             let message = Fault::from(&error).message;
             if message.contains(UNFINISHED) { Reply::Unfinished } else { Reply::Failed(message) }
@@ -137,6 +143,17 @@ impl Session {
     fn shown(&self, scope: &Rc<Scope>, values: MultiValue) -> mlua::Result<Vec<String>> {
         self.context.current.with(scope, || values.into_iter().map(|value| self.show.call::<String>(value)).collect())
     }
+}
+
+/// A text that begins with `local`, as one that sets globals.
+fn kept(text: &str) -> Option<String> {
+    let rest = text.trim_start().strip_prefix("local")?;
+    let rest = rest.strip_prefix(char::is_whitespace)?.trim_start();
+    let names = rest.split(['=', '\n', ';']).next().unwrap_or_default();
+    if rest.starts_with("function") || rest.len() != names.len() && rest[names.len()..].starts_with('=') {
+        return Some(rest.to_owned());
+    }
+    Some(format!("{names} = nil{}", &rest[names.len()..]))
 }
 
 /// Ends the goroutines of a text with it.

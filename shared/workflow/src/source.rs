@@ -1,5 +1,6 @@
 //! The text of workflow files: found inside the bundle only, and made ready for Luau.
 
+mod blocks;
 mod column;
 mod dialect;
 
@@ -9,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use blocks::unclosed;
 pub(crate) use column::column;
 pub use dialect::{DialectError, adapt, calls};
 pub(crate) use dialect::{Token, is_name, tokens};

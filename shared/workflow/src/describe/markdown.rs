@@ -24,6 +24,12 @@ pub fn markdown() -> String {
     for module in modules() {
         line(&mut page, format_args!("| [`{0}`](#{0}) | {1} |", module.name, module.summary));
     }
+    if let Some(testing) = find("testing") {
+        line(&mut page, format_args!("\n## testing\n\n{}", testing.summary));
+        section(&mut page, &testing.text);
+        testing.functions.iter().for_each(|known| function(&mut page, known));
+        testing.types.iter().for_each(|kind| type_of(&mut page, kind));
+    }
     if let Some(types) = find("types") {
         line(&mut page, format_args!("\n## Shared types\n\n{}", types.summary));
         section(&mut page, &types.text);

@@ -168,7 +168,7 @@ fn hidden<'a>(tokens: &[Token<'a>]) -> BTreeSet<&'a str> {
     hidden
 }
 
-fn place(text: &str, at: usize) -> (usize, usize) {
+pub(super) fn place(text: &str, at: usize) -> (usize, usize) {
     let before = &text[..at];
     let line = 1 + before.matches('\n').count();
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;

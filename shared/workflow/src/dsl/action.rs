@@ -3,7 +3,10 @@
 use mlua::{Function, Lua, Value};
 
 use super::argument::Arguments;
-use crate::{modules, vm::Builtin};
+use crate::{
+    modules::{self, cut},
+    vm::Builtin,
+};
 
 /// Something to do: a function of the script, or a line for the shell.
 #[derive(Debug, Clone)]
@@ -26,6 +29,9 @@ pub(crate) enum Test {
     Fixed(bool),
     Action(Action),
 }
+
+/// Most bytes of a condition that a plan shows.
+const SHOWN_BYTES_MAX: usize = 200;
 
 /// Makes a shell line a task's function.
 static SHELL: Builtin = Builtin::new(include_str!("shell.luau"));
@@ -68,6 +74,16 @@ impl Condition {
             _ => Test::Action(Action::read(arguments)?),
         };
         Ok(Self { test, wanted: true })
+    }
+
+    /// How it is written, for people.
+    pub(super) fn shown(&self, what: &str) -> String {
+        let what = if self.wanted { what } else { "unless" };
+        match &self.test {
+            Test::Fixed(flag) => format!("{what} {flag}"),
+            Test::Action(Action::Shell(line)) => format!("{what} `{}`", cut(line.trim(), SHOWN_BYTES_MAX)),
+            Test::Action(Action::Function(_)) => format!("{what} a function says so"),
+        }
     }
 
     /// What holds where this does not.

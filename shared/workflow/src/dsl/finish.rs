@@ -153,6 +153,7 @@ fn workflow(lua: &Lua, draft: &WorkflowDraft, tasks_max: usize, settled: &mut Se
     }
     bind_failures(&draft.tasks, &mut specs);
     wait_for_artifacts(&mut specs);
+    settled.warnings.extend(unknown_consumes(&specs));
     let spec = WorkflowSpec {
         name: draft.name.clone(),
         description: draft.description.clone(),
@@ -215,10 +216,16 @@ fn spec(lua: &Lua, workflow: &WorkflowDraft, task: &TaskDraft) -> Result<TaskSpe
         retry_wait_ms_max: retry.wait_max.map(millis),
         idempotent: task.idempotent,
         user: task.user.clone(),
+        conditions: conditions(task),
         workdir: task.workdir.clone(),
         artifacts: task.artifacts.clone(),
         consumes: task.consumes.clone(),
     })
+}
+
+fn conditions(task: &TaskDraft) -> Vec<String> {
+    let runs = task.run_if.iter().map(|condition| condition.shown("run_if"));
+    runs.chain(task.abort_if.iter().map(|condition| condition.shown("abort_if"))).collect()
 }
 
 /// `next_if_fail` binds two tasks: of the two, the one that the file has later runs only when the earlier one failed.
@@ -258,6 +265,24 @@ fn wait_for_artifacts(specs: &mut [TaskSpec]) {
             }
         }
     }
+}
+
+/// Warnings of files that tasks need and no task leaves.
+fn unknown_consumes(specs: &[TaskSpec]) -> Vec<String> {
+    let leaves = |name: &str| {
+        specs.iter().flat_map(|spec| &spec.artifacts).any(|pattern| {
+            let last = crate::artifacts::last_part(pattern);
+            crate::artifacts::matches(last, name) || crate::artifacts::matches(name, last)
+        })
+    };
+    let mut told = Vec::new();
+    for spec in specs {
+        let missing = spec.consumes.iter().filter(|name| !leaves(name));
+        told.extend(missing.map(|name| {
+            format!("task `{}` consumes `{name}`, which no task of its workflow leaves as an artifact", spec.name)
+        }));
+    }
+    told
 }
 
 impl Dependency {

@@ -43,6 +43,11 @@ impl TaskBuilder {
         Ok(Self(task))
     }
 
+    /// One that stands for a task that could not be begun, where a file is only looked through.
+    pub(super) fn apart() -> Self {
+        Self(Rc::new(RefCell::new(TaskDraft { used: true, ..TaskDraft::default() })))
+    }
+
     /// The task that `value` is, if it is one.
     pub(super) fn of(value: &Value) -> Option<SharedTask> {
         let data = value.as_userdata()?;
@@ -50,11 +55,20 @@ impl TaskBuilder {
     }
 }
 
+/// The builder whose method is called: it comes first where the call is written with a colon.
+pub(super) fn owner(lua: &Lua, method: &str, first: Option<Value>) -> mlua::Result<AnyUserData> {
+    match first {
+        Some(Value::UserData(this)) => Ok(this),
+        _ => Err(error(lua, format_args!("`.{method}(…)` is called with a dot: write `:{method}(…)`"))),
+    }
+}
+
 impl UserData for TaskBuilder {
     fn add_methods<M: UserDataMethods<Self>>(added: &mut M) {
         added.add_async_function("run", run);
         for method in methods().iter().copied().filter(|method| *method != "run") {
-            added.add_function(method, move |lua, (this, values): (AnyUserData, MultiValue)| {
+            added.add_function(method, move |lua, mut values: MultiValue| {
+                let this = owner(lua, method, values.pop_front())?;
                 let task = Rc::clone(&this.borrow::<Self>()?.0);
                 let owner = task.borrow().owner();
                 let arguments = Arguments::new(lua, owner, method, values);

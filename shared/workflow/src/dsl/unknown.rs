@@ -142,9 +142,10 @@ pub(super) fn unknown_workflow_method(method: &str) -> String {
 }
 
 fn unknown(method: &str, known: &[&str]) -> String {
-    let hint = meant(method, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-    let known = known.join(", ");
-    format!("there is no method or key `{method}`{hint} (known are {known})")
+    match meant(method, known) {
+        Some(near) => format!("there is no method or key `{method}`; did you mean `{near}`?"),
+        None => format!("there is no method or key `{method}` (known are {})", known.join(", ")),
+    }
 }
 
 /// The name among `known` that was probably meant.

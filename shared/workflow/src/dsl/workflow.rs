@@ -12,7 +12,7 @@ use super::{
     entries,
     hook::{Hook, WorkflowHook},
     retry::Retry,
-    task::shown,
+    task::{owner, shown},
     unknown::{WORKFLOW_METHODS, unknown_workflow_method},
     values,
 };
@@ -89,6 +89,11 @@ impl WorkflowBuilder {
         let workflow = Rc::new(RefCell::new(workflow));
         known.workflows.push(Rc::clone(&workflow));
         Ok(Self { workflow, definitions: Rc::clone(definitions) })
+    }
+
+    /// One that stands for a workflow that could not be begun, where a file is only looked through.
+    pub(super) fn apart(definitions: &SharedDefinitions) -> Self {
+        Self { workflow: SharedWorkflow::default(), definitions: Rc::clone(definitions) }
     }
 
     /// Does what a table's keys say. Its list part are tasks.
@@ -240,7 +245,8 @@ impl WorkflowDraft {
 impl UserData for WorkflowBuilder {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         for method in WORKFLOW_METHODS {
-            methods.add_function(method, move |lua, (this, values): (AnyUserData, MultiValue)| {
+            methods.add_function(method, move |lua, mut values: MultiValue| {
+                let this = owner(lua, method, values.pop_front())?;
                 let builder = this.borrow::<Self>()?.clone();
                 tolerate(lua, builder.set(lua, method, values))?;
                 Ok(this)

@@ -387,7 +387,12 @@ fn restore(
             None => continue,
             Some(TaskStatus::Succeeded | TaskStatus::Unchanged) => Ended::Opens,
             Some(TaskStatus::Skipped) if scheduler.skipped_by_condition(task) => Ended::Opens,
-            Some(TaskStatus::Skipped | TaskStatus::Cancelled) => Ended::Blocks,
+            Some(TaskStatus::Cancelled) => {
+                scheduler.dropped(task);
+                ends[task] = end;
+                continue;
+            }
+            Some(TaskStatus::Skipped) => Ended::Blocks,
             Some(TaskStatus::Failed) if end.as_ref().is_some_and(is_abortion) => Ended::Aborts,
             Some(TaskStatus::Failed | TaskStatus::TimedOut | TaskStatus::Interrupted) => Ended::Fails,
         };

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Context;
 use crate::{
+    Elsewhere,
     beneath::{Last, Place},
     capability::Capability,
 };
@@ -19,10 +20,13 @@ impl Context {
         if self.capabilities.allows(capability) {
             return Ok(());
         }
-        Err(refusal(format_args!(
-            "`{function}` takes the whole capability `{capability}`, and this bundle has {} of it",
-            self.granted(capability)
-        )))
+        Err(self.refusal(
+            capability,
+            format_args!(
+                "`{function}` takes the whole capability `{capability}`, and this bundle has {} of it",
+                self.granted(capability)
+            ),
+        ))
     }
 
     /// Checks that `function` may act on the host now and that the bundle has the capability for something. What it is
@@ -36,7 +40,8 @@ impl Context {
         if self.capabilities.allows_some(capability) {
             return Ok(());
         }
-        Err(refusal(format_args!("`{function}`: capability `{capability}` is not granted to this bundle")))
+        let told = format_args!("`{function}`: capability `{capability}` is not granted to this bundle");
+        Err(self.refusal(capability, told))
     }
 
     /// Checks that `function` may act on the host now, on the thing called `name`: a package, a service, a user.
@@ -106,17 +111,24 @@ impl Context {
     }
 
     fn outside(&self, capability: Capability, what: &str, function: &str) -> mlua::Error {
-        refusal(format_args!(
-            "`{function}`: capability `{capability}` is not granted for `{what}`: this bundle has {}",
-            self.granted(capability)
-        ))
+        self.refusal(
+            capability,
+            format_args!(
+                "`{function}`: capability `{capability}` is not granted for `{what}`: this bundle has {}",
+                self.granted(capability)
+            ),
+        )
     }
 
     fn granted(&self, capability: Capability) -> String {
         self.capabilities.of(capability).map(|grant| format!("`{grant}`")).collect::<Vec<_>>().join(", ")
     }
-}
 
-fn refusal(what: std::fmt::Arguments<'_>) -> mlua::Error {
-    mlua::Error::runtime(format!("{what}: add it to `capabilities` in bundle.toml and sign again"))
+    /// What to do about it depends on who grants: whoever runs a file here and now, or whoever signs a bundle.
+    fn refusal(&self, capability: Capability, what: std::fmt::Arguments<'_>) -> mlua::Error {
+        mlua::Error::runtime(match self.settings.elsewhere {
+            Elsewhere::Here => format!("{what}: run the file with `--allow {capability}`"),
+            Elsewhere::Refused => format!("{what}: add it to `capabilities` in bundle.toml and sign again"),
+        })
+    }
 }

@@ -207,7 +207,8 @@ fn place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         Some(_) | None => Path::new("."),
     };
-    let (temporary, mut file) = create_temporary(dir, Access::Owner)?;
+    let of_path = |error: FsError| FsError { action: Action::Write, path: path.to_owned(), ..error };
+    let (temporary, mut file) = create_temporary(dir, Access::Owner).map_err(of_path)?;
     let filled = fill(&mut file).and_then(|()| file.sync_all()).map_err(FsError::of(Action::Write, path));
     let placed = filled.and_then(|()| sloth_core::fs::rename(&temporary, path));
     if placed.is_err() {

@@ -2,13 +2,17 @@
 
 use std::rc::Rc;
 
-use mlua::{Lua, MultiValue, Table, Value, Variadic};
+use mlua::{Function, Lua, LuaSerdeExt, MultiValue, Table, Value, Variadic};
 
 use super::{
     Context,
     call::{Builder, Call, Gate, number_of, tostring},
+    cut,
 };
-use crate::host::{Level, Stream};
+use crate::{
+    host::{Level, Stream},
+    vm::SHOW,
+};
 
 /// How deep `log.table` shows tables in tables.
 const SHOWN_DEPTH_MAX: usize = 8;
@@ -112,7 +116,17 @@ fn sorted(call: &Call, table: &Table) -> mlua::Result<Vec<(String, Value)>> {
     Ok(entries.into_iter().map(|(_, name, value)| (name, value)).collect())
 }
 
+/// A value as a text; a table that says nothing of itself as its data.
 fn shown(call: &Call, value: &Value) -> mlua::Result<String> {
+    if value
+        .as_table()
+        .is_some_and(|table| !table.has_metatable() || table.metatable() == Some(call.lua.array_metatable()))
+    {
+        let show: Function = SHOW.function(&call.lua)?.call(())?;
+        let text: String = show.call(value)?;
+        let kept = cut(&text, SHOWN_BYTES_MAX);
+        return Ok(if kept.len() < text.len() { format!("{kept}…") } else { text });
+    }
     Ok(String::from_utf8_lossy(&tostring(&call.lua, value)?).into_owned())
 }
 

@@ -69,7 +69,7 @@ fn wrong_use_of_the_builders_is_told_with_its_line() {
     check(&[
         (
             "task('a'):comand('x')",
-            "main.sloth:1: task `a`: there is no method or key `comand`; did you mean `command`? (known are name, workflow, description, command, ",
+            "main.sloth:1: task `a`: there is no method or key `comand`; did you mean `command`?",
         ),
         (
             "task('a'):timeout({})",

@@ -128,3 +128,31 @@ workflow.define("w"):config({ on_task_failure = "rollback", max_parallel_tasks =
     task("d"):depends_on("c"):command("true"),
     task("e"):command("true"),
 })
+
+==== a method that is called with a dot
+--@ error: main.sloth:1: `.command(…)` is called with a dot: write `:command(…)`
+task("t").command("true")
+
+==== and one of a workflow
+--@ error: main.sloth:1: `.tasks(…)` is called with a dot: write `:tasks(…)`
+workflow.define("w").tasks({})
+
+==== tables are logged as their data
+--@ log: t: { a = { 1, 2 }, b = "x" }
+--@ log: t: deep list="{ 1, { c = 3 } }"
+--@ task: t succeeded
+task("t"):command(function()
+    log.info({ b = "x", a = { 1, 2 } })
+    log.info("deep", { list = { 1, { c = 3 } } })
+    return true
+end)
+
+==== a directory below the home
+--@ log: t: true
+--@ task: t succeeded
+task("t"):workdir("~/slothtest-home"):command(function(this)
+    local home = facts.get_user("root").home
+    print(home == "" or string.find(this.workdir.get(), "~", 1, true) == nil)
+    this.workdir.cleanup()
+    return fs.rm(this.workdir.get())
+end)

@@ -335,7 +335,8 @@ pub(super) fn prepare(
     let way = entry(path);
     let dir = way.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (uid, gid) = settings.attributes.ids()?;
-    let (temporary, mut file) = create_temporary(dir, Access::Owner).map_err(files::told)?;
+    let (temporary, mut file) =
+        create_temporary(dir, Access::Owner).map_err(|error| files::said("write", path)(error.source))?;
     let temporary = Temporary { path: temporary, _place: way };
     let made = fill(&mut file).and_then(|()| file.metadata()).map_err(files::said("write", path))?;
     let keep = |wanted: Option<u32>, had: Option<u32>, has: u32| wanted.or(had).filter(|id| *id != has);
