@@ -9,7 +9,14 @@ use std::{
 use mlua::{MultiValue, Value};
 
 use super::{
-    super::{account, call::Call, exec, files, options::Options, paths::readable_path, pkg},
+    super::{
+        account::{self, at_home},
+        call::Call,
+        files,
+        options::Options,
+        paths::readable_path,
+        pkg,
+    },
     Action,
     apply::Ids,
     ignore::{Anchor, GLOBAL, Pattern},
@@ -249,26 +256,27 @@ fn first(call: &Call, options: &Options<'_>, names: &[&str]) -> mlua::Result<Opt
     Ok(None)
 }
 
-/// A path, in which `~` at the start stands for the home directory.
+/// A path, in which `~` at the start stands for the home directory of the user that the task runs as.
 pub(super) fn expanded(call: &Call, text: &str) -> mlua::Result<PathBuf> {
-    match text.strip_prefix('~') {
-        Some("") => home(call),
-        Some(rest) if rest.starts_with('/') => Ok(home(call)?.join(rest.trim_start_matches('/'))),
-        Some(_) | None => call.path("path", &Value::String(call.lua.create_string(text)?)),
+    match at_home(text, user(call).as_deref()) {
+        Some(path) => Ok(path),
+        None => call.path("path", &Value::String(call.lua.create_string(text)?)),
     }
 }
 
-/// The home directory of the user that the task runs as.
 fn home(call: &Call) -> mlua::Result<PathBuf> {
-    let mut env = exec::environment(call);
-    exec::user(call, &mut env)?;
-    let home = env.remove("HOME").filter(|home| home.starts_with('/'));
-    home.map(PathBuf::from).ok_or_else(|| call.error("the home directory is not known: name `dir` and `target`"))
+    let home = at_home("~", user(call).as_deref()).filter(|home| home.is_absolute());
+    home.ok_or_else(|| call.error("the home directory is not known: name `dir` and `target`"))
+}
+
+/// The user that the task runs as, when it says one.
+fn user(call: &Call) -> Option<String> {
+    call.context.current.get().and_then(|scope| scope.user.clone())
 }
 
 /// Whom what is made belongs to, when that is not the user of this process.
 pub(super) fn owner(call: &Call) -> mlua::Result<Option<Ids>> {
-    let Some(name) = call.context.current.get().and_then(|scope| scope.user.clone()) else { return Ok(None) };
+    let Some(name) = user(call) else { return Ok(None) };
     let account = account::named(&name).ok_or_else(|| call.error(format_args!("there is no user `{name}`")))?;
     Ok((rustix::process::geteuid().as_raw() != account.uid).then_some((account.uid, account.gid)))
 }
