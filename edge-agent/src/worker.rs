@@ -80,6 +80,8 @@ pub fn run() -> Result<(), WorkerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread)?;
     let end = runtime.block_on(work(Rc::clone(&host), *begin, resume, messages));
     host.close(end);
+    // Work beside the run that nobody waits for any more ends with this process.
+    runtime.shutdown_background();
     Ok(())
 }
 

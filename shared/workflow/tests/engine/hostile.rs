@@ -43,6 +43,29 @@ fn no_loop_outlives_its_timeout() {
     }
 }
 
+/// Native work is bounded, or done beside the run: a task that waits for it ends with its timeout, and is no success when
+/// the work is over first.
+#[test]
+fn no_native_work_makes_a_success_of_a_timeout() {
+    for body in [
+        "strings.match_all(('a'):rep(100000), ('|'):rep(8000))",
+        "strings.match_all(('a'):rep(1000000), '.*b|a')",
+        "strings.replace_regex(('a'):rep(1000000), '.*b|a', 'x')",
+        "template.render('{% for a in range(9999) %}{% for b in range(9999) %}{{ a ~ b }}{% endfor %}{% endfor %}')",
+    ] {
+        let (status, message) = endure(&format!("pcall(function() {body} end) return true"));
+        assert_eq!(status, TaskStatus::TimedOut, "{body}: {message}");
+    }
+}
+
+#[test]
+fn no_text_and_no_value_exhausts_the_stack() {
+    let text = format!("task('t'):timeout('10m'):command(function()\n{}\nend)", include_str!("../../lua/hostile.luau"));
+    let ended = Case::new(text).run();
+    let end = &ended.end.tasks[0];
+    assert_eq!(end.status, TaskStatus::Succeeded, "{}: {:?}", end.message, ended.lines());
+}
+
 /// Waits end and coroutines keep their values, also when turns end everywhere around them.
 #[test]
 fn taking_turns_loses_no_wake_up_and_no_value() {
