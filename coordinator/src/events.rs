@@ -127,6 +127,10 @@ pub struct Standing {
     pub jobs: Vec<(JobState, usize)>,
     /// Bundles and how many seconds their newest release is still good for, below zero when it is not.
     pub bundles: Vec<(String, f64)>,
+    /// The same of the trust root and of the head, where there is one.
+    pub root: Option<f64>,
+    /// See [`Standing::root`].
+    pub head: Option<f64>,
 }
 
 impl Committed {
@@ -232,6 +236,12 @@ impl Standing {
         gauge!("sloth_runs_active").set(number(self.runs_active));
         for (state, count) in &self.jobs {
             gauge!("sloth_jobs", "state" => state_name(*state)).set(number(*count));
+        }
+        if let Some(seconds) = self.root {
+            gauge!("sloth_root_expires_seconds").set(seconds);
+        }
+        if let Some(seconds) = self.head {
+            gauge!("sloth_head_expires_seconds").set(seconds);
         }
         for (bundle, seconds) in &self.bundles {
             gauge!("sloth_bundle_expires_seconds", "bundle" => bundle.clone()).set(*seconds);

@@ -5,5 +5,6 @@ use sloth_cli::Outcome;
 use sloth_coord::cli::{self, Cli};
 
 fn main() -> Outcome {
+    sloth_cli::keep_memory_private();
     sloth_cli::report(cli::run(Cli::parse()))
 }

@@ -25,7 +25,7 @@ mod workflow_file;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use sloth_cli::{Failure, LogArgs, Outcome, logging, report};
+use sloth_cli::{Failure, LogArgs, Outcome, keep_memory_private, logging, report};
 
 use crate::{paths::Paths, worker};
 
@@ -91,6 +91,7 @@ impl DirArgs {
 /// Does what the process's arguments say.
 #[must_use]
 pub fn main() -> Outcome {
+    keep_memory_private();
     let arguments = Arguments::parse();
     report(execute(arguments))
 }

@@ -38,7 +38,14 @@ fn fixture() -> &'static Fixture {
         let key = open(&generate(None).expect("a key").secret, None).expect("opens");
         let role = RoleKeys::new(vec![public_key(&key).expect("a key")], 1).expect("a role");
         let roles = Roles { root: role, releases: None, bundles: BTreeMap::new(), head: None, assignment: None };
-        let root = Root { spec: SPEC, repository: RepositoryId::new(NOW, 1), version: 1, expires: NOW + NOW, roles };
+        let root = Root {
+            spec: SPEC,
+            repository: RepositoryId::new(NOW, 1),
+            version: 1,
+            issued: NOW,
+            expires: NOW + NOW,
+            roles,
+        };
         let envelope = sign(&root, &root.domain(), &[&key]).expect("signed");
         Fixture { root: envelope.encode(), pin: RootPin::of(&envelope.payload) }
     })

@@ -27,7 +27,8 @@ fn root(version: u64, holder: &SecretKey, web: &[&SecretKey], signers: &[&Secret
     let pattern = |text: &str| text.parse().expect("a pattern");
     let bundles = [(pattern("*"), role(&[holder])), (pattern("web-*"), role(web))].into();
     let roles = Roles { root: role(&[holder]), releases: None, bundles, head: None, assignment: None };
-    let root = Root { spec: SPEC, repository: RepositoryId::new(NOW, 1), version, expires: NOW + NOW, roles };
+    let root =
+        Root { spec: SPEC, repository: RepositoryId::new(NOW, 1), version, issued: NOW, expires: NOW + NOW, roles };
     sign(&root, &root.domain(), signers).expect("signed")
 }
 

@@ -54,6 +54,9 @@ struct Shown {
     enrolled: String,
     jobs: u32,
     dropped: Dropped,
+    /// Versions at its last poll; zero when it has not polled since the coordinator's start.
+    root: u64,
+    head: u64,
 }
 
 pub(super) fn run(command: AgentsCommand, format: Format) -> Result<Outcome, Failure> {
@@ -127,12 +130,22 @@ fn print_one(agent: AgentView, format: Format) -> Result<Outcome, Failure> {
         ("host", format!("{} ({} {})", agent.platform.hostname, agent.platform.os, agent.platform.arch)),
         ("labels", show::labels(&agent.labels)),
         ("open jobs", agent.jobs.to_string()),
+        ("trust", trust(&agent, now)),
         ("given up", format!("{logs} log lines, {progress} starts, {tasks} task ends, {runs} run ends")),
     ];
     for (name, value) in lines {
         printed(print_line(format!("{name:<10} {value}").trim_end()))?;
     }
     Ok(Outcome::Done)
+}
+
+/// What the agent knew of roots and heads when it last asked.
+fn trust(agent: &AgentView, now: Millis) -> String {
+    match (agent.root, agent.head) {
+        (0, _) => "not known: it has not asked since the coordinator was started".to_owned(),
+        (root, 0) => format!("root {root}, no head"),
+        (root, head) => format!("root {root}, head issued {}", show::ago(now, Millis::from_u64(head))),
+    }
 }
 
 const fn state(agent: &AgentView) -> &'static str {
@@ -163,6 +176,8 @@ impl From<AgentView> for Shown {
             enrolled: agent.enrolled.to_string(),
             jobs: agent.jobs,
             dropped: agent.dropped,
+            root: agent.root,
+            head: agent.head,
         }
     }
 }

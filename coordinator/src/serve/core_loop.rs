@@ -331,6 +331,8 @@ impl Core {
             polls_held: self.waiting.len(),
             runs_active: state.runs.len(),
             jobs: jobs.into_iter().collect(),
+            root: self.machine.root().map(|root| left(root.expires, now)),
+            head: self.machine.head_expires().map(|expires| left(expires, now)),
             bundles: newest.map(|(name, release)| (name.to_string(), left(release.metadata.expires, now))).collect(),
         }
     }

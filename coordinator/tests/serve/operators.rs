@@ -130,6 +130,8 @@ async fn health_and_metrics_are_told() {
     for expected in [
         "sloth_commit_seconds_bucket{le=\"0.001\"}",
         "sloth_bundle_expires_seconds{bundle=\"web\"}",
+        "sloth_root_expires_seconds",
+        "sloth_head_expires_seconds",
         "sloth_build_info",
     ] {
         assert!(metrics.contains(expected), "{metrics}");

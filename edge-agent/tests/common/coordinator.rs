@@ -115,7 +115,7 @@ impl Coordinator {
             assignment: Some(online_role),
         };
         let repository = RepositoryId::new(now(), u128::from_ne_bytes(random_bytes()));
-        let root = Root { spec: SPEC, repository, version: 1, expires: now() + DAY, roles };
+        let root = Root { spec: SPEC, repository, version: 1, issued: now(), expires: now() + DAY, roles };
         let root_envelope = sign(&root, &root.domain(), &[&key]).expect("signed");
         let chunks = ChunkStore::open(dir.path()).expect("opened");
         let shared = Arc::new(Shared {

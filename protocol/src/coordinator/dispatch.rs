@@ -83,6 +83,7 @@ impl Coordinator {
             let refusal = invalid("a poll names a generation that nobody ever gave");
             return self.answer(ticket, Answer::Refused(refusal));
         }
+        self.knows.insert(agent, (poll.root, poll.head));
         // A newer poll stands in for the one before.
         self.end_hold(agent);
         self.catch_up(agent, poll.accepted);

@@ -35,6 +35,7 @@ impl Coordinator {
         // None of its parts refuses to be written.
         let payload = serde_json::to_vec(&head).unwrap_or_default();
         self.write(Write::PutHead(HeadRow { version: head.version, payload }));
+        self.head_expires = head.expires;
         self.head_due = self.now + Millis::from_u64(self.settings.head_life.as_u64() / RENEWALS_PER_LIFE);
         self.set_timer(self.head_due, Timer::Head);
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sloth_core::{AgentId, Millis, RunId, TokenId};
-use sloth_trust::{BundleName, Envelope, RootPin, Tree, Trusted};
+use sloth_trust::{BundleName, Envelope, Root, RootPin, Tree, Trusted};
 
 use super::{
     Answer, Ask, CloseReason, Command, ConnId, Durable, EXPIRY_GRACE, Event, Output, Reply, Settings, Ticket, Write,
@@ -25,6 +25,8 @@ pub struct Coordinator {
     pub(super) tree: Tree,
     /// When the next head is issued if nothing changes before.
     pub(super) head_due: Millis,
+    /// When the newest head stops being good for new work; at the start, when nobody has been told one, now.
+    pub(super) head_expires: Millis,
     pub(super) random: Random,
     pub(super) now: Millis,
     /// Agents that are connected.
@@ -34,6 +36,8 @@ pub struct Coordinator {
     pub(super) names: BTreeMap<String, AgentId>,
     /// The highest generation that may be on its way to an agent or there already.
     pub(super) told: BTreeMap<AgentId, u64>,
+    /// The versions of the trust root and of the head that each agent had at its last poll since the start.
+    pub(super) knows: BTreeMap<AgentId, (u64, u64)>,
     /// Bytes of logs that each run brought since the start.
     pub(super) log_bytes: BTreeMap<RunId, usize>,
     /// Bytes of results that each agent brought to each run since the start.
@@ -95,12 +99,14 @@ impl Coordinator {
             leaves: BTreeMap::new(),
             tree: Tree::new::<[u8; 0]>([]),
             head_due: now,
+            head_expires: now,
             random: Random::new(seed),
             now,
             present: BTreeMap::new(),
             connections: BTreeMap::new(),
             names,
             told,
+            knows: BTreeMap::new(),
             log_bytes: BTreeMap::new(),
             result_bytes: BTreeMap::new(),
             timers,
@@ -122,6 +128,18 @@ impl Coordinator {
     #[must_use]
     pub const fn durable(&self) -> &Durable {
         &self.state
+    }
+
+    /// The trust root that counts.
+    #[must_use]
+    pub fn root(&self) -> Option<&Root> {
+        self.trusted.as_ref().map(Trusted::root)
+    }
+
+    /// Until when the newest head is good for new work.
+    #[must_use]
+    pub fn head_expires(&self) -> Option<Millis> {
+        self.state.head.as_ref().map(|_| self.head_expires)
     }
 
     /// How many agents are connected.

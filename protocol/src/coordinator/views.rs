@@ -29,6 +29,7 @@ impl Coordinator {
         let connected = self.present.contains_key(&id);
         let open = |jobs: &BTreeMap<AgentId, Job>| jobs.get(&id).is_some_and(|job| !job.state.is_final());
         let jobs = self.state.jobs.values().filter(|jobs| open(jobs)).count();
+        let (root, head) = self.knows.get(&id).copied().unwrap_or_default();
         Ok(AgentView {
             id,
             name: record.name.clone(),
@@ -41,6 +42,8 @@ impl Coordinator {
             revoked: record.revoked,
             dropped: Dropped { logs: logs.logs, ..results },
             jobs: u32::try_from(jobs).unwrap_or(u32::MAX),
+            root,
+            head,
         })
     }
 }

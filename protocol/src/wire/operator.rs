@@ -212,6 +212,11 @@ pub struct AgentView {
     pub dropped: Dropped,
     /// Runs that it has not ended yet.
     pub jobs: u32,
+    /// The version of the trust root that it had at its last poll; zero when it has not polled since the coordinator's
+    /// start.
+    pub root: u64,
+    /// The version of the head that it had then, about the time in milliseconds at which that was issued.
+    pub head: u64,
 }
 
 /// Some agents.

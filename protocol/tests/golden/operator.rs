@@ -160,6 +160,8 @@ fn agent_view() -> AgentView {
         revoked: false,
         dropped: dropped(),
         jobs: 2,
+        root: 3,
+        head: 1_700_000_000_000,
     }
 }
 

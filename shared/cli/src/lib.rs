@@ -6,8 +6,10 @@ pub mod events;
 pub mod logging;
 pub mod outcome;
 pub mod output;
+pub mod privacy;
 pub mod values;
 
 pub use logging::{LogArgs, LogFormat};
 pub use outcome::{Failure, Outcome, report};
 pub use output::{Format, OutputArgs, Table, print_json, print_line};
+pub use privacy::keep_memory_private;

@@ -21,6 +21,8 @@ pub struct Root {
     pub repository: RepositoryId,
     /// Its version, from 1; each root vouches for the one after it.
     pub version: u64,
+    /// When it was made: what of its life is over is told from then on.
+    pub issued: Millis,
     /// When it stops vouching for new work.
     pub expires: Millis,
     /// Who may say what.

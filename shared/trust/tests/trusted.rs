@@ -49,7 +49,7 @@ fn fixture() -> Fixture {
     let coordinator = Some(role(&[&online], 1));
     let (head, assignment) = (coordinator.clone(), coordinator);
     let roles = Roles { root: role(&[&root_keys[0], &root_keys[1]], 2), releases: None, bundles, head, assignment };
-    let root = Root { spec: SPEC, repository: repository(1), version: 1, expires: LATER, roles };
+    let root = Root { spec: SPEC, repository: repository(1), version: 1, issued: NOW, expires: LATER, roles };
     let envelope = sign(&root, &root.domain(), &[&root_keys[0], &root_keys[1]]).expect("signed");
     let trusted = Trusted::new(&envelope, RootPin::of(&envelope.payload)).expect("trusted");
     Fixture { root_keys, web_keys, any_key, online, root, trusted }

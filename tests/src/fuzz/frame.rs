@@ -176,6 +176,8 @@ fn operator_responses() -> Vec<(&'static str, OperatorResponse)> {
         revoked: false,
         dropped: Dropped::default(),
         jobs: 2,
+        root: 1,
+        head: 0,
     };
     let events = records().into_iter().zip(1..).map(|(record, number)| RunEvent { number, agent: agent(), record });
     vec![

@@ -42,7 +42,8 @@ fn make() -> Repository {
         head: Some(role(&main_key)),
         assignment: Some(role(&main_key)),
     };
-    let root = Root { spec: SPEC, repository: RepositoryId::new(NOW, 1), version: 1, expires: LATER, roles };
+    let root =
+        Root { spec: SPEC, repository: RepositoryId::new(NOW, 1), version: 1, issued: NOW, expires: LATER, roles };
     let next = Root { version: 2, ..root.clone() };
     // The corpus has roots that name nobody for heads.
     let headless = |root: &Root| Root { roles: Roles { head: None, ..root.roles.clone() }, ..root.clone() };

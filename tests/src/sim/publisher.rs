@@ -149,7 +149,7 @@ fn root(
     let online = RoleKeys::new(vec![online.clone()], 1).expect("a role");
     let (head, assignment) = (Some(online.clone()), Some(online));
     let roles = Roles { root: role(holder), releases: None, bundles, head, assignment };
-    let root = Root { spec: SPEC, repository, version, expires: START + LONG_LIFE + LONG_LIFE, roles };
+    let root = Root { spec: SPEC, repository, version, issued: START, expires: START + LONG_LIFE + LONG_LIFE, roles };
     let envelope = sign(&root, &root.domain(), signers).expect("signed");
     (envelope.encode(), RootPin::of(&envelope.payload))
 }

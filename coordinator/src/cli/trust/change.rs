@@ -83,6 +83,7 @@ pub(in crate::cli) fn first(
         spec: SPEC,
         repository: RepositoryId::new(now, u128::from_be_bytes(random)),
         version: 1,
+        issued: now,
         expires: now + life,
         roles: Roles {
             root: role(root)?,
@@ -99,7 +100,8 @@ impl Change {
     pub(super) fn apply(&self, current: &Root, life: Millis) -> Result<Root, Failure> {
         let mut next = current.clone();
         next.version += 1;
-        next.expires = Clock::new().now() + life;
+        next.issued = Clock::new().now();
+        next.expires = next.issued + life;
         match self {
             Self::Nothing => {}
             Self::AddKey(role, key) => {

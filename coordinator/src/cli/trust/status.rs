@@ -6,7 +6,7 @@ use sloth_core::{Clock, Millis};
 use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse};
 use sloth_trust::{RoleKeys, Root, Trusted};
 
-use super::{ROOT_LIFE, Role, StatusArgs, all_roles, fetch, files::RootFile, keys_of, trusted};
+use super::{Role, StatusArgs, all_roles, fetch, files::RootFile, keys_of, trusted};
 use crate::cli::{
     client::{AskError, expect_answer, with_client},
     printed, show,
@@ -84,14 +84,12 @@ fn roles(root: &Root) -> Vec<ShownRole> {
 /// What of the root's and the bundles' lives is nearly over.
 fn warnings(trusted: &Trusted, bundles: &[BundleView], now: Millis) -> Vec<String> {
     let root = trusted.root();
-    // When a root was made is not in it; a year is what roots are made for.
-    let began = root.expires - ROOT_LIFE;
     let mut found = Vec::new();
     if root.roles.head.is_none() || root.roles.assignment.is_none() {
         let remedy = "sloth-coord trust rotate-online --key FILE";
         found.push(format!("the trust root names no online key, so that agents begin nothing new: `{remedy}`"));
     }
-    found.extend(warning("the trust root", began, root.expires, now, "sloth-coord trust renew --key FILE"));
+    found.extend(warning("the trust root", root.issued, root.expires, now, "sloth-coord trust renew --key FILE"));
     for bundle in bundles {
         let what = format!("bundle `{}`", bundle.name);
         found.extend(warning(&what, bundle.published, bundle.expires, now, "sloth-coord publish"));
