@@ -26,7 +26,7 @@ pub enum ValuesError {
         file: String,
     },
     /// Not YAML.
-    #[error("the values file `{file}` cannot be read as YAML: {reason}")]
+    #[error("the values file `{file}` is not YAML: {reason}")]
     Yaml {
         /// Which file.
         file: String,
@@ -188,11 +188,7 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         let error = |text| parse_file("v.yaml", text).expect_err("unreadable").to_string();
         assert_eq!(error("- a"), "the values file `v.yaml` holds a list: write a mapping like `replicas: 3`");
-        assert!(
-            error("a: [b").starts_with("the values file `v.yaml` cannot be read as YAML: line 1"),
-            "{}",
-            error("a: [b")
-        );
+        assert!(error("a: [b").starts_with("the values file `v.yaml` is not YAML: line 1"), "{}", error("a: [b"));
         let mut values = parse_file("v.yaml", "a: {b: text}").expect("yaml");
         let told = set(&mut values, "a.b.c=1").expect_err("occupied").to_string();
         assert_eq!(told, "`a.b.c=1` sets a value in `a.b`, which is a text: `--set a.b.…` needs a mapping there");
