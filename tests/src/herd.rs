@@ -59,6 +59,7 @@ struct Herd {
     away_since: Option<Millis>,
     all_back_at: Option<Millis>,
     sealer: Sealer,
+    failed: usize,
 }
 
 /// Lets a fleet of `count` agents lose its coordinator for `outage`.
@@ -81,6 +82,31 @@ pub fn outage(count: usize, outage: Millis, seed: u64) -> Seen {
         all_back_after: herd.all_back_at.map(|at| at.since(back)),
         returns_per_second_max: herd.returns.values().copied().max().unwrap_or(0),
     }
+}
+
+/// What was seen of a change of the trust root.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Rooted {
+    /// How many agents trust the new root in the end.
+    pub agents: usize,
+    /// Requests that were refused, and connections that ended.
+    pub failed: usize,
+}
+
+/// Gives the coordinator of a quiet fleet of `count` agents the next trust root.
+#[must_use]
+pub fn new_root(count: usize, seed: u64) -> Rooted {
+    let mut herd = Herd::new(count, seed);
+    herd.start_coordinator();
+    for index in 0..count {
+        herd.give(index, agent::Event::Wake);
+    }
+    herd.run_until(START + QUIET);
+    let command = coordinator::Command::PutRoot(publisher().roots[1].clone());
+    herd.tell_coordinator(coordinator::Event::Command { ticket: 0, operator: "root".to_owned(), command });
+    herd.run_until(START + QUIET + HOLD);
+    let agents = herd.agents.iter().filter(|agent| agent.root().version == 2 && agent.is_connected()).count();
+    Rooted { agents, failed: herd.failed }
 }
 
 impl Herd {
@@ -108,6 +134,7 @@ impl Herd {
             all_back_at: None,
             ids,
             sealer: Sealer::default(),
+            failed: 0,
             random,
         }
     }
@@ -173,8 +200,8 @@ impl Herd {
             match effect {
                 Effect::Connect { link } => self.connect(index, link),
                 Effect::Ask { ticket, ask } => self.plan(self.now, Happening::Ask(index, ticket, ask)),
-                Effect::Disconnect
-                | Effect::Fetch { .. }
+                Effect::Disconnect => self.failed += 1,
+                Effect::Fetch { .. }
                 | Effect::Start(_)
                 | Effect::Go { .. }
                 | Effect::Noted { .. }
@@ -233,7 +260,8 @@ impl Herd {
                     let work = orders.signed(|said| self.sealer.seal(said));
                     self.answer(ticket, AgentResponse::Work(work));
                 }
-                Answer::Certify { .. } | Answer::Enrolled { .. } | Answer::Operator(_) | Answer::Refused(_) => {}
+                Answer::Refused(_) => self.failed += 1,
+                Answer::Certify { .. } | Answer::Enrolled { .. } | Answer::Operator(_) => {}
             }
         }
     }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use sloth_core::{Digest, Labels, Millis, RepositoryId, Secret, Selector, labels::Subject};
 use sloth_trust::{
-    BundleMetadata, Domain, Envelope, Head, MachineKey, ManifestRef, RoleKeys, Roles, Root, RootPin, RootRef, SPEC, Seen,
-    Tree, Trigger, Trusted, TrustedHead,
+    BundleMetadata, Domain, Envelope, Head, MachineKey, ManifestRef, RoleKeys, Roles, Root, RootPin, RootRef, SPEC,
+    Seen, Tree, Trigger, Trusted, TrustedHead,
 };
 
 const NOW: Millis = Millis::from_secs(1_700_000_000);

@@ -10,6 +10,7 @@ mod memory;
 mod resources;
 mod runs;
 mod start;
+mod trust;
 
 use std::path::Path;
 
@@ -42,6 +43,8 @@ pub(crate) enum Row {
     Resources,
     /// Memory of Lua machines and of many runs at once.
     Runs,
+    /// What an agent verifies.
+    Trust,
 }
 
 impl Row {
@@ -58,6 +61,7 @@ impl Row {
             Self::Journal => "journal",
             Self::Resources => "resources",
             Self::Runs => "runs",
+            Self::Trust => "trust",
         }
     }
 
@@ -74,6 +78,7 @@ impl Row {
             Self::Journal => "Tasks under the agent's journal",
             Self::Resources => "A run of 25 files and 25 commands that finds nothing to do",
             Self::Runs => "Memory of runs",
+            Self::Trust => "What an agent verifies",
         }
     }
 
@@ -90,6 +95,7 @@ impl Row {
             Self::Journal => journal::measure(bench).await,
             Self::Resources => blocking(bench, resources::measure).await,
             Self::Runs => blocking(bench, runs::measure).await,
+            Self::Trust => blocking(bench, trust::measure).await,
         }
     }
 }
