@@ -103,19 +103,30 @@ fn own<'a>(tokens: &[Token<'a>]) -> BTreeSet<&'a str> {
     let mut in_head = false;
     for (at, token) in tokens.iter().enumerate() {
         let before = text_at(tokens, at.checked_sub(1));
-        let after = text_at(tokens, Some(at + 1));
         let joins = matches!(token.text, "," | "(" | "." | ":" | "...")
             || is_name(token.text) && matches!(before, "," | "(" | "." | ":");
         let begins = matches!(token.text, "local" | "function" | "for");
         in_head = begins || in_head && (joins || matches!(before, "local" | "function" | "for"));
-        let is_list = matches!(after, "=" | "," | "+" | "-" | "*" | "/" | "..")
-            && matches!(before, "," | "" | "end" | "do" | "then");
         let is_asked = is_name(token.text) && !reads(tokens, at) && !matches!(before, "." | ":");
-        if is_name(token.text) && (in_head || is_list || is_asked) {
+        if is_name(token.text) && (in_head || is_target(tokens, at) || is_asked) {
             own.insert(token.text);
         }
     }
     own
+}
+
+/// Whether the name at `at` is given a value, alone or in a list of names.
+fn is_target(tokens: &[Token<'_>], at: usize) -> bool {
+    let (after, second) = (text_at(tokens, Some(at + 1)), text_at(tokens, Some(at + 2)));
+    if matches!(after, "+" | "-" | "*" | "/" | "%" | "^" | "..") {
+        return second == "=";
+    }
+    let mut place = at;
+    while is_name(text_at(tokens, Some(place))) && text_at(tokens, Some(place + 1)) == "," {
+        place += 2;
+    }
+    let ends = (text_at(tokens, Some(place + 1)), text_at(tokens, Some(place + 2)));
+    is_name(text_at(tokens, Some(place))) && ends.0 == "=" && ends.1 != "="
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How a function of a module is called: its name for messages, its gate, and its arguments checked.
 
-use std::{fmt::Display, path::PathBuf, rc::Rc, time::Duration};
+use std::{fmt::Display, path::PathBuf, pin::Pin, rc::Rc, time::Duration};
 
 use mlua::{FromLuaMulti, Function, IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value};
 
@@ -31,6 +31,11 @@ pub(super) struct Site {
     context: Rc<Context>,
     name: Rc<str>,
 }
+
+/// A function that answers at once, and one that may wait, whatever their arguments and answers are.
+type Plain = dyn Fn(&Call, MultiValue) -> mlua::Result<MultiValue>;
+type Waiting = dyn Fn(Call, MultiValue) -> mlua::Result<Answer>;
+type Answer = Pin<Box<dyn Future<Output = mlua::Result<MultiValue>>>>;
 
 /// The outcome of an action without a value: `true`, or `false` and why.
 pub(super) struct Done(pub(super) Result<(), String>);
@@ -65,13 +70,10 @@ impl<'a> Builder<'a> {
         A: FromLuaMulti,
         R: IntoLuaMulti,
     {
-        let site = self.site(name);
-        let function = self.lua.create_function(move |lua, arguments: MultiValue| {
-            let call = site.call(lua);
-            call.pass(gate)?;
-            function(&call, &A::from_lua_multi(arguments, &call.lua)?)
-        })?;
-        self.value(name, function)
+        let plain = move |call: &Call, arguments| {
+            function(call, &A::from_lua_multi(arguments, &call.lua)?)?.into_lua_multi(&call.lua)
+        };
+        self.plain(name, gate, Box::new(plain))
     }
 
     /// Adds a function that may wait; other coroutines run meanwhile.
@@ -86,11 +88,33 @@ impl<'a> Builder<'a> {
         R: IntoLuaMulti + 'static,
         F: Future<Output = mlua::Result<R>> + 'static,
     {
+        let waiting = move |call: Call, arguments| {
+            let lua = call.lua.clone();
+            let answer = function(call, A::from_lua_multi(arguments, &lua)?);
+            Ok(Box::pin(async move { answer.await?.into_lua_multi(&lua) }) as Answer)
+        };
+        self.waiting(name, gate, Box::new(waiting))
+    }
+
+    /// [`Builder::function`] for every type of arguments and answers: what the machine calls is compiled once and not for
+    /// each of hundreds of functions, which makes the program a great deal smaller.
+    fn plain(self, name: &str, gate: Gate, function: Box<Plain>) -> mlua::Result<Self> {
         let site = self.site(name);
-        let function = self.lua.create_async_function(move |lua, arguments: A| {
+        let function = self.lua.create_function(move |lua, arguments: MultiValue| {
+            let call = site.call(lua);
+            call.pass(gate)?;
+            function(&call, arguments)
+        })?;
+        self.value(name, function)
+    }
+
+    /// The same for [`Builder::asynchronous`].
+    fn waiting(self, name: &str, gate: Gate, function: Box<Waiting>) -> mlua::Result<Self> {
+        let site = self.site(name);
+        let function = self.lua.create_async_function(move |lua, arguments: MultiValue| {
             let call = site.call(&lua);
-            let started = call.pass(gate).map(|()| function(call, arguments));
-            async move { started?.await }
+            let answer = call.pass(gate).and_then(|()| function(call, arguments));
+            async move { answer?.await }
         })?;
         self.value(name, function)
     }

@@ -9,6 +9,8 @@ use super::{
 
 /// How deep templates may call each other.
 const CALLS_MAX: usize = 64;
+/// Most levels of lists and tables in each other that a value has: whoever goes through it needs stack for each.
+const LEVELS_MAX: usize = 128;
 
 /// A value, or the name of what is not there.
 #[derive(Debug, Clone, PartialEq)]
@@ -239,7 +241,7 @@ impl Exec<'_> {
         let budget = self.bounds.output_bytes;
         let given = functions::call(name, arguments, budget).map_err(|reason| format!("`{name}`: {reason}"))?;
         if let Val::Json(value) = &given {
-            self.steps = self.steps.saturating_add(weight(value));
+            self.pay_for(value)?;
             self.step()?;
         }
         Ok(given)
@@ -248,10 +250,17 @@ impl Exec<'_> {
     fn operand(&mut self, operand: &Operand, dot: &Val) -> Result<Val, String> {
         let value = self.value(operand, dot)?;
         if let Val::Json(value) = &value {
-            self.steps = self.steps.saturating_add(weight(value));
+            self.pay_for(value)?;
         }
         self.step()?;
         Ok(value)
+    }
+
+    fn pay_for(&mut self, value: &Value) -> Result<(), String> {
+        let weight = weight(value, LEVELS_MAX);
+        let weight = weight.ok_or_else(|| format!("a value has more than the {LEVELS_MAX} levels it may have"))?;
+        self.steps = self.steps.saturating_add(weight);
+        Ok(())
     }
 
     fn value(&mut self, operand: &Operand, dot: &Val) -> Result<Val, String> {
@@ -297,15 +306,17 @@ fn field(value: &Val, of: &str, path: &[String]) -> Result<Val, String> {
     Ok(Val::Json(at.clone()))
 }
 
-/// How many steps it takes to copy a value.
-fn weight(value: &Value) -> u64 {
+/// How many steps it takes to copy a value; `None` when it has more than `levels` levels.
+fn weight(value: &Value, levels: usize) -> Option<u64> {
     const STEP_BYTES: usize = 16;
-    1 + match value {
+    let below = |value| weight(value, levels.checked_sub(1)?);
+    let within = match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => (text.len() / STEP_BYTES) as u64,
-        Value::Array(list) => list.iter().map(weight).sum(),
-        Value::Object(table) => table.values().map(weight).sum(),
-    }
+        Value::Array(list) => list.iter().map(below).sum::<Option<u64>>()?,
+        Value::Object(table) => table.values().map(below).sum::<Option<u64>>()?,
+    };
+    Some(within + 1)
 }
 
 /// What a range goes over: a list, a table in the order of its keys, or the numbers below one.
