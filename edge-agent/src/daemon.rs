@@ -9,6 +9,7 @@ mod fetch;
 mod link;
 mod local_socket;
 mod notes;
+mod pace;
 mod status;
 mod supervise;
 mod workers;

@@ -1,124 +1,23 @@
 //! The daemon as a process, with a coordinator on loopback.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "helpers of tests may fail the test")]
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod common;
 
 use std::{
-    path::{Path, PathBuf},
-    process::Child,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use common::{
     agent,
     coordinator::{Coordinator, DAY, now},
+    host::{Agent, until},
     is_alive, said, send, write,
 };
 use rustix::process::Signal;
-use sloth_core::{Millis, RunId};
+use sloth_core::Millis;
 use sloth_protocol::wire::{RecordBody, Refusal, RefusalCode, RunOutcome};
-
-const WAIT: Duration = Duration::from_secs(30);
-
-/// An enrolled agent in a directory of its own.
-struct Agent {
-    coordinator: Coordinator,
-    dir: tempfile::TempDir,
-    daemon: Option<Child>,
-}
-
-impl Agent {
-    fn enrolled() -> Self {
-        Self::enrolled_at(Coordinator::start())
-    }
-
-    fn enrolled_at(coordinator: Coordinator) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let own = Self { coordinator, dir, daemon: None };
-        let (out, errors, code) = own.enroll(&[]);
-        assert!(out.contains("enrolled as `web-1`") && code == 0, "{out}{errors}");
-        own
-    }
-
-    fn enroll(&self, more: &[&str]) -> (String, String, i32) {
-        let token = self.coordinator.token().to_string();
-        let mut command = agent(&["enroll", &token, "--name", "web-1", "--label", "rack=7", "--dir"]);
-        command.arg(self.agent_dir()).args(more);
-        said(command)
-    }
-
-    fn agent_dir(&self) -> PathBuf {
-        self.dir.path().join("agent")
-    }
-
-    /// A file beside the agent's directory.
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn start(&mut self) {
-        let log = std::fs::OpenOptions::new().append(true).create(true).open(self.file("log")).expect("opened");
-        let mut command = agent(&["daemon", "--dir"]);
-        command.arg(self.agent_dir()).env("SLOTH_LOG", "info,sloth_agent=debug").stderr(log);
-        self.daemon = Some(command.spawn().expect("started"));
-    }
-
-    fn pid(&self) -> u32 {
-        self.daemon.as_ref().expect("started").id()
-    }
-
-    fn kill(&mut self) {
-        send(self.pid(), Signal::KILL);
-        self.daemon.take().expect("started").wait().expect("waited for");
-    }
-
-    /// Runs a workflow file with the agent's directory as `values.dir`.
-    fn run(&self, text: &str) -> RunId {
-        let bundle = self.file("bundle");
-        write(&bundle, "main.sloth", text);
-        let dir = self.dir.path().to_str().expect("text");
-        self.coordinator.run(&bundle, &serde_json::json!({ "dir": dir }))
-    }
-
-    /// Waits until a task has written a line into a file, and returns the file's lines.
-    fn lines(&self, name: &str, count: usize) -> Vec<String> {
-        let read = || std::fs::read_to_string(self.file(name)).unwrap_or_default();
-        until(&format!("{count} lines in `{name}`"), || count <= read().lines().count());
-        read().lines().map(str::to_owned).collect()
-    }
-
-    /// The worker's process.
-    fn worker(&self) -> u32 {
-        let children = format!("/proc/{0}/task/{0}/children", self.pid());
-        let text = std::fs::read_to_string(children).expect("read");
-        text.split_whitespace().next().expect("a worker").parse().expect("a number")
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.file("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("--- the daemon's log:\n{}", self.log());
-        }
-    }
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + WAIT;
-    while !holds() {
-        assert!(Instant::now() < end, "never came: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// Tells its process, and waits for the file `go`.
 const WAITS: &str = r#"

@@ -17,7 +17,7 @@ use sloth_transport::{Priority, request};
 use tokio::{
     sync::{OwnedMutexGuard, mpsc},
     task::{AbortHandle, JoinSet, spawn_blocking},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use tracing::Instrument as _;
@@ -27,6 +27,7 @@ use super::{
     bundles::{self, BundleError},
     link::Link,
     notes,
+    pace::{PACE_BYTES_PER_SECOND, PACE_WINDOW, Pace},
 };
 
 /// Chunks that are downloaded at a time.
@@ -243,15 +244,24 @@ async fn receive(
         }
     };
     let mut have = offset;
-    while let Some(piece) = next_piece(&mut stream).await? {
-        let (own, at) = (Arc::clone(shared), have);
-        let kept = blocking(move || Ok(own.chunks.append_partial(digest, length, at, &piece))).await?;
-        have = match kept {
-            Ok(have) => have,
-            Err(ChunkError::DownloadTooLarge { .. }) if 0 < offset => return Err(Received::Useless),
-            Err(error @ ChunkError::DownloadTooLarge { .. }) => return Err(never(&error).into()),
-            Err(error) => return Err(later(&error).into()),
-        };
+    let mut pace = Pace::new(Instant::now());
+    loop {
+        let Piece { bytes, then } = next_piece(&mut stream, &mut pace).await;
+        if !bytes.is_empty() {
+            let (own, at) = (Arc::clone(shared), have);
+            let kept = blocking(move || Ok(own.chunks.append_partial(digest, length, at, &bytes))).await?;
+            have = match kept {
+                Ok(have) => have,
+                Err(ChunkError::DownloadTooLarge { .. }) if 0 < offset => return Err(Received::Useless),
+                Err(error @ ChunkError::DownloadTooLarge { .. }) => return Err(never(&error).into()),
+                Err(error) => return Err(later(&error).into()),
+            };
+        }
+        match then {
+            Then::More => {}
+            Then::End => break,
+            Then::Broken(error) => return Err(error.into()),
+        }
     }
     if have == whole {
         return Ok(());
@@ -262,17 +272,40 @@ async fn receive(
     Err(FetchError::Later("the coordinator ended a download too early".to_owned()).into())
 }
 
-/// What comes next, gathered so that the disk is not asked for every packet; none at the end.
-async fn next_piece(stream: &mut RecvStream) -> Result<Option<Vec<u8>>, FetchError> {
-    let mut piece = Vec::new();
-    while piece.len() < PIECE_BYTES {
-        let chunk = timeout(STALL_TIMEOUT, stream.read_chunk(PIECE_BYTES, true)).await;
-        match chunk.map_err(|_| stalled())?.map_err(|error| later(&error))? {
-            Some(chunk) => piece.extend_from_slice(&chunk.bytes),
-            None => break,
+/// What came of a download at once.
+struct Piece {
+    bytes: Vec<u8>,
+    then: Then,
+}
+
+/// What comes after a piece.
+enum Then {
+    More,
+    End,
+    /// Nothing, and the piece is still good: a download goes on after it.
+    Broken(FetchError),
+}
+
+/// What comes next, gathered so that the disk is not asked for every packet.
+async fn next_piece(stream: &mut RecvStream, pace: &mut Pace) -> Piece {
+    let mut bytes = Vec::new();
+    let then = loop {
+        match timeout(STALL_TIMEOUT, stream.read_chunk(PIECE_BYTES, true)).await {
+            Err(_) => break Then::Broken(stalled()),
+            Ok(Err(error)) => break Then::Broken(later(&error)),
+            Ok(Ok(None)) => break Then::End,
+            Ok(Ok(Some(chunk))) => {
+                bytes.extend_from_slice(&chunk.bytes);
+                if !pace.keeps_up(Instant::now(), chunk.bytes.len()) {
+                    break Then::Broken(too_slow());
+                }
+            }
         }
-    }
-    Ok((!piece.is_empty()).then_some(piece))
+        if PIECE_BYTES <= bytes.len() {
+            break Then::More;
+        }
+    };
+    Piece { bytes, then }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -283,6 +316,11 @@ async fn blocking<T: Send + 'static>(
 
 fn stalled() -> FetchError {
     FetchError::Later(format!("a download stood still for {} s", STALL_TIMEOUT.as_secs()))
+}
+
+fn too_slow() -> FetchError {
+    let seconds = PACE_WINDOW.as_secs();
+    FetchError::Later(format!("a download brought less than {PACE_BYTES_PER_SECOND} bytes a second for {seconds} s"))
 }
 
 fn later(error: &dyn std::error::Error) -> FetchError {

@@ -9,23 +9,24 @@ use std::{
 
 use quinn::{Connection, Endpoint, SendStream};
 use sloth_bundle::{ChunkStore, Limits as BundleLimits, Manifest, Parts, pack};
-use sloth_core::{AgentId, Clock, Labels, Millis, RepositoryId, RunId, Secret, Selector, TokenId};
+use sloth_core::{AgentId, Clock, Labels, Millis, RunId, Selector, TokenId};
 use sloth_protocol::wire::{
-    Acked, AgentRequest, AgentResponse, BlobHead, Dropped, Enroll, EnrollRequest, EnrollResponse, Enrolled, JoinToken,
-    Lane, Order, PROTO_MAX, Record, RecordBody, Refusal, RefusalCode, Renewed, RunEnd, RunOrder, TokenSecret, Welcome,
-    Work, WorkItem,
+    Acked, AgentRequest, AgentResponse, Dropped, Enroll, EnrollRequest, EnrollResponse, Enrolled, JoinToken, Lane,
+    Order, PROTO_MAX, Record, RecordBody, Refusal, Renewed, RunEnd, RunOrder, TokenSecret, Welcome, Work, WorkItem,
 };
 use sloth_transport::{Authority, CloseCode, Limits, Peer, listen, recv, requested_key, send, server};
 use sloth_trust::{
-    Assignment, BundleMetadata, Envelope, Head, MachineKey, RoleKeys, Roles, Root, RootPin, RootRef, SPEC, Tree,
-    Trigger,
-    head::leaf,
-    sign::{SecretKey, generate, open, public_key, sign},
+    Assignment, BundleMetadata, Envelope, Head, RootPin, RootRef, SPEC, Tree, Trigger, head::leaf, sign::sign,
 };
 use tokio::sync::watch;
 
+use super::{
+    mirror::{self, Trick},
+    trust::Trust,
+};
+
 pub const DAY: Millis = Millis::from_secs(24 * 3600);
-const FRAME_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const FRAME_BYTES_MAX: usize = 1024 * 1024;
 const WAIT: Duration = Duration::from_secs(30);
 
 /// What makes an order, to be changed before it is sent.
@@ -47,13 +48,13 @@ pub struct Coordinator {
     _runtime: tokio::runtime::Runtime,
 }
 
-struct Shared {
+pub(super) struct Shared {
     authority: Authority,
-    key: SecretKey,
-    online: MachineKey,
-    root: Root,
-    root_envelope: Envelope,
-    chunks: ChunkStore,
+    /// The trust root of before, by which agents are enrolled.
+    first_root: Vec<u8>,
+    pin: RootPin,
+    trust: Mutex<Trust>,
+    pub(super) chunks: ChunkStore,
     state: Mutex<State>,
     changed: Condvar,
     /// The highest generation there is.
@@ -86,6 +87,10 @@ pub struct State {
     pub offsets: Vec<u64>,
     /// Downloads have other bytes than they should.
     pub corrupt: bool,
+    /// What else is wrong with downloads.
+    pub trick: Option<Trick>,
+    /// Polls are answered with a frame that has no end.
+    pub endless_answers: bool,
     /// What is sent in place of the true head.
     pub head: Option<Vec<u8>>,
     /// Roots that are sent with every answer to a poll.
@@ -103,27 +108,14 @@ impl Coordinator {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let dir = tempfile::tempdir().expect("a directory");
         let authority = Authority::create(now(), random_bytes()).expect("an authority");
-        let key = open(&generate(None).expect("a key").secret, None).expect("opens");
-        let role = RoleKeys::new(vec![public_key(&key).expect("a key")], 1).expect("a role");
-        let online = MachineKey::from_seed(&Secret::new([9; 32]), [9; 8]).expect("a key");
-        let online_role = RoleKeys::new(vec![online.public().clone()], 1).expect("a role");
-        let roles = Roles {
-            root: role.clone(),
-            releases: None,
-            bundles: BTreeMap::from([("*".parse().expect("a pattern"), role)]),
-            head: Some(online_role.clone()),
-            assignment: Some(online_role),
-        };
-        let repository = RepositoryId::new(now(), u128::from_ne_bytes(random_bytes()));
-        let root = Root { spec: SPEC, repository, version: 1, issued: now(), expires: now() + DAY, roles };
-        let root_envelope = sign(&root, &root.domain(), &[&key]).expect("signed");
+        let trust = Trust::new();
+        let (first_root, pin) = (trust.envelope.encode(), RootPin::of(&trust.envelope.payload));
         let chunks = ChunkStore::open(dir.path()).expect("opened");
         let shared = Arc::new(Shared {
             authority,
-            key,
-            online,
-            root,
-            root_envelope,
+            first_root,
+            pin,
+            trust: Mutex::new(trust),
             chunks,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -146,7 +138,7 @@ impl Coordinator {
             secret: TokenSecret::from_bytes([3; 32]),
             addresses: vec![self.address.clone()],
             authority: self.shared.authority.fingerprint(),
-            root: RootPin::of(&self.shared.root_envelope.payload),
+            root: self.shared.pin,
         }
     }
 
@@ -192,19 +184,15 @@ impl Coordinator {
         }
     }
 
-    /// The keys that sign bundles and what the coordinator says.
-    pub fn keys(&self) -> (&SecretKey, &MachineKey) {
-        (&self.shared.key, &self.shared.online)
-    }
-
-    pub fn root(&self) -> &Root {
-        &self.shared.root
+    /// Who signs what.
+    pub fn trust(&self) -> MutexGuard<'_, Trust> {
+        self.shared.trust()
     }
 
     /// A true head of what was published, with a change.
     pub fn head(&self, change: impl FnOnce(&mut Head)) -> Vec<u8> {
         let head = self.shared.head(&self.state().releases, change);
-        self.shared.online.seal(serde_json::to_vec(&head).expect("JSON"), &head.domain()).encode()
+        self.trust().say(&head, &head.domain()).encode()
     }
 
     /// Publishes the directory `dir` and orders every agent to run it.
@@ -224,11 +212,12 @@ impl Coordinator {
         let reference = Manifest::reference(&manifest);
         shared.chunks.put_plain(reference.digest, &manifest).expect("stored");
         let run = RunId::new(now(), u128::from_ne_bytes(random_bytes()));
-        let mut state = self.state();
         let generation = *shared.orders.borrow() + 1;
+        let repository = self.trust().root.repository;
+        let agent = *self.state().agents.values().next().expect("an agent");
         let metadata = BundleMetadata {
             spec: SPEC,
-            repository: shared.root.repository,
+            repository,
             name: "web".parse().expect("a name"),
             counter: generation,
             version: "1".into(),
@@ -242,7 +231,7 @@ impl Coordinator {
         };
         let assignment = Assignment {
             spec: SPEC,
-            agent: *state.agents.values().next().expect("an agent"),
+            agent,
             run,
             bundle: metadata.name.clone(),
             counter: generation,
@@ -257,11 +246,12 @@ impl Coordinator {
         let mut draft =
             Draft { generation, metadata, assignment, offered: true, metadata_envelope, assignment_envelope };
         change(&mut draft);
+        let (mut state, trust) = (self.state(), self.trust());
         let Draft { generation, metadata, assignment, offered, metadata_envelope, assignment_envelope } = draft;
-        let sign_metadata = || sign(&metadata, &metadata.domain(), &[&shared.key]).expect("signed");
+        let sign_metadata = || sign(&metadata, &metadata.domain(), &[&trust.publisher]).expect("signed");
         let envelope = metadata_envelope.unwrap_or_else(sign_metadata);
-        let domain = assignment.domain(shared.root.repository);
-        let sign_assignment = || shared.online.seal(serde_json::to_vec(&assignment).expect("JSON"), &domain);
+        let domain = assignment.domain(repository);
+        let sign_assignment = || trust.say(&assignment, &domain);
         let assigned = assignment_envelope.unwrap_or_else(sign_assignment);
         if offered {
             state.releases.push((metadata, envelope.clone()));
@@ -275,9 +265,18 @@ impl Coordinator {
             path: Vec::new(),
         };
         state.items.push(WorkItem { generation, order: Order::Run(order) });
-        drop(state);
+        drop((state, trust));
         shared.orders.send_replace(generation);
         run
+    }
+
+    /// Takes back the order of a run that no agent has accepted.
+    pub fn withdraw(&self, run: RunId) {
+        let mut state = self.state();
+        state.items.retain(|item| !matches!(&item.order, Order::Run(order) if order.run == run));
+        let newest = state.items.iter().map(|item| item.generation).max().unwrap_or(0);
+        drop(state);
+        self.shared.orders.send_replace(newest);
     }
 
     pub fn cancel(&self, run: RunId) {
@@ -310,12 +309,13 @@ impl State {
 
 impl Shared {
     fn head(&self, releases: &[(BundleMetadata, Envelope)], change: impl FnOnce(&mut Head)) -> Head {
+        let trust = self.trust();
         let mut head = Head {
             spec: SPEC,
-            repository: self.root.repository,
+            repository: trust.root.repository,
             version: now().as_u64(),
             previous: None,
-            root: RootRef::of(self.root.version, &self.root_envelope.payload),
+            root: RootRef::of(trust.root.version, &trust.envelope.payload),
             releases: tree(releases).head(),
             issued: now(),
             expires: now() + DAY,
@@ -338,16 +338,20 @@ impl Shared {
         };
         let items = state.items.iter().filter(|item| accepted < item.generation).cloned().map(prove).collect();
         let head = self.head(&state.releases, |_| {});
-        let sealed = || self.online.seal(serde_json::to_vec(&head).expect("JSON"), &head.domain()).encode();
+        let sealed = || self.trust().say(&head, &head.domain()).encode();
         let head = Some(state.head.clone().unwrap_or_else(sealed));
         Work { items, next_poll: Millis::ZERO, roots: state.roots.clone(), head }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("not poisoned")
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn trust(&self) -> MutexGuard<'_, Trust> {
+        self.trust.lock().expect("not poisoned")
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state());
         self.changed.notify_all();
     }
@@ -396,7 +400,7 @@ fn enrolled(shared: &Shared, enroll: &Enroll) -> Option<EnrollResponse> {
         not_before: issued.not_before,
         not_after: issued.not_after,
         labels: Labels::from([("role".to_owned(), "web".to_owned())]),
-        root: state.other_root.clone().unwrap_or_else(|| shared.root_envelope.encode()),
+        root: state.other_root.clone().unwrap_or_else(|| shared.first_root.clone()),
     }))
 }
 
@@ -427,6 +431,9 @@ async fn answer(shared: &Arc<Shared>, request: AgentRequest, mut sending: SendSt
             let mut orders = shared.orders.subscribe();
             let waited = orders.wait_for(|newest| poll.accepted < *newest);
             let _ = tokio::time::timeout(poll.hold.as_duration(), waited).await;
+            if shared.state().endless_answers {
+                return mirror::without_end(&mut sending).await;
+            }
             AgentResponse::Work(shared.work(poll.accepted))
         }
         AgentRequest::Report(report) => {
@@ -444,7 +451,7 @@ async fn answer(shared: &Arc<Shared>, request: AgentRequest, mut sending: SendSt
             });
             AgentResponse::Acked(Acked { lane, through })
         }
-        AgentRequest::Fetch(fetch) => return blob(shared, fetch.digest, fetch.offset, sending).await,
+        AgentRequest::Fetch(fetch) => return mirror::blob(shared, fetch.digest, fetch.offset, sending).await,
         AgentRequest::Renew(renew) => {
             let agent = *shared.state().agents.values().next().expect("an agent");
             let issued = shared.authority.issue_agent(&renew.csr, agent, now(), DAY).expect("issued");
@@ -455,36 +462,6 @@ async fn answer(shared: &Arc<Shared>, request: AgentRequest, mut sending: SendSt
     let _ = send(&mut sending, &response).await;
 }
 
-async fn blob(shared: &Arc<Shared>, digest: sloth_core::Digest, offset: u64, mut sending: SendStream) {
-    let Ok(mut frame) = shared.chunks.frame(digest, FRAME_BYTES_MAX as u64) else {
-        let refusal = Refusal::new(RefusalCode::NotFound, "there is no such blob");
-        let _ = send(&mut sending, &AgentResponse::Refused(refusal)).await;
-        return;
-    };
-    let (mut cut, mut corrupt, mut stalls) = (None, false, false);
-    shared.change(|state| {
-        state.offsets.push(offset);
-        cut = state.cuts.pop();
-        corrupt = state.corrupt;
-        stalls = 0 < state.stalls;
-        state.stalls = state.stalls.saturating_sub(1);
-    });
-    if corrupt && let Some(last) = frame.last_mut() {
-        *last ^= 1;
-    }
-    let length = u64::try_from(frame.len()).expect("fits");
-    let _ = send(&mut sending, &AgentResponse::Blob(BlobHead { length })).await;
-    let rest = &frame[usize::try_from(offset).expect("fits").min(frame.len())..];
-    let cut = if stalls { Some(0) } else { cut };
-    let rest = &rest[..cut.unwrap_or(rest.len()).min(rest.len())];
-    let _ = sending.write_all(rest).await;
-    if !stalls {
-        let _ = sending.finish();
-    }
-    // A stream that is dropped before its end was acknowledged is reset.
-    let _ = sending.stopped().await;
-}
-
 fn tree(releases: &[(BundleMetadata, Envelope)]) -> Tree {
     Tree::new(releases.iter().map(|(metadata, envelope)| leaf(metadata, envelope)))
 }
@@ -493,7 +470,7 @@ pub fn now() -> Millis {
     Clock::new().now()
 }
 
-fn random_bytes() -> [u8; 16] {
+pub fn random_bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("randomness");
     bytes

@@ -11,6 +11,9 @@
 )]
 
 pub mod coordinator;
+pub mod host;
+pub mod mirror;
+pub mod trust;
 
 use std::{
     io::{BufRead, BufReader, Read},
