@@ -45,6 +45,8 @@ use crate::{
 const SERVER_CERTIFICATE_LIFE: Millis = Millis::from_secs(90 * 24 * 3600);
 /// And when it is made anew while it serves: a third is left then.
 const SERVER_CERTIFICATE_RENEW: Duration = Duration::from_secs(60 * 24 * 3600);
+/// How often it is looked whether that time has come, or the clock was set.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(60);
 /// How long peers have to hear that the coordinator is going down.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most bytes of a PEM file.
@@ -261,18 +263,27 @@ pub fn authority(paths: &Paths) -> Result<Authority, ServeError> {
 
 /// Gives the coordinator a new certificate in time. Connections that are up stay up.
 async fn renew(context: Arc<Context>, endpoint: Endpoint, mut stop: watch::Receiver<bool>) {
+    let mut issued = context.clock.now();
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(SERVER_CERTIFICATE_RENEW) => {}
+            () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
+        }
+        // The clock may have been set: one of the future, or of long ago, is good for nothing.
+        let now = context.clock.now();
+        if issued <= now && now.since(issued).as_duration() < SERVER_CERTIFICATE_RENEW {
+            continue;
         }
         let authority = &context.authority;
         let renewed = authority
-            .issue_server(context.clock.now(), SERVER_CERTIFICATE_LIFE)
+            .issue_server(now, SERVER_CERTIFICATE_LIFE)
             .map_err(ServeError::from)
             .and_then(|identity| Ok(server(authority, &identity, Limits::default())?));
         match renewed {
-            Ok(config) => endpoint.set_server_config(Some(config)),
+            Ok(config) => {
+                endpoint.set_server_config(Some(config));
+                issued = now;
+            }
             Err(error) => {
                 let error = sloth_core::Chain(&error).to_string();
                 tracing::error!(error, "the coordinator's certificate ends in 30 days and is not renewed: start again");

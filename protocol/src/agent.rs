@@ -52,6 +52,8 @@ pub const ANSWER_PATIENCE: Millis = Millis::from_secs(30);
 pub const LOGS_PATIENCE: Millis = Millis::from_secs(2);
 /// How long an agent that was given work and no head that counts waits before it asks again.
 pub const STALE_RETRY: Millis = Millis::from_secs(60);
+/// How long a new certificate is left in peace, also when clocks that disagree make it look as if it had run out.
+pub const RENEW_RETRY: Millis = Millis::from_secs(60);
 /// How long a cancelled or expired worker has to end before it counts as stopped.
 pub const STOP_PATIENCE: Millis = Millis::from_secs(60);
 

@@ -94,9 +94,8 @@ impl Agent {
         let expired = self.not_after.load(Ordering::Relaxed) < self.context.clock.now().as_u64();
         let response = match request {
             AgentRequest::Renew(renew) => self.ask(Ask::Renew(renew)).await,
-            AgentRequest::Hello(_) | AgentRequest::Poll(_) | AgentRequest::Report(_) | AgentRequest::Fetch(_)
-                if expired =>
-            {
+            // Hello is how the agent learns the time by which its certificate is judged.
+            AgentRequest::Poll(_) | AgentRequest::Report(_) | AgentRequest::Fetch(_) if expired => {
                 let reason = "the agent's certificate has ended: it has to be renewed first";
                 AgentResponse::Refused(Refusal::new(RefusalCode::Denied, reason))
             }

@@ -33,6 +33,8 @@ const BATCH_COMMANDS_MAX: usize = 64;
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest sleep: the wall clock may be set in the meantime.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// A clock that is set back by more was wrong before; by less, it is waited for.
+const SET_BACK_MAX: Millis = Millis::from_secs(60);
 /// How often in a row the disk may refuse before the coordinator gives up.
 const COMMIT_FAILURES_MAX: u32 = 12;
 /// How long after the first refusal the disk is tried again.
@@ -139,6 +141,9 @@ impl Core {
     /// Runs until `stop` says so.
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), CoreError> {
         loop {
+            if SET_BACK_MAX < self.clock.ahead() {
+                self.follow_back().await?;
+            }
             let mut batch = Batch::default();
             tokio::select! {
                 biased;
@@ -251,6 +256,18 @@ impl Core {
         }
         self.waiting.insert(ticket, Waiting { reply, conn, _room: room });
         ticket
+    }
+
+    /// The clock was ahead and is right again. The machine, whose time never goes back, is made anew of what the disk
+    /// holds: what it said in the future ends with its next head, and agents come back by themselves.
+    async fn follow_back(&mut self) -> Result<(), CoreError> {
+        let by_seconds = self.clock.ahead().as_u64() / 1000;
+        tracing::warn!(by_seconds, "the clock was set back: the coordinator goes on from what is on its disk");
+        self.let_go();
+        self.clock.follow_back();
+        self.machine = load(&self.clock, &self.store, self.settings, &mut self.random).await?;
+        self.wake_at = Some(Millis::ZERO);
+        Ok(())
     }
 
     /// Whether the changes of a failed commit are on the disk cannot be known, so the machine that believes in them

@@ -1,11 +1,12 @@
 //! Agents at work.
 
+use sloth_coord::serve;
 use sloth_core::{Digest, Millis, RunId};
 use sloth_protocol::wire::{
     AgentRequest, AgentResponse, BlobHead, Dropped, Fetch, Lane, LogStream, OperatorRequest, OperatorResponse, Order,
-    Record, RecordBody, RefusalCode, Report, RunEnd, RunOutcome,
+    Poll, Record, RecordBody, RefusalCode, Renew, Report, RunEnd, RunOutcome,
 };
-use sloth_transport::{CloseCode, Priority, request};
+use sloth_transport::{CloseCode, KeyRequest, Priority, request};
 use sloth_trust::{Assignment, BundleMetadata, Envelope};
 
 use crate::harness::{Agent, Coordinator, closed, now, operate};
@@ -128,4 +129,29 @@ async fn agents_hear_that_the_coordinator_goes_down() {
     let agent = coordinator.agent("web-1").await;
     let (code, _dir) = tokio::join!(closed(&agent.link.connection), coordinator.stop());
     assert_eq!(code, CloseCode::Shutdown);
+}
+
+/// An agent that slept for longer than its certificate counts, or that got it while the coordinator's clock was ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_certificate_does_not_count_is_told_the_time_and_gets_another() {
+    const DAY: Millis = Millis::from_secs(86_400);
+    let coordinator = Coordinator::published().await;
+    let known = coordinator.agent("web-1").await;
+    let authority = serve::authority(&coordinator.paths()).expect("an authority");
+    for issued in [now() - DAY - DAY, now() + Millis::from_secs(14 * 365 * 86_400)] {
+        let key = KeyRequest::generate().expect("a key");
+        let old = authority.issue_agent(key.csr(), known.id, issued, DAY).expect("issued");
+        let identity = key.certified(old.der).expect("an identity");
+        let mut agent = coordinator.connect(known.id, identity, authority.certificate().to_vec()).await;
+        agent.hello().await;
+        let poll = || Poll { accepted: 0, hold: Millis::ZERO, room: 1, root: 1, head: 0 };
+        let refused = agent.ask(AgentRequest::Poll(poll())).await;
+        assert!(matches!(&refused, AgentResponse::Refused(r) if r.code == RefusalCode::Denied), "{refused:?}");
+        let key = KeyRequest::generate().expect("a key");
+        let renewed = agent.ask(AgentRequest::Renew(Renew { csr: key.csr().to_vec() })).await;
+        let AgentResponse::Renewed(renewed) = renewed else { panic!("{renewed:?}") };
+        assert!(renewed.not_before <= now() && now() < renewed.not_after);
+        let work = agent.ask(AgentRequest::Poll(poll())).await;
+        assert!(matches!(work, AgentResponse::Work(_)), "{work:?}");
+    }
 }

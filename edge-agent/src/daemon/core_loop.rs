@@ -42,7 +42,7 @@ pub(super) async fn run(
     let mut stop = pin!(stop);
     let mut attempts = 0;
     loop {
-        let born = shared.clock.now();
+        let born = shared.clock.steady();
         let error = match Life::begin(&shared).await {
             Ok(mut life) => {
                 let lived = life.live(&mut questions, &mut stop).await;
@@ -55,7 +55,7 @@ pub(super) async fn run(
             Err(DaemonError::Store(error)) => error,
             Err(error) => return Err(error),
         };
-        if HEALTHY <= shared.clock.now().since(born) {
+        if HEALTHY <= shared.clock.steady().since(born) {
             attempts = 0;
         }
         let problem = Chain(&error).to_string();
@@ -97,7 +97,7 @@ struct Life {
 impl Life {
     async fn begin(shared: &Arc<Shared>) -> Result<Self, DaemonError> {
         let durable = shared.store.load().await?;
-        let now = shared.clock.now();
+        let now = shared.clock.steady();
         let machine = Agent::restore(shared.machine_config(), durable, now, seed())?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let link = Link::new(Arc::clone(shared), sender.clone());
@@ -121,7 +121,7 @@ impl Life {
                 () = &mut stop => return Ok(()),
                 Some(event) = self.events.recv() => self.take(event).await?,
                 () = sleep => {
-                    if self.wake_at.is_some_and(|at| at <= self.shared.clock.now()) {
+                    if self.wake_at.is_some_and(|at| at <= self.shared.clock.steady()) {
                         self.take(Event::Wake).await?;
                     }
                 }
@@ -143,7 +143,7 @@ impl Life {
     }
 
     fn sleep(&self) -> Millis {
-        self.wake_at.map_or(SLEEP_MAX, |at| at.since(self.shared.clock.now()).min(SLEEP_MAX))
+        self.wake_at.map_or(SLEEP_MAX, |at| at.since(self.shared.clock.steady()).min(SLEEP_MAX))
     }
 
     /// Takes in `event` and what has queued up behind it, commits all that the machine writes, and then does all that
@@ -168,7 +168,9 @@ impl Life {
 
     fn handle(&mut self, event: Event, merged: &mut Output) {
         self.hear(&event);
-        let Output { writes, effects, wake_at } = self.machine.handle(self.shared.clock.now(), event);
+        let now = self.shared.clock.steady();
+        self.machine.hear_clock(now, self.shared.clock.wall());
+        let Output { writes, effects, wake_at } = self.machine.handle(now, event);
         merged.writes.extend(writes);
         merged.effects.extend(effects);
         self.wake_at = wake_at;
@@ -204,7 +206,7 @@ impl Life {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Connect { link } => self.link.connect(link),
+            Effect::Connect { link } => self.link.connect(link, self.machine.not_before()),
             Effect::Disconnect => self.link.disconnect(),
             Effect::Ask { ticket, ask } => self.link.ask(ticket, ask),
             Effect::Fetch { run, manifest, manifest_bytes } => self.fetcher.fetch(run, manifest, manifest_bytes),

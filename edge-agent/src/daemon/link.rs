@@ -67,11 +67,12 @@ impl Link {
         self.state().connection.clone()
     }
 
-    pub(super) fn connect(&self, link: u64) {
+    /// Makes a connection. It is not before `not_before`, whatever this host's clock says.
+    pub(super) fn connect(&self, link: u64, not_before: Millis) {
         self.disconnect();
         self.state().wanted = link;
         let own = self.clone();
-        let task = tokio::spawn(async move { own.keep(link).await }.in_current_span());
+        let task = tokio::spawn(async move { own.keep(link, not_before).await }.in_current_span());
         self.state().task = Some(task);
     }
 
@@ -111,9 +112,9 @@ impl Link {
     }
 
     /// Makes the connection `link`, and watches it to its end.
-    async fn keep(&self, link: u64) {
+    async fn keep(&self, link: u64, not_before: Millis) {
         // A fresh clock: one that was set back counts for certificates at once.
-        let now = Clock::new().now();
+        let now = Clock::new().now().max(not_before);
         let identity = self.shared.with_identity(|identity| identity.clone());
         let connector = Connector::enrolled(self.shared.enrolment.authority.clone(), identity);
         let made = match connector.connect(&self.shared.enrolment.addresses, now).await {

@@ -108,7 +108,7 @@ impl Agent {
             self.stop(run, StopReason::Misbehaved);
             return;
         }
-        let state = TaskState::Started { attempt, on_interrupt, at: self.now };
+        let state = TaskState::Started { attempt, on_interrupt, at: self.wall() };
         self.write(Write::PutTask { run, task: task.clone(), state });
         self.record(run, RecordBody::TaskStarted { task: task.clone(), attempt });
         self.effect(Effect::Go { run, task });
@@ -174,6 +174,7 @@ impl Agent {
     }
 
     pub(super) fn jobs_wake(&self) -> Option<Millis> {
+        let time = self.coordinators_time();
         let due = self.live.iter().flat_map(|(run, live)| {
             let own = match live {
                 Live::FetchLater { at, .. } => Some(*at),
@@ -181,7 +182,8 @@ impl Agent {
                 Live::New | Live::Fetching { .. } | Live::Ready | Live::Running => None,
             };
             let stopping = matches!(live, Live::Stopping { .. });
-            let deadline = self.state.jobs.get(run).filter(|_| !stopping).map(|job| job.deadline);
+            let deadline =
+                self.state.jobs.get(run).filter(|_| !stopping).map(|job| self.now + job.deadline.since(time));
             [own, deadline]
         });
         due.flatten().min()
@@ -213,7 +215,7 @@ impl Agent {
 
     /// Checks the publisher's signatures, the head and the assignment; how the run ends, and why, when one is against it.
     fn verify(&self, assigned: &Assignment, order: &RunOrder) -> Result<Accepted, (RunOutcome, String)> {
-        if assigned.deadline <= self.now {
+        if assigned.deadline <= self.wall() {
             let reason = format!("the agent was told of it after its deadline, {}", assigned.deadline);
             return Err((RunOutcome::Expired, reason));
         }
@@ -241,7 +243,7 @@ impl Agent {
         inclusion: &Inclusion,
     ) -> Result<Accepted, Refusal> {
         let head = self.fresh_head()?;
-        let now = head.time(self.now);
+        let now = head.time(self.wall());
         let id = self.config.id.to_string();
         // The host's own word on its labels counts above its join token's.
         let labels = [&self.config.enrolled_labels, &self.config.host_labels];
@@ -287,7 +289,7 @@ impl Agent {
         let against = if job.cancelled {
             Some(StopReason::Cancelled)
         } else {
-            (job.deadline <= self.now).then_some(StopReason::Expired)
+            (job.deadline <= self.coordinators_time()).then_some(StopReason::Expired)
         };
         match (live, against) {
             (Live::Running, Some(why)) => self.stop(run, why),
@@ -322,7 +324,7 @@ impl Agent {
         };
         for (task, attempt, at) in self.begun_tasks(run, |on_interrupt| on_interrupt == OnInterrupt::Fail) {
             let message = "the agent stopped in the middle of it, and it is neither idempotent nor to be retried";
-            self.end_task(run, unfinished(task, attempt, at, self.now, TaskStatus::Interrupted, message));
+            self.end_task(run, unfinished(task, attempt, at, self.wall(), TaskStatus::Interrupted, message));
         }
         let job = Job { stage: Stage::Running { starts }, ..job };
         self.write(Write::PutJob(job.clone()));
@@ -365,7 +367,7 @@ impl Agent {
             RunOutcome::Succeeded | RunOutcome::Failed | RunOutcome::Refused => TaskStatus::Interrupted,
         };
         for (task, attempt, at) in self.begun_tasks(run, |_| true) {
-            self.end_task(run, unfinished(task, attempt, at, self.now, status, "the run ended in the middle of it"));
+            self.end_task(run, unfinished(task, attempt, at, self.wall(), status, "the run ended in the middle of it"));
         }
         self.note(Note::Ended { run, end: end.clone() });
         self.record(run, RecordBody::RunEnded(end));

@@ -20,7 +20,10 @@ pub struct Agent {
     /// Invariant: what the disk holds once the writes handed out so far are committed.
     pub(super) state: Durable,
     pub(super) random: Random,
+    /// Goes on steadily: what is waited for is told by it.
     pub(super) now: Millis,
+    /// By how many milliseconds the host's clock is ahead of `now`.
+    ahead: i64,
     pub(super) session: Session,
     /// Invariant: has a key for every job of `state`, and no other.
     pub(super) live: BTreeMap<RunId, Live>,
@@ -69,11 +72,18 @@ impl Agent {
             state,
             random,
             now,
+            ahead: 0,
             session,
             live,
             run_ends: BTreeMap::new(),
             out: Output::default(),
         })
+    }
+
+    /// The host's clock says `wall` at `now`; until this is told, they are the same. What has expired is judged by it, and
+    /// it may jump to and fro: no wait is the longer or shorter for it.
+    pub fn hear_clock(&mut self, now: Millis, wall: Millis) {
+        self.ahead = difference(wall, now);
     }
 
     /// Takes in what happened at `now`, which must not lie before the last event's.
@@ -84,6 +94,23 @@ impl Agent {
         self.advance_session();
         self.out.wake_at = self.next_wake();
         std::mem::take(&mut self.out)
+    }
+
+    /// The time by the host's clock.
+    pub(super) fn wall(&self) -> Millis {
+        shifted(self.now, self.ahead)
+    }
+
+    /// The time by the coordinator's clock, as far as it is known: certificates and deadlines are its own, and no business
+    /// of a host's clock that jumps.
+    pub(super) fn coordinators_time(&self) -> Millis {
+        self.session.ahead().map_or_else(|| self.wall(), |ahead| shifted(self.now, ahead))
+    }
+
+    /// The time before which it is not: that of the newest head. For hosts that have no clock.
+    #[must_use]
+    pub fn not_before(&self) -> Millis {
+        self.head.as_ref().map_or(Millis::ZERO, |head| head.head().issued)
     }
 
     /// What the disk holds once every write handed out is committed.
@@ -167,4 +194,14 @@ fn newest_root(first: Trusted, stored: Option<&[u8]>) -> Result<Trusted, Restore
 /// The head that was accepted last. One of a root before this one counts no less: only its signer has to be the same.
 fn stored_head(trusted: &Trusted, bytes: &[u8]) -> Option<TrustedHead> {
     Envelope::decode(bytes).ok().and_then(|envelope| trusted.verify_head(&envelope).ok())
+}
+
+/// By how many milliseconds `time` is ahead of `now`.
+pub(super) fn difference(time: Millis, now: Millis) -> i64 {
+    let span = |span: Millis| i64::try_from(span.as_u64()).unwrap_or(i64::MAX);
+    span(time.since(now)) - span(now.since(time))
+}
+
+fn shifted(time: Millis, by: i64) -> Millis {
+    Millis::from_u64(time.as_u64().saturating_add_signed(by))
 }

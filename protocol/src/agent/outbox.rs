@@ -29,7 +29,7 @@ impl Agent {
             let logs_through = self.state.lanes[Lane::Logs.index()].next_seq - 1;
             self.run_ends.insert(seq, RunEndHold { logs_through, until: self.now + LOGS_PATIENCE });
         }
-        self.write(Write::PutRecord { lane, record: Record { seq, at: self.now, run, body } });
+        self.write(Write::PutRecord { lane, record: Record { seq, at: self.wall(), run, body } });
     }
 
     /// The numbers of the next report of a lane; empty when nothing waits.

@@ -4,7 +4,8 @@ use sloth_core::{Chain, Millis, backoff::full_jitter};
 
 use super::{
     ANSWER_PATIENCE, Ask, Config, DENIED_RETRY, Effect, LaneState, Note, Pacing, RECONNECT_BASE, RECONNECT_CAP,
-    STALE_RETRY, TOLD_WAIT_MAX, Ticket, Write, machine::Agent,
+    RENEW_RETRY, STALE_RETRY, TOLD_WAIT_MAX, Ticket, Write,
+    machine::{Agent, difference},
 };
 use crate::{
     random::Random,
@@ -29,7 +30,12 @@ pub(super) struct Session {
     reconnect_within: Millis,
     /// When a new certificate is asked for.
     renew_at: Millis,
+    certificate_from: Millis,
     certificate_until: Millis,
+    /// Before then no other one is asked for, whatever the clocks say.
+    renewed_until: Millis,
+    /// By how many milliseconds the coordinator's clock is ahead of the machine's time, once it has told.
+    ahead: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -87,8 +93,15 @@ impl Session {
             sent: lanes.each_ref().map(|lane| lane.next_seq - 1),
             reconnect_within: RECONNECT_BASE,
             renew_at: renewal(config.certificate_from, config.certificate_until, random),
+            certificate_from: config.certificate_from,
             certificate_until: config.certificate_until,
+            renewed_until: Millis::ZERO,
+            ahead: None,
         }
+    }
+
+    pub(super) const fn ahead(&self) -> Option<i64> {
+        self.ahead
     }
 
     pub(super) fn is_welcome(&self) -> bool {
@@ -163,7 +176,8 @@ impl Agent {
         {
             up.renew = None;
             self.session.renew_at = renewal(from, until, &mut self.random);
-            self.session.certificate_until = until;
+            (self.session.certificate_from, self.session.certificate_until) = (from, until);
+            self.session.renewed_until = self.now + RENEW_RETRY;
         }
     }
 
@@ -189,7 +203,7 @@ impl Agent {
             Link::Down { retry_at } => Some(*retry_at),
             Link::Connecting => None,
             Link::Up(up) => {
-                let renew = (up.welcome && up.renew.is_none()).then_some(self.session.renew_at);
+                let renew = (up.welcome && up.renew.is_none()).then(|| self.renewal_due());
                 [self.poll_due(up), renew, up.patience()].into_iter().flatten().min()
             }
         }
@@ -203,7 +217,7 @@ impl Agent {
         if !up.welcome {
             return;
         }
-        if up.renew.is_none() && self.session.renew_at <= self.now {
+        if up.renew.is_none() && self.renewal_due() <= self.now {
             self.ask_renewal();
         }
         if self.certificate_ran_out() {
@@ -282,9 +296,18 @@ impl Agent {
         }
     }
 
-    /// A certificate that has run out opens the door for its renewal alone.
+    /// A certificate that has run out opens the door for its renewal alone, as does one that was made by a coordinator
+    /// whose clock was ahead.
     fn certificate_ran_out(&self) -> bool {
-        self.session.certificate_until <= self.now
+        let time = self.coordinators_time();
+        self.session.certificate_until <= time || time < self.session.certificate_from
+    }
+
+    /// When a new certificate is to be asked for, in the machine's time.
+    fn renewal_due(&self) -> Millis {
+        let time = self.coordinators_time();
+        let wait = if time < self.session.certificate_from { Millis::ZERO } else { self.session.renew_at.since(time) };
+        (self.now + wait).max(self.session.renewed_until)
     }
 
     fn leave_if_done(&mut self) {
@@ -314,6 +337,7 @@ impl Agent {
         }
         up.welcome = true;
         up.poll_at = self.now;
+        self.session.ahead = Some(difference(welcome.time, self.now));
         self.session.reconnect_within = welcome.reconnect_within.min(TOLD_WAIT_MAX);
         for lane in Lane::ALL {
             self.settle_lane(lane, welcome.acked[lane.index()]);

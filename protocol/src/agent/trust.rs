@@ -71,7 +71,7 @@ impl Agent {
     /// Whether new work may be begun as far as the head is concerned, and with which one.
     pub(super) fn fresh_head(&self) -> Result<&TrustedHead, Refusal> {
         let head = self.head.as_ref().ok_or(Refusal::NoHead)?;
-        head.fresh(head.time(self.now))?;
+        head.fresh(head.time(self.wall()))?;
         Ok(head)
     }
 }

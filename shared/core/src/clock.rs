@@ -91,6 +91,7 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// since (suspend included), so that no timer waits an hour because somebody corrected the time.
 #[derive(Debug)]
 pub struct Clock {
+    begun: Reading,
     last: std::sync::Mutex<Reading>,
 }
 
@@ -104,7 +105,8 @@ impl Clock {
     /// A clock that begins at the wall clock's time.
     #[must_use]
     pub fn new() -> Self {
-        Self { last: std::sync::Mutex::new(Reading { given: wall(), boot: since_boot() }) }
+        let begun = Reading { given: wall(), boot: since_boot() };
+        Self { begun, last: std::sync::Mutex::new(begun) }
     }
 
     /// The time now. Two readings never go down.
@@ -115,6 +117,33 @@ impl Clock {
         let given = (last.given + boot.since(last.boot)).max(wall());
         *last = Reading { given, boot };
         given
+    }
+}
+
+impl Clock {
+    /// The time at which this clock began and what passed since, suspend included, whatever anybody sets the wall clock
+    /// to meanwhile: for whoever waits.
+    #[must_use]
+    pub fn steady(&self) -> Millis {
+        self.begun.given + since_boot().since(self.begun.boot)
+    }
+
+    /// What the wall clock says, which may jump either way: for whoever judges what has expired.
+    #[must_use]
+    pub fn wall(&self) -> Millis {
+        wall()
+    }
+
+    /// By how much [`Clock::now`] is ahead of a wall clock that was set back.
+    #[must_use]
+    pub fn ahead(&self) -> Millis {
+        self.now().since(wall())
+    }
+
+    /// Begins anew at the wall clock's time, which may lie before what was given.
+    pub fn follow_back(&self) {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *last = Reading { given: wall(), boot: since_boot() };
     }
 }
 
@@ -154,6 +183,16 @@ mod tests {
     fn a_time_is_shown_in_utc() {
         assert_eq!(Millis::from_secs(1_700_000_000).to_string(), "2023-11-14T22:13:20Z");
         assert_eq!(Millis::MAX.to_string(), "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn steady_time_passes_as_the_wall_clocks_does() {
+        let clock = Clock::new();
+        let (steady, wall) = (clock.steady(), clock.wall());
+        assert!(steady.since(wall).max(wall.since(steady)) < Millis::from_secs(5));
+        assert!(steady <= clock.steady());
+        clock.follow_back();
+        assert!(clock.ahead() < Millis::from_secs(5));
     }
 
     #[test]

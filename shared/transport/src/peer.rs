@@ -13,9 +13,10 @@ pub enum Peer {
     Agent {
         /// Which one.
         id: AgentId,
-        /// Whether its certificate has ended. Such an agent may ask for a new certificate and for nothing else.
+        /// Whether its certificate has ended, or does not count yet. Such an agent may ask for a new certificate and for
+        /// nothing else.
         expired: bool,
-        /// When its certificate ends, or ended.
+        /// When its certificate ends, or ended; zero for one that does not count yet.
         not_after: Millis,
     },
     /// An operator.
@@ -47,6 +48,9 @@ impl Peer {
         let Some(certificate) = chain.first() else { return Ok(Self::Nobody) };
         let validity = Validity::of(certificate)?;
         Ok(match Subject::of(certificate)? {
+            Subject::Agent(id) if now < validity.not_before => {
+                Self::Agent { id, expired: true, not_after: Millis::ZERO }
+            }
             Subject::Agent(id) => Self::Agent { id, expired: validity.has_ended(now), not_after: validity.not_after },
             Subject::Operator(name) => Self::Operator { name },
         })

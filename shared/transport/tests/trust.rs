@@ -80,7 +80,7 @@ async fn a_client_whose_certificate_is_not_good_is_refused() {
         (agent(&other, now(), DAY), now()),
         (agent(&other, ended - DAY, DAY), ended),
         (agent(&ours, now() - RENEW_GRACE - DAY, DAY - Millis::from_secs(60)), now() - RENEW_GRACE),
-        (agent(&ours, now() + DAY, DAY), now()),
+        (ours.issue_operator("ann", now() + DAY, DAY).expect("a certificate"), now()),
         (ours.issue_operator("ann", ended - DAY, DAY).expect("a certificate"), ended),
         (ours.issue_server(now(), DAY).expect("a certificate"), now()),
     ] {
@@ -95,8 +95,9 @@ async fn a_client_whose_certificate_is_not_good_is_refused() {
 async fn an_agent_whose_certificate_has_ended_is_let_through_and_marked() {
     let authority = authority(1);
     let addresses = [healthy(&authority)];
-    for ended_ago in [Millis::from_secs(60), RENEW_GRACE - DAY] {
-        let identity = agent(&authority, now() - ended_ago - DAY, DAY);
+    // The last one is of a coordinator whose clock was ahead.
+    for issued in [now() - Millis::from_secs(60) - DAY, now() - RENEW_GRACE, now() + YEAR] {
+        let identity = agent(&authority, issued, DAY);
         let link = connector(&authority, identity).connect(&addresses, now()).await.expect("connected");
         let answer = ask(&link, "renew").await.expect("an answer");
         assert!(answer.contains("expired: true"), "{answer}");

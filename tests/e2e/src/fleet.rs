@@ -216,6 +216,13 @@ impl Fleet {
         self.try_publish(bundle).expect(0);
     }
 
+    /// Publishes a bundle with another key than the first publisher's.
+    pub fn publish_with(&self, bundle: &Bundle, key: &Path) {
+        let dir = bundle.write(&self.root.join("bundles"));
+        let (dir, key) = (dir.display().to_string(), key.display().to_string());
+        self.coord(&["publish", &dir, "--key", &key]).expect(0);
+    }
+
     /// Tries to publish a bundle.
     #[must_use]
     pub fn try_publish(&self, bundle: &Bundle) -> Ran {

@@ -13,7 +13,8 @@ use super::RENEW_GRACE;
 use crate::certificate::Subject;
 
 /// The ordinary checks, and that the certificate names an agent or an operator. An agent's that is otherwise good may
-/// have ended less than [`RENEW_GRACE`] ago; [`crate::Peer`] marks it.
+/// have ended less than [`RENEW_GRACE`] ago, or not count yet: the coordinator's clock may have been ahead when it was
+/// made. [`crate::Peer`] marks both.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     inner: Arc<dyn ClientCertVerifier>,
@@ -51,9 +52,9 @@ impl ClientCertVerifier for ClientVerifier {
             }
             Err(error) => error,
         };
-        let Some(last_second) = in_grace(&expired, now) else { return Err(expired) };
-        // The end is looked at before the signature: all else is checked as of the last second in which it counted.
-        let verified = self.inner.verify_client_cert(end_entity, intermediates, last_second)?;
+        let Some(second) = in_grace(&expired, now) else { return Err(expired) };
+        // The times are looked at before the signature: all else is checked as of a second in which it counts.
+        let verified = self.inner.verify_client_cert(end_entity, intermediates, second)?;
         match subject(end_entity)? {
             Subject::Agent(_) => Ok(verified),
             Subject::Operator(_) => Err(expired),
@@ -83,9 +84,13 @@ impl ClientCertVerifier for ClientVerifier {
     }
 }
 
-/// The certificate's last second, if it has ended and not too long ago.
+/// A second in which the certificate counts: its last, if it has ended and not too long ago, or its first.
 fn in_grace(error: &Error, now: UnixTime) -> Option<UnixTime> {
-    let Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) = error else { return None };
+    let Error::InvalidCertificate(error) = error else { return None };
+    if let CertificateError::NotValidYetContext { not_before, .. } = error {
+        return Some(*not_before);
+    }
+    let CertificateError::ExpiredContext { not_after, .. } = error else { return None };
     let ended_ago_secs = now.as_secs().saturating_sub(not_after.as_secs());
     (ended_ago_secs < RENEW_GRACE.as_u64() / 1000).then_some(*not_after)
 }

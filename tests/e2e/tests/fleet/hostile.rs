@@ -149,7 +149,7 @@ fn uploads(
         spec: SPEC,
         repository: root.repository,
         name: "job".parse().expect("a name"),
-        counter: 2,
+        counter: now.as_u64(),
         version: "1.0.0".to_owned(),
         manifest,
         audience: "*".parse().expect("a selector"),

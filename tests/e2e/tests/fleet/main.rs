@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod disks;
+mod drills;
 mod hostile;
 mod kills;
 mod main_job;
