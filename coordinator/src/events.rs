@@ -281,6 +281,7 @@ const fn code_name(code: RefusalCode) -> &'static str {
         RefusalCode::Busy => "busy",
         RefusalCode::Version => "version",
         RefusalCode::Internal => "internal",
+        RefusalCode::Values => "values",
     }
 }
 

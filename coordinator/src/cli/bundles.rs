@@ -7,6 +7,8 @@ use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
 use sloth_core::{Clock, Millis};
 use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse, RefusalCode};
 
+use sloth_trust::Schema;
+
 use super::{
     CredentialArgs,
     client::{AskError, Client, expect_answer, with_client},
@@ -52,6 +54,8 @@ struct Shown {
     signers: Vec<String>,
     #[serde(skip_serializing_if = "Value::is_null")]
     plan: Value,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    parameters: Value,
 }
 
 pub(super) fn run(command: BundlesCommand, format: Format) -> Result<Outcome, Failure> {
@@ -79,6 +83,10 @@ pub(super) fn run(command: BundlesCommand, format: Format) -> Result<Outcome, Fa
     if let Some(newest) = bundles.first().filter(|newest| whole && !newest.plan.is_empty()) {
         printed(print_line(""))?;
         plan::print(&newest.plan)?;
+        let schema = Some(&newest.parameters).filter(|text| !text.is_empty());
+        let schema =
+            schema.map(|text| Schema::read(text.as_bytes())).transpose().map_err(Outcome::Internal.because())?;
+        plan::print_parameters(schema.as_ref())?;
     }
     Ok(Outcome::Done)
 }
@@ -133,6 +141,7 @@ impl From<BundleView> for Shown {
             expires: bundle.expires.to_string(),
             signers: bundle.signers,
             plan: serde_json::from_str(&bundle.plan).unwrap_or(Value::Null),
+            parameters: serde_json::from_str(&bundle.parameters).unwrap_or(Value::Null),
         }
     }
 }

@@ -164,6 +164,7 @@ impl AskError {
             Self::Refused(refusal) => match refusal.code {
                 RefusalCode::Busy => Outcome::Unreachable,
                 RefusalCode::Internal => Outcome::Internal,
+                RefusalCode::Values => Outcome::Usage,
                 RefusalCode::Invalid
                 | RefusalCode::Denied
                 | RefusalCode::NotFound

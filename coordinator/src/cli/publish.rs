@@ -8,12 +8,12 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use sloth_bundle::{DESCRIPTION_FILE, Description, Limits, Manifest, Packed, Parts, pack};
-use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
+use sloth_bundle::{DESCRIPTION_FILE, Description, Limits, Manifest, Packed, Parts, pack, parameters};
+use sloth_cli::{Failure, Format, Outcome, parameters::check_own_values, print_json, print_line};
 use sloth_core::{Chain, Clock, Digest, Millis, Selector, config::Span};
 use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse, Published};
 use sloth_trust::{
-    BundleMetadata, BundleName, ManifestRef, RootPin, SPEC, Trusted,
+    BundleMetadata, BundleName, ManifestRef, RootPin, SPEC, Schema, Trusted,
     sign::{SecretKey, sign},
 };
 use sloth_workflow::{Capabilities, Capability, Grant, Plan, needs};
@@ -60,6 +60,8 @@ pub(super) struct PublishArgs {
 /// A bundle that is ready to be signed.
 struct Prepared {
     description: Description,
+    /// What values a run may be given.
+    parameters: Option<Schema>,
     /// What the workflow's files need, by what they name.
     needs: BTreeSet<Capability>,
     packed: Packed,
@@ -92,6 +94,8 @@ struct Checked<'a> {
     capabilities: &'a [String],
     needs: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<&'a Schema>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     upload_blobs: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upload_bytes: Option<u64>,
@@ -116,6 +120,9 @@ impl Prepared {
         description.audience = args.audience.clone().unwrap_or(description.audience);
         description.expires = args.expires.unwrap_or(description.expires);
         let capabilities = capabilities(&args.dir, &description)?;
+        let parameters = parameters(&args.dir).map_err(Outcome::Usage.because())?;
+        let own = parameters.as_ref().map_or(Ok(()), |schema| check_own_values(&args.dir, schema));
+        own.map_err(Outcome::Usage.because())?;
         let limits = Limits::default();
         let packed = pack(&args.dir, &limits).map_err(Outcome::Usage.because())?;
         let plans = plans(&args.dir, &description)?;
@@ -135,7 +142,7 @@ impl Prepared {
         compare(&capabilities, &needs);
         // From here on in their plain form, so that one grant is one text.
         description.capabilities = capabilities.names().collect();
-        Ok(Self { description, needs, packed, plans, manifest, bytes, reference })
+        Ok(Self { description, parameters, needs, packed, plans, manifest, bytes, reference })
     }
 
     /// Every blob, the manifest last.
@@ -217,7 +224,7 @@ async fn publish(client: &Client, prepared: &Prepared, signers: &[Signer]) -> Re
         audience: description.audience.clone(),
         capabilities: description.capabilities.clone(),
         triggers: description.triggers.clone(),
-        parameters: None,
+        parameters: prepared.parameters.clone(),
         expires: now + description.expires.millis(),
         published: now,
     };
@@ -283,6 +290,7 @@ fn unchanged(newest: &BundleView, prepared: &Prepared, now: Millis) -> bool {
     newest.manifest == prepared.reference.digest
         && newest.audience == description.audience.to_string()
         && newest.capabilities == description.capabilities
+        && newest.parameters == prepared.parameters.as_ref().map_or(String::new(), |schema| schema.source().to_string())
         && life / RENEW_DIVISOR < newest.expires.since(now).as_u64()
 }
 
@@ -324,6 +332,7 @@ fn dry_run(args: &PublishArgs, prepared: &Prepared, format: Format) -> Result<Ou
             size: prepared.manifest.total_bytes(),
             capabilities: &prepared.description.capabilities,
             needs: prepared.needs.iter().map(|needed| needed.as_str()).collect(),
+            parameters: prepared.parameters.as_ref(),
             upload_blobs: would.map(|(blobs, _)| blobs),
             upload_bytes: would.map(|(_, bytes)| bytes),
             plan: serde_json::to_value(&prepared.plans).map_err(Outcome::Internal.because())?,
@@ -341,6 +350,7 @@ fn dry_run(args: &PublishArgs, prepared: &Prepared, format: Format) -> Result<Ou
     let granted: Vec<&str> = prepared.description.capabilities.iter().map(String::as_str).collect();
     printed(print_line(&format!("needs {}; granted {}", list(&needs), list(&granted))))?;
     plan::print_plans(&prepared.plans)?;
+    plan::print_parameters(prepared.parameters.as_ref())?;
     for file in &parts.files {
         printed(print_line(&format!("{:>10}  {}", show::size(file.size), file.path)))?;
     }

@@ -19,7 +19,7 @@ use sloth_protocol::{
         TaskStatus,
     },
 };
-use sloth_trust::{BundleMetadata, Envelope, ManifestRef, PayloadKind, SPEC};
+use sloth_trust::{BundleMetadata, Envelope, ManifestRef, PayloadKind, SPEC, Schema};
 
 use super::{RedbStore, Store, StoreError, tables};
 
@@ -101,7 +101,7 @@ fn put_release(name: &str, counter: u64) -> Write {
         audience: Selector::everything(),
         capabilities: vec!["exec".into()],
         triggers: Vec::new(),
-        parameters: Some(serde_json::json!({ "type": "object" })),
+        parameters: Some(Schema::parse(serde_json::json!({ "type": "object" })).expect("a schema")),
         expires: AT,
         published: AT,
     };

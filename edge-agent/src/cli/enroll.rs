@@ -184,7 +184,8 @@ fn failure(error: EnrollError) -> Failure {
             | RefusalCode::Conflict
             | RefusalCode::TooLarge
             | RefusalCode::Version
-            | RefusalCode::Internal => Outcome::Refused,
+            | RefusalCode::Internal
+            | RefusalCode::Values => Outcome::Refused,
         },
         EnrollError::Request(_) | EnrollError::Silent => Outcome::Unreachable,
         EnrollError::Lock(LockError::Fs(_)) | EnrollError::Prepare(_) | EnrollError::Enrolment(_) => Outcome::Internal,

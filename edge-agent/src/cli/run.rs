@@ -26,7 +26,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let clock = Clock::new();
     let run = RunId::new(clock.now(), random());
     let (bundle_dir, file) = split(arguments.file()?)?;
-    let (values, capabilities) = (arguments.values.read()?, arguments.grants.read()?);
+    let (values, capabilities) = (arguments.values.read_for(&bundle_dir)?, arguments.grants.read()?);
     let scratch = Scratch::new(run)?;
     let input = RunInput {
         bundle_dir,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sloth_bundle::{PARAMETERS_FILE, parameters};
 use sloth_cli::{Failure, Outcome, OutputArgs, values};
 use sloth_workflow::{Capabilities, Capability, Selection};
 
@@ -123,6 +124,17 @@ impl Arguments {
 impl ValueArgs {
     pub(super) fn read(&self) -> Result<serde_json::Value, Failure> {
         let values = values::read(&self.files, &self.set).map_err(Outcome::Usage.because())?;
+        Ok(serde_json::Value::Object(values))
+    }
+
+    /// The same, once the bundle in the directory `dir` takes them.
+    pub(super) fn read_for(&self, dir: &Path) -> Result<serde_json::Value, Failure> {
+        let values = values::read(&self.files, &self.set).map_err(Outcome::Usage.because())?;
+        let schema = parameters(dir).map_err(Outcome::Usage.because())?;
+        schema.map_or(Ok(()), |schema| schema.check(&values)).map_err(|misfits| {
+            let file = dir.join(PARAMETERS_FILE);
+            Failure::new(Outcome::Usage, format!("the values do not fit `{}`: {misfits}", file.display()))
+        })?;
         Ok(serde_json::Value::Object(values))
     }
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sloth_bundle::Description;
-use sloth_cli::{Failure, Outcome};
+use sloth_bundle::{Description, PARAMETERS_FILE, parameters};
+use sloth_cli::{Failure, Outcome, parameters::check_own_values};
+use sloth_trust::Schema;
 use sloth_workflow::{Limits, LoadError, Plan, PlanError, Validation, describe, validate};
 
 /// The endings of files that are loaded by others, and define no tasks themselves.
@@ -62,6 +63,8 @@ pub(super) struct Finding {
 pub(super) struct Look {
     pub(super) plans: Vec<Plan>,
     pub(super) findings: Vec<Finding>,
+    /// What values a run may be given, where the bundle says so.
+    pub(super) parameters: Option<Schema>,
 }
 
 impl WorkflowFile {
@@ -86,7 +89,7 @@ impl WorkflowFile {
 
     /// Reads it for its plan, and its text for names that no module has.
     pub(super) fn look(&self, values: &serde_json::Value) -> Look {
-        let mut look = Look { plans: Vec::new(), findings: Vec::new() };
+        let mut look = Look { plans: Vec::new(), findings: Vec::new(), parameters: None };
         let Validation { plans, errors, warnings, names } =
             validate(&self.bundle_dir, &self.file, values, &Limits::default());
         look.plans = plans;
@@ -108,7 +111,33 @@ impl WorkflowFile {
                 message: fault.message,
             });
         }
+        match parameters(&self.bundle_dir) {
+            Ok(schema) => {
+                look.findings.extend(schema.iter().flat_map(|schema| self.misfits(schema, values)));
+                look.parameters = schema;
+            }
+            Err(error) => look.findings.push(self.of_parameters(&error)),
+        }
         look
+    }
+
+    /// What of the given values, and of those that lie in the bundle, its schema does not take. That none are given says
+    /// nothing here: nothing is run.
+    fn misfits(&self, schema: &Schema, values: &serde_json::Value) -> Vec<Finding> {
+        let own = check_own_values(&self.bundle_dir, schema).err().map(|error| self.of_parameters(&error));
+        let given = values.as_object().filter(|values| !values.is_empty());
+        let given = given.and_then(|values| schema.check(values).err()).map(|misfits| {
+            let mut finding = self.of_parameters(&misfits);
+            finding.message = format!("the values do not fit: {}", finding.message);
+            finding
+        });
+        own.into_iter().chain(given).collect()
+    }
+
+    fn of_parameters(&self, error: &dyn std::error::Error) -> Finding {
+        let file = self.bundle_dir.join(PARAMETERS_FILE).display().to_string();
+        let message = sloth_core::Chain(error).to_string();
+        Finding { severity: Severity::Error, file, line: None, column: None, message }
     }
 
     fn is_library(&self) -> bool {

@@ -463,7 +463,8 @@ impl Agent {
             | RefusalCode::NotFound
             | RefusalCode::Conflict
             | RefusalCode::TooLarge
-            | RefusalCode::Internal => self.come_back_later(),
+            | RefusalCode::Internal
+            | RefusalCode::Values => self.come_back_later(),
         }
         self.note(Note::Denied { reason: refusal.reason });
     }

@@ -98,7 +98,12 @@ impl Coordinator {
     pub(super) fn releases(&self, name: &str) -> Result<Vec<BundleView>, Refusal> {
         let releases = name.parse::<BundleName>().ok().and_then(|name| self.state.bundles.get(&name));
         let releases = releases.filter(|releases| !releases.is_empty()).ok_or_else(|| no_bundle(name))?;
-        Ok(releases.values().rev().map(release_view).collect())
+        let mut views: Vec<BundleView> = releases.values().rev().map(release_view).collect();
+        let newest = releases.values().next_back().and_then(|release| release.metadata.parameters.as_ref());
+        if let (Some(view), Some(schema)) = (views.first_mut(), newest) {
+            view.parameters = schema.source().to_string();
+        }
+        Ok(views)
     }
 
     pub(super) fn newest(&self, name: &BundleName) -> Option<&Release> {
@@ -142,5 +147,6 @@ fn release_view(release: &Release) -> BundleView {
         expires: metadata.expires,
         signers: release.signers.clone(),
         plan: String::new(),
+        parameters: String::new(),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::ops::Bound;
 
-use sloth_core::{AgentId, Millis, RunId, Selector};
-use sloth_trust::{Assignment, BundleName, SPEC, Trigger};
+use sloth_core::{AgentId, Chain, Millis, RunId, Selector};
+use sloth_trust::{Assignment, BundleMetadata, BundleName, SPEC, Trigger};
 
 use super::{
     AgentRecord, Answer, EXPIRY_GRACE, Instruction, Item, Job, JobEnd, JobUpdate, LAST_SEEN_STEP, Orders,
@@ -179,7 +179,7 @@ impl Coordinator {
         if start.ttl < RUN_TTL_MIN || RUN_TTL_MAX < start.ttl {
             return Err(invalid("a run is given between a second and 90 days"));
         }
-        let values = plain_values(&start.values)?;
+        let values = plain_values(metadata, &start.values)?;
         if RUNS_ACTIVE_MAX <= self.state.runs.len() {
             return Err(Refusal::new(RefusalCode::Busy, format!("{RUNS_ACTIVE_MAX} runs have not ended yet")));
         }
@@ -426,7 +426,8 @@ impl Coordinator {
 
 /// The values as orders carry them. A number such as `1e15` grows when it is written anew, and an order that is too
 /// long for its frame would keep its agent from every other one.
-fn plain_values(text: &str) -> Result<String, Refusal> {
+/// The values as they are kept, once the publishers' schema takes them. Each agent compares them again for itself.
+fn plain_values(metadata: &BundleMetadata, text: &str) -> Result<String, Refusal> {
     let fits = |bytes: usize| {
         let reason = format!("a run's values take {VALUES_BYTES_MAX} bytes at most");
         if bytes <= VALUES_BYTES_MAX { Ok(()) } else { Err(Refusal::new(RefusalCode::TooLarge, reason)) }
@@ -434,6 +435,8 @@ fn plain_values(text: &str) -> Result<String, Refusal> {
     fits(text.len())?;
     let values = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
     let values = values.map_err(|_| invalid("a run's values are a JSON object"))?;
+    let taken = metadata.takes(&values);
+    taken.map_err(|refusal| Refusal::new(RefusalCode::Values, Chain(&refusal).to_string()))?;
     let plain = serde_json::Value::Object(values).to_string();
     fits(plain.len())?;
     Ok(plain)

@@ -253,6 +253,8 @@ pub struct BundleView {
     pub signers: Vec<String>,
     /// The recorded plan of its workflows, as JSON; empty in listings of many bundles.
     pub plan: String,
+    /// The schema of a run's values, as JSON; empty where there is none, and in all but the newest release of one bundle.
+    pub parameters: String,
 }
 
 /// A run in a listing.

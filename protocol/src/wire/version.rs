@@ -39,6 +39,8 @@ pub enum RefusalCode {
     Version,
     /// The coordinator itself failed; its log says how.
     Internal,
+    /// A run's values are not what the bundle was signed for.
+    Values,
 }
 
 /// The answer that says no, and why.

@@ -178,6 +178,7 @@ fn bundle_view() -> BundleView {
         expires: AT + AT,
         signers: vec!["00ff".to_owned()],
         plan: "{}".to_owned(),
+        parameters: "{}".to_owned(),
     }
 }
 

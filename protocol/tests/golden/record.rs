@@ -149,6 +149,7 @@ fn refusals() {
         Refusal { code: RefusalCode::Busy, .. } => "Busy",
         Refusal { code: RefusalCode::Version, .. } => "Version",
         Refusal { code: RefusalCode::Internal, .. } => "Internal",
+        Refusal { code: RefusalCode::Values, .. } => "Values",
     });
     let refusal = |code| Refusal { code, reason: "no".to_owned(), retry_after: Millis::from_secs(9) };
     let samples = [
@@ -160,6 +161,7 @@ fn refusals() {
         refusal(RefusalCode::Busy),
         refusal(RefusalCode::Version),
         refusal(RefusalCode::Internal),
+        refusal(RefusalCode::Values),
     ];
     check("refusal", &samples, variant, VARIANTS);
 }

@@ -6,6 +6,7 @@ pub mod events;
 pub mod logging;
 pub mod outcome;
 pub mod output;
+pub mod parameters;
 pub mod privacy;
 pub mod values;
 

@@ -35,11 +35,11 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// Whether this work may begin now, and `metadata` is of the release that it names.
+    /// Whether this work may begin now, and `metadata` is of the release that it names and takes its values.
     ///
     /// # Errors
     ///
-    /// When it names another release, or it is too early or too late.
+    /// When it names another release, it is too early or too late, or its values are not what publishers signed.
     pub fn fits(&self, metadata: &BundleMetadata, now: Millis) -> Result<(), Refusal> {
         let named = (&self.bundle, self.counter, self.manifest);
         if named != (&metadata.name, metadata.counter, metadata.manifest.digest) {
@@ -48,7 +48,8 @@ impl Assignment {
         if now < self.not_before {
             return Err(Refusal::NotYet { run: self.run, not_before: self.not_before });
         }
-        unexpired(now, self.deadline, || format!("the assignment of run `{}`", self.run))
+        unexpired(now, self.deadline, || format!("the assignment of run `{}`", self.run))?;
+        metadata.takes(&self.values)
     }
 
     /// What a signature of this assignment is for.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sloth_core::{Digest, Millis, RepositoryId, Selector};
 
-use crate::{BundleName, Domain, Envelope, domain::Subject};
+use crate::{BundleName, Domain, Envelope, Refusal, Schema, domain::Subject};
 
 /// The metadata of one release of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,9 +28,9 @@ pub struct BundleMetadata {
     pub capabilities: Vec<String>,
     /// What may start it.
     pub triggers: Vec<Trigger>,
-    /// A place for a JSON schema of a run's values. Nobody compares them with it.
+    /// What values a run may be given; whatever its starter likes where this is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<serde_json::Value>,
+    pub parameters: Option<Schema>,
     /// When it stops being good for new work.
     pub expires: Millis,
     /// When it was signed.
@@ -67,6 +67,16 @@ impl BundleMetadata {
     pub fn domain(&self) -> Domain {
         let subject = Subject::Bundle(self.name.clone());
         Domain { subject, repository: self.repository, version: self.counter }
+    }
+
+    /// Whether a run may be given these values.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Values`], when the publishers' schema does not take them.
+    pub fn takes(&self, values: &serde_json::Map<String, serde_json::Value>) -> Result<(), Refusal> {
+        let Some(schema) = &self.parameters else { return Ok(()) };
+        schema.check(values).map_err(|source| Refusal::Values { name: self.name.clone(), source })
     }
 }
 

@@ -20,6 +20,7 @@ pub mod name;
 pub mod refusal;
 pub mod role;
 pub mod root;
+pub mod schema;
 #[cfg(feature = "sign")]
 pub mod sign;
 pub mod tree;
@@ -37,6 +38,7 @@ pub use name::{BundleName, InvalidName, NamePattern};
 pub use refusal::Refusal;
 pub use role::{InvalidRole, RoleKeys};
 pub use root::{Roles, Root, RootPin};
+pub use schema::{Schema, SchemaError};
 pub use tree::{Inclusion, Tree, TreeHead};
 pub use trusted::{Trusted, TrustedHead};
 pub use verify::{VerifyError, verify_threshold};

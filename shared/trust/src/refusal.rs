@@ -2,7 +2,7 @@
 
 use sloth_core::{AgentId, Millis, RepositoryId, RunId};
 
-use crate::{BundleName, EnvelopeError, RootPin, SPEC, VerifyError, envelope::ClaimError};
+use crate::{BundleName, EnvelopeError, RootPin, SPEC, VerifyError, envelope::ClaimError, schema::Misfits};
 
 /// Why an envelope was refused.
 #[derive(Debug, thiserror::Error)]
@@ -105,11 +105,13 @@ pub enum Refusal {
         /// For whom it is.
         audience: String,
     },
-    /// It restricts values in a way that this program does not check.
-    #[error("bundle `{name}` restricts its values by a schema, which this program cannot check: upgrade it")]
-    Parameters {
+    /// Values that the publishers' schema does not take.
+    #[error("the values do not fit the parameters that bundle `{name}` was signed with")]
+    Values {
         /// The bundle.
         name: BundleName,
+        /// Which of them.
+        source: Misfits,
     },
     /// Older than what was accepted before.
     #[error("{what} has number {got}, but {seen} was accepted before: the source is stale or turned back")]

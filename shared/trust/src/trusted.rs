@@ -96,10 +96,6 @@ impl Trusted {
         signed_by(role, envelope, &domain)?;
         let metadata: BundleMetadata = parse(&envelope.payload, "the bundle's metadata")?;
         agrees(&domain, &metadata.domain())?;
-        // A restriction that nobody enforces would be a promise that nobody keeps.
-        if metadata.parameters.is_some() {
-            return Err(Refusal::Parameters { name: metadata.name });
-        }
         Ok(metadata)
     }
 

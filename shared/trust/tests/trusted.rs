@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use sloth_core::{AgentId, Chain, Digest, Labels, Millis, RepositoryId, RunId, labels::Subject};
 use sloth_trust::{
     Assignment, BundleMetadata, Domain, DomainSubject, Envelope, Head, HeadRef, Inclusion, ManifestRef, NamePattern,
-    PayloadKind, PublicKey, Refusal, RoleKeys, Roles, Root, RootPin, RootRef, SPEC, Seen, Signature, Tree, Trigger,
-    Trusted, VerifyError,
+    PayloadKind, PublicKey, Refusal, RoleKeys, Roles, Root, RootPin, RootRef, SPEC, Schema, Seen, Signature, Tree,
+    Trigger, Trusted, VerifyError,
     head::leaf,
     sign::{SecretKey, add_signature, generate, open, public_key, sign},
     verify_threshold,
@@ -184,13 +184,16 @@ fn well_signed_bundles_that_do_not_fit_are_refused() {
     f.refuses(&f.signed(|m| m.expires = NOW), "bundle `web-shop` expired at 2023-11-14T22:13:20Z");
     f.refuses(&f.signed(|m| m.audience = "role=db".parse().expect("a selector")), "hosts that match `role=db`");
     f.refuses(&f.signed(|m| m.spec = 2), "specification 2");
-    f.refuses(&f.signed(|m| m.parameters = Some(serde_json::json!({}))), "restricts its values by a schema");
 
     let keys = [&f.web_keys[0], &f.web_keys[1]];
     let mut value = serde_json::to_value(metadata(&f.root)).expect("JSON");
     value["surprise"] = true.into();
     let odd = sign(&value, &metadata(&f.root).domain(), &keys).expect("signed");
     f.refuses(&odd, "unknown field `surprise`");
+    let mut value = serde_json::to_value(metadata(&f.root)).expect("JSON");
+    value["parameters"] = serde_json::json!({ "oneOf": [] });
+    let odd = sign(&value, &metadata(&f.root).domain(), &keys).expect("signed");
+    f.refuses(&odd, "`parameters`: the whole schema: `oneOf` is no keyword that is known");
 
     let expired = f.signed(|m| m.expires = NOW);
     assert!(f.trusted.verify_bundle(&expired).is_ok(), "work that was begun goes on");
@@ -259,6 +262,35 @@ fn only_the_pinned_root_is_a_beginning() {
     assert!(matches!(other, Refusal::Pin { .. }), "{other}");
     let bundle = Trusted::new(&f.signed(|_| {}), pin).expect_err("no root");
     assert!(matches!(bundle, Refusal::Kind { .. }), "{bundle}");
+}
+
+#[test]
+fn an_assignment_has_values_that_publishers_signed() {
+    let f = fixture();
+    let schema = serde_json::json!({ "required": ["port"], "properties": { "port": { "maximum": 9000 } } });
+    let release = BundleMetadata { parameters: Some(Schema::parse(schema).expect("a schema")), ..metadata(&f.root) };
+    let envelope = sign(&release, &release.domain(), &[&f.web_keys[0], &f.web_keys[1]]).expect("signed");
+    let release = f.accept(&envelope, None).expect("accepted");
+    let fits = |values: serde_json::Value| {
+        let assignment = Assignment {
+            spec: SPEC,
+            agent: AgentId::new(NOW, 1),
+            run: RunId::new(NOW, 2),
+            bundle: release.name.clone(),
+            counter: release.counter,
+            manifest: release.manifest.digest,
+            workflow: None,
+            values: values.as_object().cloned().unwrap_or_default(),
+            not_before: NOW,
+            deadline: LATER,
+            nonce: 77,
+        };
+        assignment.fits(&release, NOW).map_err(|refusal| Chain(&refusal).to_string())
+    };
+    assert_eq!(fits(serde_json::json!({ "port": 80, "more": true })), Ok(()));
+    let begins = "the values do not fit the parameters that bundle `web-shop` was signed with: ";
+    assert_eq!(fits(serde_json::json!({})), Err(format!("{begins}`port` is missing")));
+    assert_eq!(fits(serde_json::json!({ "port": 9001 })), Err(format!("{begins}`port` must be at most 9000")));
 }
 
 #[test]
