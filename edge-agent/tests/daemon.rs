@@ -296,6 +296,36 @@ fn a_bundle_that_is_not_what_was_signed_is_refused() {
     assert!(!agent.file("first").exists());
 }
 
+/// Whoever has the coordinator's keys still gives no other values than publishers signed for.
+#[test]
+fn values_that_nobody_signed_are_refused() {
+    let mut agent = Agent::enrolled();
+    agent.start();
+    agent.coordinator.wait_for_agent();
+    let dir = tempfile::tempdir().expect("a directory");
+    write(dir.path(), "main.sloth", "task('a'):command(function() return true, tostring(values.mode) end):build()");
+    let source = serde_json::json!({ "required": ["mode"], "properties": { "mode": { "enum": ["fast", "slow"] } } });
+    let schema = sloth_trust::Schema::parse(source).expect("a schema");
+    for (values, wanted) in [
+        (serde_json::json!({ "mode": "fast" }), None),
+        (serde_json::json!({ "mode": "fast; rm -rf /" }), Some("`mode` must be one of `\"fast\"`, `\"slow\"`")),
+        (serde_json::json!({}), Some("`mode` is missing")),
+    ] {
+        let order = |draft: &mut common::coordinator::Draft| draft.metadata.parameters = Some(schema.clone());
+        let run = agent.coordinator.order(dir.path(), &values, order);
+        let end = agent.coordinator.wait_for_end(run);
+        let results = agent.coordinator.state().results(run);
+        match wanted {
+            None => assert_eq!(end.outcome, RunOutcome::Succeeded, "{}", end.message),
+            Some(wanted) => {
+                assert_eq!((end.outcome, results.as_slice()), (RunOutcome::Refused, &["ended Refused".to_owned()][..]));
+                let begins = "the values do not fit the parameters that bundle `web` was signed with: ";
+                assert_eq!(end.message, format!("{begins}{wanted}"));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_bundle_that_was_changed_on_the_disk_is_unpacked_anew() {
     let mut agent = Agent::enrolled();

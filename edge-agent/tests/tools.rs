@@ -346,9 +346,47 @@ fn every_example_is_a_bundle_that_works() {
         let values = example.join("values.yaml").display().to_string();
         check(dir.path(), &["run", &shown, "--check", "-v", &values], &["nothing was changed"], 0);
         check(dir.path(), &["run", &shown, "-v", &values], &["run succeeded"], 0);
+        if example.join("values.schema.json").is_file() {
+            let wrong = ["run", &shown, "--set", "no_parameter=1"];
+            check(dir.path(), &wrong, &["!the values do not fit `", "!`no_parameter` is no parameter: there are "], 2);
+        }
         count += 1;
     }
     assert!(0 < count, "there are no examples");
+}
+
+#[test]
+fn values_are_compared_with_the_schema_beside_the_workflow() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let put = |name: &str, text: &str| write(dir, name, text);
+    put("main.sloth", "task('a'):command(function() return true, 'on ' .. values.port end)");
+    let schema = r#"{"required": ["port"], "properties": {"port": {"type": "integer", "description": "Where", "maximum": 9000}}}"#;
+    put("values.schema.json", schema);
+    let fits = "!the values do not fit `";
+    for target in ["main.sloth", "."] {
+        check(dir, &["run", target, "--set", "port=80"], &["on 80", "run succeeded"], 0);
+        check(dir, &["run", target], &[fits, "!values.schema.json`: `port` is missing"], 2);
+        check(dir, &["run", target, "--set", "port=x"], &[fits, "!`port` must be an integer, and is a string"], 2);
+    }
+    check(dir, &["validate", "main.sloth"], &["ok, 1 workflow"], 0);
+    check(dir, &["validate", "main.sloth", "--set", "port=9001"], &["error: the values do not fit: `port` must be"], 1);
+    check(dir, &["plan", "main.sloth"], &["PARAMETER", "port       integer  yes                 Where"], 0);
+    check(dir, &["plan", "main.sloth", "-o", "json"], &[r#""parameters":{"required":["port"]"#], 0);
+    put("values.yaml", "port: 10000");
+    check(
+        dir,
+        &["validate", "main.sloth"],
+        &["values.yaml` do not fit the bundle's schema: `port` must be at most"],
+        1,
+    );
+    put("values.yaml", "port: 1000");
+    put("values.schema.json", r#"{"allOf": []}"#);
+    let named = ["values.schema.json", "`allOf` is no keyword that is known; known are $comment, "];
+    check(dir, &["validate", "main.sloth"], &named, 1);
+    let named = ["!values.schema.json", "!`allOf` is no keyword that is known; known are $comment, "];
+    check(dir, &["plan", "main.sloth"], &named, 2);
+    check(dir, &["run", "main.sloth"], &named, 2);
 }
 
 #[test]

@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sloth-protocol", &["sloth-core", "sloth-trust", "sloth-bundle"]),
     ("sloth-transport", &["sloth-core", "sloth-protocol"]),
     // What both command lines show of a run is what the wire says of it.
-    ("sloth-cli", &["sloth-core", "sloth-protocol"]),
+    ("sloth-cli", &["sloth-core", "sloth-protocol", "sloth-trust"]),
     ("sloth-coord", LIBRARIES),
     ("sloth-agent", LIBRARIES),
 ];

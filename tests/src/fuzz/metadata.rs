@@ -4,7 +4,7 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use sloth_core::{Labels, labels::Subject};
 use sloth_trust::{
-    Assignment, BundleMetadata, Domain, DomainSubject, Envelope, Head, Refusal, Root, RootPin, Seen, Trusted,
+    Assignment, BundleMetadata, Domain, DomainSubject, Envelope, Head, Refusal, Root, RootPin, Schema, Seen, Trusted,
     sign::{add_signature, public_key},
 };
 
@@ -75,6 +75,12 @@ fn judge_bundle(payload: &[u8]) -> Verdict {
     assert!(NOW < accepted.expires && accepted.audience.matches(subject));
     let verified = trusted.verify_bundle(&envelope).expect("what may begin may go on");
     assert_eq!(&verified, accepted);
+    if let Some(schema) = &accepted.parameters {
+        assert_eq!(Schema::parse(schema.source().clone()).as_ref(), Ok(schema));
+        // Whatever it takes and refuses, it says so.
+        let _ = schema.check(&assignment().values).map_err(|misfits| misfits.to_string());
+        let _ = (schema.check_defaults(), schema.parameters());
+    }
 
     let seen = Seen::of(&envelope, accepted);
     assert!(trusted.accept_bundle(&envelope, NOW, Some(seen), subject).is_ok(), "the same one again");

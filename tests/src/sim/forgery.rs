@@ -14,7 +14,7 @@ use super::{
 };
 
 /// How many ways there are.
-const KINDS: u64 = 15;
+const KINDS: u64 = 16;
 /// How many ways for a head.
 const HEAD_KINDS: u64 = 5;
 
@@ -48,6 +48,7 @@ pub(super) fn forge(agent: AgentId, item: &mut WorkItem, random: &mut Random) {
         11 => order.assignment = change(&order.assignment, |envelope| envelope.signatures.clear()),
         12 => order.index += 1,
         13 => order.path.clear(),
+        14 => with_other_values(order, agent, generation, random),
         _ => order.metadata.truncate(usize::try_from(random.below(40)).unwrap_or(0)),
     }
 }
@@ -72,14 +73,37 @@ fn point_elsewhere(envelope: &mut Envelope) {
     envelope.payload = serde_json::to_vec(&metadata).expect("metadata");
 }
 
+/// Assigns what was ordered with values that its publishers did not sign for; where they took any, it would be an order
+/// like another, and is broken.
+fn with_other_values(order: &mut RunOrder, agent: AgentId, generation: u64, random: &mut Random) {
+    let payload = Envelope::decode(&order.metadata).expect("an envelope").payload;
+    let metadata: BundleMetadata = serde_json::from_slice(&payload).expect("metadata");
+    if metadata.parameters.is_none() {
+        return flip(&mut order.metadata, random);
+    }
+    let values = [("colour".to_owned(), "red".into())];
+    let mut assigned = assigned(order.run, agent, generation, &metadata);
+    assigned.values.extend(values.into_iter().take(usize::try_from(random.below(2)).unwrap_or(0)));
+    order.assignment = sealed(&publisher().online, &assigned, &metadata);
+}
+
 fn assign(order: &mut RunOrder, agent: AgentId, generation: u64, release: &Release) {
     order.assignment = assignment(&publisher().online, order.run, agent, generation, &release.metadata);
     order.metadata.clone_from(&release.envelope);
 }
 
 fn assignment(keys: &[MachineKey], run: RunId, agent: AgentId, nonce: u64, metadata: &BundleMetadata) -> Vec<u8> {
+    sealed(keys, &assigned(run, agent, nonce, metadata), metadata)
+}
+
+fn sealed(keys: &[MachineKey], assignment: &Assignment, metadata: &BundleMetadata) -> Vec<u8> {
+    let payload = serde_json::to_vec(assignment).expect("an assignment");
+    seal(keys, &Unsigned { domain: assignment.domain(metadata.repository), payload })
+}
+
+fn assigned(run: RunId, agent: AgentId, nonce: u64, metadata: &BundleMetadata) -> Assignment {
     let manifest: Digest = metadata.manifest.digest;
-    let assignment = Assignment {
+    Assignment {
         spec: SPEC,
         agent,
         run,
@@ -91,9 +115,7 @@ fn assignment(keys: &[MachineKey], run: RunId, agent: AgentId, nonce: u64, metad
         not_before: Millis::ZERO,
         deadline: Millis::MAX,
         nonce,
-    };
-    let payload = serde_json::to_vec(&assignment).expect("an assignment");
-    seal(keys, &Unsigned { domain: assignment.domain(metadata.repository), payload })
+    }
 }
 
 /// Puts something else in the place of the head, or keeps it back.

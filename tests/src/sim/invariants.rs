@@ -82,6 +82,8 @@ pub(super) fn runs_only_what_was_signed_and_assigned(
     hold(name, metadata.audience.matches(subject), || format!("{job:?} is for others"))?;
     hold(name, now < metadata.expires, || format!("{job:?} had expired"))?;
     hold(name, metadata.capabilities == job.capabilities, || format!("{job:?} may not use that"))?;
+    let values = serde_json::from_str(&job.values).unwrap_or_default();
+    hold(name, metadata.takes(&values).is_ok(), || format!("{job:?} has values that nobody signed"))?;
     let newest = host.witness.counters.get(&job.bundle).copied().unwrap_or(0);
     hold(name, newest <= metadata.counter, || format!("{job:?} is older than release {newest}"))?;
     hold(name, center.assigned.contains(&(id, job.run)), || format!("{job:?} was never assigned"))

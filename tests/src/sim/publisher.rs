@@ -6,7 +6,7 @@ use sloth_core::{Digest, Millis, RepositoryId, Secret};
 use sloth_protocol::coordinator::Unsigned;
 use sloth_trust::{
     BundleMetadata, BundleName, Domain, DomainSubject, Envelope, MachineKey, ManifestRef, PublicKey, RoleKeys, Roles,
-    Root, RootPin, SPEC, Trigger,
+    Root, RootPin, SPEC, Schema, Trigger,
     sign::{SecretKey, generate, open, public_key, sign},
 };
 
@@ -16,6 +16,8 @@ pub(crate) const START: Millis = Millis::from_secs(1_800_000_000);
 const SHORT_LIFE: Millis = Millis::from_secs(3600);
 const LONG_LIFE: Millis = Millis::from_secs(90 * 24 * 3600);
 const SHORT_LIVED: &str = "short";
+/// Takes the values that operators give in simulations, and no others.
+const RESTRICTED: &str = "web";
 
 /// Who signs, and everything that was signed.
 pub(crate) struct Publisher {
@@ -174,13 +176,23 @@ fn signed(
         audience: audience.parse().expect("a selector"),
         capabilities: vec!["exec".to_owned()],
         triggers: vec![Trigger::Manual],
-        parameters: None,
+        parameters: (name.as_str() == RESTRICTED).then(colour),
         expires,
         published: START,
     };
     let domain = Domain { subject: DomainSubject::Bundle(name), repository, version: counter };
     let envelope: Envelope = sign(&metadata, &domain, &[key]).expect("signed");
     Release { envelope: envelope.encode(), metadata }
+}
+
+fn colour() -> Schema {
+    let source = serde_json::json!({
+        "type": "object",
+        "required": ["colour"],
+        "additionalProperties": false,
+        "properties": { "colour": { "enum": ["green", "blue"] } },
+    });
+    Schema::parse(source).expect("a schema")
 }
 
 fn machine_key(seed: u8) -> MachineKey {

@@ -15,4 +15,5 @@ mod kills;
 mod main_job;
 mod nat;
 mod outages;
+mod parameters;
 mod scripts;
