@@ -371,7 +371,7 @@ fn values_are_compared_with_the_schema_beside_the_workflow() {
     }
     check(dir, &["validate", "main.sloth"], &["ok, 1 workflow"], 0);
     check(dir, &["validate", "main.sloth", "--set", "port=9001"], &["error: the values do not fit: `port` must be"], 1);
-    check(dir, &["plan", "main.sloth"], &["PARAMETER", "port       integer  yes                 Where"], 0);
+    check(dir, &["plan", "main.sloth"], &["PARAMETER", "port       integer  yes                Where"], 0);
     check(dir, &["plan", "main.sloth", "-o", "json"], &[r#""parameters":{"required":["port"]"#], 0);
     put("values.yaml", "port: 10000");
     check(

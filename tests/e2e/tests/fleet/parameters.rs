@@ -79,7 +79,10 @@ fn a_schema_that_cannot_be_enforced_is_not_published() {
 
 fn shows_parameters(text: &str) {
     for words in ROWS {
-        let row = text.lines().find(|line| line.starts_with(words[0])).unwrap_or_else(|| panic!("{words:?}\n{text}"));
+        let row = text
+            .lines()
+            .find(|line| line.trim_start().starts_with(words[0]))
+            .unwrap_or_else(|| panic!("{words:?}\n{text}"));
         assert!(words.iter().all(|word| row.contains(word)), "{words:?}\n{text}");
     }
 }
