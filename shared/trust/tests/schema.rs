@@ -1,5 +1,7 @@
 //! Schemas of values: what they take, what they are refused for, and what people read of them.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking, with what they saw")]
+
 use serde_json::{Map, Value, json};
 use sloth_trust::schema::{CHOICES_MAX, DEPTH_MAX, MISFITS_MAX, NODES_MAX, PATTERNS_MAX, SCHEMA_BYTES_MAX, Schema};
 
