@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use sloth_core::{AgentId, Digest, Millis, RepositoryId, RunId, Secret};
 use sloth_trust::{
     Assignment, BundleMetadata, Domain, Envelope, Head, ManifestRef, RoleKeys, Roles, Root, RootPin, RootRef, SPEC,
-    Schema, Tree, Trigger, Trusted,
+    Tree, Trigger, Trusted,
     sign::{SecretKey, open, public_key, sign},
 };
 
@@ -83,19 +83,10 @@ pub(super) fn metadata(root: &Root, name: &str) -> BundleMetadata {
         audience: "role in (web, db),!old".parse().expect("a selector"),
         capabilities: vec!["exec".to_owned()],
         triggers: vec![Trigger::Manual],
-        parameters: Some(replicas()),
+        parameters: None,
         expires: LATER,
         published: NOW,
     }
-}
-
-fn replicas() -> Schema {
-    let source = serde_json::json!({ "properties": {
-        "replicas": { "type": "integer", "minimum": 1, "description": "How many" },
-        "mode": { "enum": ["fast", "slow"] },
-        "sites": { "type": "array", "items": { "type": "string", "pattern": "^[a-z]+$" }, "uniqueItems": true },
-    } });
-    Schema::parse(source).expect("a schema")
 }
 
 /// What is the newest, with no release.

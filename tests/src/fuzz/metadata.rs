@@ -161,6 +161,9 @@ pub(super) fn seeds() -> Vec<Seed> {
     let work_text = json(serde_json::to_string(&assignment()));
     let head_text = json(serde_json::to_string(&head(root)));
     let next = root_text.replace("\"version\":1", "\"version\":2");
+    let restricted =
+        |schema: &str| web_text.replacen("\"expires\"", &format!("\"parameters\":{schema},\"expires\""), 1);
+    let schema = r#"{"properties":{"replicas":{"type":"integer","maximum":9},"a":{"items":{"pattern":"^[a-z]+$"}}}}"#;
     let gap = root_text.replace("\"version\":1", "\"version\":9");
     assert!(matches!(web.domain().subject, DomainSubject::Bundle(_)), "bundles are signed as such");
     vec![
@@ -170,6 +173,8 @@ pub(super) fn seeds() -> Vec<Seed> {
         Seed::refused("far-root", input(1, gap)),
         Seed::refused("two-of-one", input(0, root_text.replace("\"threshold\":1", "\"threshold\":2"))),
         Seed::accepted("bundle", input(2, web_text.clone())),
+        Seed::accepted("parameters", input(2, restricted(schema))),
+        Seed::refused("unknown-keyword", input(2, restricted(r#"{"oneOf":[]}"#))),
         Seed::refused("other-bundle", input(2, web_text.replace("web-shop", "db"))),
         Seed::refused("other-audience", input(2, web_text.replace("!old", "old"))),
         Seed::refused("later-format", input(2, web_text.replace("\"spec\":1", "\"spec\":2"))),
