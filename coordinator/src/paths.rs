@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// What the authority's private key is called, in the directory and as a credential of a service.
+const AUTHORITY_KEY: &str = "authority.key";
+
 /// The coordinator's directory, made by `sloth-coord init`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths(PathBuf);
@@ -67,7 +70,14 @@ impl Paths {
     /// Its private key. Whoever has it can be any agent and any operator.
     #[must_use]
     pub fn authority_key(&self) -> PathBuf {
-        self.0.join("authority.key")
+        self.0.join(AUTHORITY_KEY)
+    }
+
+    /// The private key as a systemd credential of the service, where it has one: then it need not lie in the directory.
+    #[must_use]
+    pub fn authority_credential() -> Option<PathBuf> {
+        let path = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(AUTHORITY_KEY);
+        path.is_file().then_some(path)
     }
 
     /// The online keys, with which the coordinator signs what it says.

@@ -256,7 +256,8 @@ pub fn authority(paths: &Paths) -> Result<Authority, ServeError> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let certificate =
         fs::read_capped(&paths.authority_certificate(), PEM_BYTES_MAX).map_err(SecretError::from).map_err(refuse)?;
-    let key = fs::read_secret(&paths.authority_key(), PEM_BYTES_MAX).map_err(refuse)?;
+    let key = Paths::authority_credential().unwrap_or_else(|| paths.authority_key());
+    let key = fs::read_secret(&key, PEM_BYTES_MAX).map_err(refuse)?;
     let key = Secret::new(text(key.expose()));
     Authority::from_pem(&text(&certificate), &key).map_err(|source| ServeError::Authority { dir: dir(), source })
 }

@@ -36,6 +36,7 @@ pub(super) enum KeysCommand {
     /// Show a public key
     Show(ShowArgs),
     /// Show which keys the trust root names, and for what
+    #[command(visible_alias = "status")]
     List(ListArgs),
     /// Write the coordinator's online key to a file, for `sloth-coord trust init`
     Online(OnlineArgs),
@@ -197,7 +198,7 @@ fn online(args: &OnlineArgs, format: Format) -> Result<Outcome, Failure> {
 }
 
 fn new_passphrase() -> Result<Secret<String>, Failure> {
-    if let Some(given) = passphrase_given() {
+    if let Some(given) = passphrase_given()? {
         return Ok(given);
     }
     if !std::io::stdin().is_terminal() {

@@ -24,7 +24,7 @@ use super::{
     client::{AskError, Client, note, with_client},
     plan, printed, show,
     sign::{Signer, open},
-    trust::{ROOT_LIFE, current, first_root, online_keys},
+    trust::{ROOT_LIFE, current, first_root, online_keys, warnings},
     upload::{self, Upload},
 };
 
@@ -199,6 +199,9 @@ async fn publish(client: &Client, prepared: &Prepared, signers: &[Signer]) -> Re
     let (trusted, made) = root(client, signers, &secrets).await?;
     check_role(&trusted, prepared, signers)?;
     let now = Clock::new().now();
+    for warning in warnings(&trusted, &[], now) {
+        note(&format!("warning: {warning}"));
+    }
     let newest = releases(client, prepared.description.name.as_str()).await?.into_iter().next();
     if let Some(newest) = newest.as_ref().filter(|newest| unchanged(newest, prepared, now)) {
         return Ok(Shown {

@@ -1,9 +1,11 @@
 //! Opening publishers' keys.
 
 use std::{
+    collections::VecDeque,
     env,
     io::IsTerminal as _,
     path::{Path, PathBuf},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use sloth_cli::{Failure, Outcome};
@@ -18,6 +20,10 @@ use sloth_trust::{
 
 /// Where a passphrase is looked for when nobody is there to type it.
 pub(super) const PASSPHRASE_VARIABLE: &str = "SLOTH_KEY_PASSPHRASE";
+/// Names an open file descriptor that has the passphrases, a line for each key in their order.
+pub(super) const PASSPHRASE_FD_VARIABLE: &str = "SLOTH_KEY_PASSPHRASE_FD";
+/// Most bytes that are read of it.
+const PASSPHRASES_BYTES_MAX: u64 = 64 * 1024;
 /// Most bytes of a key's file.
 pub(super) const KEY_BYTES_MAX: u64 = 64 * 1024;
 
@@ -40,7 +46,10 @@ pub(super) enum KeyError {
         source: SignError,
     },
     /// Nobody can be asked.
-    #[error("the key `{}` has a passphrase: set `{PASSPHRASE_VARIABLE}`, or run this on a terminal", path.display())]
+    #[error(
+        "the key `{}` has a passphrase: run this on a terminal, or set `{PASSPHRASE_VARIABLE}` or `{PASSPHRASE_FD_VARIABLE}`",
+        path.display()
+    )]
     NoPassphrase {
         /// The file.
         path: PathBuf,
@@ -80,13 +89,33 @@ pub(super) fn open(path: &Path) -> Result<Signer, KeyError> {
     Ok(Signer { secret, public })
 }
 
-/// The passphrase that the environment gives.
-pub(super) fn passphrase_given() -> Option<Secret<String>> {
-    env::var(PASSPHRASE_VARIABLE).ok().filter(|text| !text.is_empty()).map(Secret::new)
+/// The passphrase that the environment gives for the next key: a line of the descriptor that it names, or else its own.
+///
+/// # Errors
+///
+/// When the descriptor cannot be read.
+pub(super) fn passphrase_given() -> Result<Option<Secret<String>>, KeyError> {
+    if let Some(descriptor) = env::var_os(PASSPHRASE_FD_VARIABLE) {
+        return next_line(&Path::new("/dev/fd").join(descriptor));
+    }
+    Ok(env::var(PASSPHRASE_VARIABLE).ok().filter(|text| !text.is_empty()).map(Secret::new))
+}
+
+/// The next line of the descriptor, which can be read only once; the last one is for every further key.
+fn next_line(descriptor: &Path) -> Result<Option<Secret<String>>, KeyError> {
+    static LINES: OnceLock<Mutex<VecDeque<Secret<String>>>> = OnceLock::new();
+    if LINES.get().is_none() {
+        let text = Secret::new(fs::read_capped(descriptor, PASSPHRASES_BYTES_MAX).map_err(SecretError::from)?);
+        let lines = String::from_utf8_lossy(text.expose()).lines().map(|line| Secret::new(line.to_owned())).collect();
+        let _ = LINES.set(Mutex::new(lines));
+    }
+    let Some(lines) = LINES.get() else { return Ok(None) };
+    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(if 1 < lines.len() { lines.pop_front() } else { lines.front().cloned() })
 }
 
 fn passphrase(path: &Path) -> Result<Secret<String>, KeyError> {
-    if let Some(given) = passphrase_given() {
+    if let Some(given) = passphrase_given()? {
         return Ok(given);
     }
     if !std::io::stdin().is_terminal() {

@@ -18,6 +18,7 @@ use sloth_trust::{Envelope, PublicKey, Root, RootPin, Trusted};
 
 pub(super) use self::change::{Change, Role, all_roles, first as first_root, keys_of};
 use self::files::{RootFile, print_written};
+pub(super) use self::status::warnings;
 use super::{
     CredentialArgs,
     client::{AskError, Client, with_client},

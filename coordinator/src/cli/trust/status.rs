@@ -82,7 +82,7 @@ fn roles(root: &Root) -> Vec<ShownRole> {
 }
 
 /// What of the root's and the bundles' lives is nearly over.
-fn warnings(trusted: &Trusted, bundles: &[BundleView], now: Millis) -> Vec<String> {
+pub(in crate::cli) fn warnings(trusted: &Trusted, bundles: &[BundleView], now: Millis) -> Vec<String> {
     let root = trusted.root();
     let mut found = Vec::new();
     if root.roles.head.is_none() || root.roles.assignment.is_none() {

@@ -11,8 +11,8 @@ use sloth_protocol::wire::{JoinToken, TokenSecret};
 use sloth_transport::{Authority, Credential, Limits, listen, server};
 use sloth_trust::RootPin;
 
-const USAGE: i32 = 2;
-const REFUSED: i32 = 3;
+pub(crate) const USAGE: i32 = 2;
+pub(crate) const REFUSED: i32 = 3;
 const UNREACHABLE: i32 = 4;
 const DAY: Millis = Millis::from_secs(24 * 3600);
 const YEAR: Millis = Millis::from_secs(365 * 24 * 3600);
@@ -338,6 +338,6 @@ fn alone(fleet: &Fleet, file: &Path, arguments: &[&str]) -> Ran {
     Ran::within(command, Duration::from_secs(60))
 }
 
-fn put(path: &Path, text: &str) {
+pub(crate) fn put(path: &Path, text: &str) {
     replace(path, text.as_bytes(), Access::Owner).expect("written");
 }

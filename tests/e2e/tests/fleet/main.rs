@@ -17,3 +17,4 @@ mod nat;
 mod outages;
 mod parameters;
 mod scripts;
+mod secrets;
