@@ -165,6 +165,45 @@ fn pause(lua: &Lua, known: &Table) -> mlua::Result<()> {
     lua.globals().raw_set("sleep", sleep)
 }
 
+/// Modules of Sloth Runner that are none here.
+const FOREIGN: [&str; 30] = [
+    "ai",
+    "aws",
+    "azure",
+    "db",
+    "digitalocean",
+    "docker",
+    "firewall",
+    "frp",
+    "gcp",
+    "gitops",
+    "helm",
+    "incus",
+    "kubernetes",
+    "lvm",
+    "nfs",
+    "nixos",
+    "notifications",
+    "observability",
+    "podman",
+    "pulumi",
+    "python",
+    "raid",
+    "salt",
+    "secrets_manager",
+    "security",
+    "sloth",
+    "smb",
+    "ssh",
+    "terraform",
+    "vault",
+];
+
+/// Whether `name` is a module that files written for Sloth Runner know and that is none here.
+pub(crate) fn is_foreign(name: &str) -> bool {
+    FOREIGN.contains(&name)
+}
+
 /// The names of the modules, in order.
 pub fn names() -> impl Iterator<Item = &'static str> {
     MODULES.iter().map(|(name, _)| *name).chain(["os"])

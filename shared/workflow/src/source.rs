@@ -47,7 +47,7 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// No file of that name.
-    #[error("there is no module or file `{name}`: tried {tried}")]
+    #[error("there is no module or file `{name}`: tried {tried}{}", foreign(name))]
     NotFound {
         /// The name given to `require`.
         name: String,
@@ -178,6 +178,11 @@ impl Sources {
             Err(error) => Err(SourceError::Dialect { name, error }),
         }
     }
+}
+
+/// What to do without a module of Sloth Runner that is none here.
+fn foreign(name: &str) -> &'static str {
+    if crate::modules::is_foreign(name) { "; Sloth has no such module, run its program with `exec.run`" } else { "" }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::StateReply;
 /// in a sentence for the script.
 pub type Change = Result<(Option<Value>, StateReply), String>;
 
-/// Adds to a number; a missing one is zero.
+/// Adds to a number, or to a text that reads as one; a missing one is zero.
 ///
 /// # Errors
 ///
@@ -17,6 +17,9 @@ pub fn add(key: &str, before: Option<Value>, by: f64) -> Change {
     let sum = match before {
         None => by,
         Some(Value::Number(number)) => number.as_f64().unwrap_or(f64::NAN) + by,
+        Some(Value::String(text)) if text.trim().parse::<f64>().is_ok_and(f64::is_finite) => {
+            text.trim().parse::<f64>().unwrap_or(f64::NAN) + by
+        }
         Some(Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
             return Err(format!("`{key}` holds no number: set one first, or use another key"));
         }
@@ -105,7 +108,9 @@ mod tests {
             (Some(json!(3.5)), 0.5, Ok(json!(4))),
             (Some(json!(9_223_372_036_854_775_807_i64)), 1.0, Ok(json!(9_223_372_036_854_775_808.0))),
             (Some(json!(1e308)), 1e308, Err("`k` cannot become inf: numbers are finite")),
-            (Some(json!("3")), 1.0, Err("`k` holds no number: set one first, or use another key")),
+            (Some(json!("3")), 1.0, Ok(json!(4))),
+            (Some(json!("three")), 1.0, Err("`k` holds no number: set one first, or use another key")),
+            (Some(json!("inf")), 1.0, Err("`k` holds no number: set one first, or use another key")),
         ] {
             let sum = add("k", before, by).map(|(value, _)| value);
             assert_eq!(sum, expected.map(Some).map_err(str::to_owned));

@@ -82,16 +82,18 @@ pub(super) fn named(name: &str) -> Option<Account> {
     find(|account| account.name == name)
 }
 
-/// The path that `~` or `~/…` means: in the home of `user`, or of whoever runs this process. `None` = it begins with no `~`,
-/// or the host knows no such home.
+/// The path that `~` or `~/…` means: in the home of `user`, or of whoever runs this process, which is where `HOME` says, as it
+/// is for a shell. `None` = it begins with no `~`, or the host knows no such home.
 pub(crate) fn at_home(path: &str, user: Option<&str>) -> Option<PathBuf> {
     let rest = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
     let uid = rustix::process::getuid().as_raw();
-    let account = match user {
-        Some(user) => named(user),
-        None => find(|account| account.uid == uid),
+    let said = || std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = |account: Account| PathBuf::from(account.home);
+    let home = match user {
+        Some(user) => named(user).map(home),
+        None => said().or_else(|| find(|account| account.uid == uid).map(home)),
     };
-    Some(Path::new(&account?.home).join(rest.trim_start_matches('/')))
+    Some(home?.join(rest.trim_start_matches('/')))
 }
 
 /// Every group; none when the file cannot be read.

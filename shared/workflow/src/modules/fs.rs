@@ -98,8 +98,13 @@ fn foretell(table: &Table, path: &Path, seen: &Seen) -> mlua::Result<()> {
         table.raw_set("path", text(path))?;
         table.raw_set("type", if is_dir { "directory" } else { "file" })?;
         table.raw_set("is_dir", is_dir)?;
+        table.raw_set("is_directory", is_dir)?;
         table.raw_set("is_file", is_file)?;
         table.raw_set("is_link", false)?;
+        // Texts, as of what is there, so that who shows them can.
+        for name in ["mode", "owner", "group"] {
+            table.raw_set(name, "unknown")?;
+        }
     }
     if let Seen::File(Some(content)) = seen {
         table.raw_set("size", content.len())?;
@@ -113,6 +118,7 @@ fn describe(table: &Table, path: &Path, found: &Metadata) -> mlua::Result<()> {
     table.raw_set("size", found.len())?;
     table.raw_set("mode", format!("{:o}", found.mode() & files::MODE_BITS))?;
     table.raw_set("is_dir", found.is_dir())?;
+    table.raw_set("is_directory", found.is_dir())?;
     table.raw_set("is_file", found.is_file())?;
     table.raw_set("is_link", found.is_symlink() || path.is_symlink())?;
     table.raw_set("mtime", found.mtime())?;

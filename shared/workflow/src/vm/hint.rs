@@ -155,6 +155,11 @@ fn is_declared(text: &str, name: &str) -> bool {
 
 fn missing(lua: &Lua, names: &[&str]) -> String {
     let shown = names.join(".");
+    if let [name] = names
+        && modules::is_foreign(name)
+    {
+        return format!("Sloth has no module `{name}`: run its program with `exec.run`");
+    }
     let Some((table, last)) = parent(lua, names) else { return format!("`{shown}` is nil") };
     let mut found: Vec<String> = table
         .pairs::<Value, Value>()
@@ -272,6 +277,10 @@ mod tests {
             (
                 "local t = { x = function() return { command = function(_, f) f() end } end } t.x():command(function() raed('x') end)",
                 "main.sloth:1: attempt to call a nil value: `raed` is nil",
+            ),
+            (
+                "docker.run({})",
+                "main.sloth:1: attempt to index nil with 'run': Sloth has no module `docker`: run its program with `exec.run`",
             ),
             ("local cb\ncb()", "main.sloth:2: attempt to call a nil value: `cb` is nil"),
             ("local t = {}\nt.zzz.x = 1", "main.sloth:2: attempt to index nil with 'x': `t.zzz` is nil"),
