@@ -186,12 +186,12 @@ fn plans(dir: &Path, description: &Description) -> Result<Vec<Plan>, Failure> {
     plans.map_err(|error| Failure::new(Outcome::Usage, Chain(&error).to_string()))
 }
 
-/// The number of a new release: the seconds since 1970, and above the newest that the coordinator has.
+/// The number of a new release: the milliseconds since 1970, and above the newest that the coordinator has.
 ///
 /// Agents have seen numbers that the coordinator may have forgotten: in a back-up that it was set back to, or with a key
 /// that was revoked. They take no other release under one of them, and time is above all that were given.
 fn next_counter(newest: Option<u64>, now: Millis) -> u64 {
-    newest.map_or(0, |newest| newest.saturating_add(1)).max(now.as_u64() / 1000)
+    newest.map_or(0, |newest| newest.saturating_add(1)).max(now.as_u64())
 }
 
 async fn publish(client: &Client, prepared: &Prepared, signers: &[Signer]) -> Result<Shown, Failure> {
