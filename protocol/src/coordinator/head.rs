@@ -7,7 +7,7 @@ use sloth_trust::{
 
 use super::{
     HeadRow, Release, Write,
-    machine::{Coordinator, Timer},
+    machine::{Coordinator, Leaf, Timer},
     orders::Unsigned,
 };
 
@@ -19,7 +19,7 @@ impl Coordinator {
     /// Says anew what is the newest. Nothing is said while the root names nobody who could.
     pub(super) fn issue_head(&mut self) {
         self.settle_leaves();
-        self.tree = Tree::new(self.leaves.values());
+        self.tree = Tree::new(self.leaves.iter().map(|(_, leaf)| leaf));
         let Some((repository, root)) = self.root_ref() else { return };
         let before = self.state.head.as_ref();
         let head = Head {
@@ -35,8 +35,7 @@ impl Coordinator {
         // None of its parts refuses to be written.
         let payload = serde_json::to_vec(&head).unwrap_or_default();
         self.write(Write::PutHead(HeadRow { version: head.version, payload }));
-        self.head_expires = head.expires;
-        self.head_due = self.now + Millis::from_u64(self.settings.head_life.as_u64() / RENEWALS_PER_LIFE);
+        self.head_due = self.now + self.head_use();
         self.set_timer(self.head_due, Timer::Head);
     }
 
@@ -45,6 +44,17 @@ impl Coordinator {
         if self.head_due <= self.now {
             self.issue_head();
         }
+    }
+
+    /// Until when the newest head is good for new work.
+    #[must_use]
+    pub fn head_expires(&self) -> Option<Millis> {
+        self.state.head.as_ref().map(|_| self.head_due - self.head_use() + self.settings.head_life)
+    }
+
+    /// How long a head is the newest when nothing changes.
+    fn head_use(&self) -> Millis {
+        Millis::from_u64(self.settings.head_life.as_u64() / RENEWALS_PER_LIFE)
     }
 
     /// The newest head, for an agent that has another one or none.
@@ -57,8 +67,7 @@ impl Coordinator {
 
     /// Shows that the newest head names a release.
     pub(super) fn inclusion(&self, name: &BundleName, counter: u64) -> Option<Inclusion> {
-        let place = self.leaves.range(..(name.clone(), counter)).count();
-        self.tree.inclusion(place).filter(|_| self.leaves.contains_key(&(name.clone(), counter)))
+        self.tree.inclusion(place(&self.leaves, name, counter)?)
     }
 
     fn root_ref(&self) -> Option<(sloth_core::RepositoryId, RootRef)> {
@@ -70,13 +79,19 @@ impl Coordinator {
 
     /// Makes the leaves those of the releases that there are. Only what is new is read.
     fn settle_leaves(&mut self) {
-        let bundles = &self.state.bundles;
-        let there = |name: &BundleName, counter: &u64| bundles.get(name).is_some_and(|all| all.contains_key(counter));
-        self.leaves.retain(|(name, counter), _| there(name, counter));
-        for (name, counter, release) in self.state.releases() {
-            self.leaves.entry((name.clone(), counter)).or_insert_with(|| leaf_of(release));
-        }
+        let before = std::mem::take(&mut self.leaves);
+        let releases = self.state.releases().map(|(name, counter, release)| {
+            let known = place(&before, name, counter).and_then(|at| before.get(at));
+            let leaf = known.map_or_else(|| leaf_of(release), |(_, leaf)| leaf.clone());
+            ((name.clone(), counter), leaf)
+        });
+        self.leaves = releases.collect();
     }
+}
+
+/// Where a release is among the leaves.
+fn place(leaves: &[Leaf], name: &BundleName, counter: u64) -> Option<usize> {
+    leaves.binary_search_by(|((other, number), _)| (other, number).cmp(&(name, &counter))).ok()
 }
 
 fn leaf_of(release: &Release) -> Vec<u8> {

@@ -20,13 +20,11 @@ pub struct Coordinator {
     pub(super) state: Durable,
     pub(super) settings: Settings,
     pub(super) trusted: Option<Trusted>,
-    /// What the newest head's tree is over, by name and counter.
-    pub(super) leaves: BTreeMap<(BundleName, u64), Vec<u8>>,
+    /// What the newest head's tree is over, in the order of names and counters.
+    pub(super) leaves: Vec<Leaf>,
     pub(super) tree: Tree,
     /// When the next head is issued if nothing changes before.
     pub(super) head_due: Millis,
-    /// When the newest head stops being good for new work; at the start, when nobody has been told one, now.
-    pub(super) head_expires: Millis,
     pub(super) random: Random,
     pub(super) now: Millis,
     /// Agents that are connected.
@@ -45,6 +43,9 @@ pub struct Coordinator {
     timers: BTreeSet<(Millis, Timer)>,
     pub(super) out: Output,
 }
+
+/// A release of a bundle, by its counter, and what the head's tree holds of it.
+pub(super) type Leaf = ((BundleName, u64), Vec<u8>);
 
 /// An agent's connection.
 #[derive(Debug, Clone)]
@@ -96,10 +97,9 @@ impl Coordinator {
         Ok(Self {
             settings,
             trusted,
-            leaves: BTreeMap::new(),
+            leaves: Vec::new(),
             tree: Tree::new::<[u8; 0]>([]),
             head_due: now,
-            head_expires: now,
             random: Random::new(seed),
             now,
             present: BTreeMap::new(),
@@ -134,12 +134,6 @@ impl Coordinator {
     #[must_use]
     pub fn root(&self) -> Option<&Root> {
         self.trusted.as_ref().map(Trusted::root)
-    }
-
-    /// Until when the newest head is good for new work.
-    #[must_use]
-    pub fn head_expires(&self) -> Option<Millis> {
-        self.state.head.as_ref().map(|_| self.head_expires)
     }
 
     /// How many agents are connected.
