@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sloth_core::{Millis, RunId, backoff::full_jitter, error::Chain, labels::Subject};
-use sloth_trust::{Assignment, BundleMetadata, Envelope, EnvelopeError, Inclusion, Refusal, Seen, Trigger};
+use sloth_trust::{Assignment, BundleMetadata, Envelope, Inclusion, Refusal, Seen, Trigger};
 
 use super::{
     Effect, FETCH_RETRY_BASE, FETCH_RETRY_CAP, FetchError, GENERATION_STEP_MAX, JOBS_MAX, Job, Note, STOP_PATIENCE,
@@ -31,20 +31,8 @@ pub(super) enum Live {
     Stopping { why: StopReason, until: Millis },
 }
 
-/// Why nobody who may assign work said so.
-#[derive(Debug, thiserror::Error)]
-enum AssignedError {
-    /// It cannot be read.
-    #[error("an assignment cannot be read")]
-    Envelope(#[from] EnvelopeError),
-    /// It does not count.
-    #[error("an assignment does not count")]
-    Refused(#[from] Refusal),
-}
-
-/// Everything that was checked about an order.
+/// What was checked of the bundle of an order.
 struct Accepted {
-    assignment: Assignment,
     metadata: BundleMetadata,
     seen: Seen,
 }
@@ -190,7 +178,7 @@ impl Agent {
     }
 
     fn take_run(&mut self, generation: u64, order: &RunOrder) -> Result<(), String> {
-        let assigned = self.assigned(generation, order).map_err(|error| Chain(&error).to_string())?;
+        let assigned = self.assigned(generation, order)?;
         if assigned.run != order.run {
             return Err(format!("the assignment of run `{}` came for run `{}`", assigned.run, order.run));
         }
@@ -198,7 +186,7 @@ impl Agent {
             return Ok(());
         }
         match self.verify(&assigned, order) {
-            Ok(accepted) => self.accept(order.run, accepted),
+            Ok(accepted) => self.accept(assigned, accepted),
             Err((outcome, reason)) => {
                 self.note(Note::Refused { run: order.run, reason: reason.clone() });
                 self.record(order.run, RecordBody::RunEnded(ended(outcome, reason)));
@@ -208,9 +196,10 @@ impl Agent {
     }
 
     /// What was assigned to this agent under this number.
-    fn assigned(&self, generation: u64, order: &RunOrder) -> Result<Assignment, AssignedError> {
-        let envelope = Envelope::decode(&order.assignment)?;
-        Ok(self.trusted.assigned(&envelope, self.config.id, generation)?)
+    fn assigned(&self, generation: u64, order: &RunOrder) -> Result<Assignment, String> {
+        let against = |error: &dyn std::error::Error| format!("an assignment does not count: {}", Chain(error));
+        let envelope = Envelope::decode(&order.assignment).map_err(|error| against(&error))?;
+        self.trusted.assigned(&envelope, self.config.id, generation).map_err(|error| against(&error))
     }
 
     /// Checks the publisher's signatures, the head and the assignment; how the run ends, and why, when one is against it.
@@ -253,11 +242,12 @@ impl Agent {
         head.offers(&accepted, metadata, inclusion)?;
         assigned.fits(&accepted, now)?;
         let seen = Seen::of(metadata, &accepted);
-        Ok(Accepted { assignment: assigned.clone(), metadata: accepted, seen })
+        Ok(Accepted { metadata: accepted, seen })
     }
 
-    fn accept(&mut self, run: RunId, accepted: Accepted) {
-        let Accepted { assignment, metadata, seen } = accepted;
+    fn accept(&mut self, assignment: Assignment, accepted: Accepted) {
+        let Accepted { metadata, seen } = accepted;
+        let run = assignment.run;
         if self.state.seen.get(&metadata.name) != Some(&seen) {
             self.write(Write::Seen { bundle: metadata.name.clone(), seen });
         }
