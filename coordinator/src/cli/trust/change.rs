@@ -1,6 +1,6 @@
 //! From a root to the next.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use sloth_cli::{Failure, Outcome};
 use sloth_core::{Clock, Millis, RepositoryId};
@@ -114,15 +114,8 @@ impl Change {
                 set(&mut next.roles, role, keys, threshold)?;
             }
             Self::RemoveKey(role, named) => {
-                let have = known(&next.roles, role)?;
-                let gone = find(have, role, named)?;
-                let keys: Vec<PublicKey> = have.keys().iter().filter(|key| key.id() != gone).cloned().collect();
-                let threshold = have.threshold();
-                if let (Role::Bundles(pattern), true) = (role, keys.is_empty()) {
-                    next.roles.bundles.remove(pattern);
-                } else {
-                    set(&mut next.roles, role, keys, threshold)?;
-                }
+                let gone = find(known(&next.roles, role)?.keys(), &format!("`{role}`"), named)?;
+                exchange(&mut next.roles, role, gone, None)?;
             }
             Self::SetThreshold(role, threshold) => {
                 let keys = known(&next.roles, role)?.keys().to_vec();
@@ -176,50 +169,50 @@ pub(in crate::cli) fn all_roles(roles: &Roles) -> Vec<Role> {
 /// Puts `key` in the place of the named one in every role that has it, or nothing.
 fn everywhere(roles: &mut Roles, named: &str, key: Option<&PublicKey>) -> Result<(), Failure> {
     let all = all_roles(roles);
-    let holding: Vec<(Role, KeyId)> = all
-        .into_iter()
-        .filter_map(|role| find(keys_of(roles, &role)?, &role, named).ok().map(|id| (role.clone(), id)))
-        .collect();
-    if holding.is_empty() {
-        let sentence = format!(
-            "no role of the trust root has the key `{named}`: `sloth-coord keys list` shows those that there are"
-        );
-        return Err(Failure::new(Outcome::Usage, sentence));
-    }
-    for (role, gone) in holding {
-        let have = known(roles, &role)?;
-        let threshold = have.threshold();
-        let mut keys: Vec<PublicKey> = have.keys().iter().filter(|have| have.id() != gone).cloned().collect();
-        keys.extend(key.filter(|key| have.key(key.id()).is_none()).cloned());
-        match (&role, keys.is_empty()) {
-            (Role::Bundles(pattern), true) => {
-                roles.bundles.remove(pattern);
-            }
-            _ => set(roles, &role, keys, threshold)?,
-        }
-    }
-    Ok(())
+    let keys = all.iter().filter_map(|role| keys_of(roles, role)).flat_map(RoleKeys::keys);
+    let keys: BTreeMap<KeyId, PublicKey> = keys.map(|key| (key.id(), key.clone())).collect();
+    let gone = find(keys.values(), "the trust root", named)?;
+    let holds = |roles: &Roles, role: &Role| keys_of(roles, role).is_some_and(|keys| keys.key(gone).is_some());
+    let holding: Vec<Role> = all.into_iter().filter(|role| holds(roles, role)).collect();
+    holding.iter().try_for_each(|role| exchange(roles, role, gone, key))
 }
 
-/// The key of a role that a path or the beginning of an id names.
-fn find(keys: &RoleKeys, role: &Role, named: &str) -> Result<KeyId, Failure> {
-    let refuse = |sentence: String| Failure::new(Outcome::Usage, sentence);
+/// Puts `key` in the place of a key of a role, or nothing. A pattern without keys goes.
+fn exchange(roles: &mut Roles, role: &Role, gone: KeyId, key: Option<&PublicKey>) -> Result<(), Failure> {
+    let have = known(roles, role)?;
+    let threshold = have.threshold();
+    let mut keys: Vec<PublicKey> = have.keys().iter().filter(|have| have.id() != gone).cloned().collect();
+    keys.extend(key.filter(|key| have.key(key.id()).is_none()).cloned());
+    match role {
+        Role::Bundles(pattern) if keys.is_empty() => {
+            roles.bundles.remove(pattern);
+            Ok(())
+        }
+        Role::Root | Role::Bundles(_) | Role::Online => set(roles, role, keys, threshold),
+    }
+}
+
+/// The key that a path or the beginning of an id names, of these keys of `whose`.
+fn find<'k>(keys: impl IntoIterator<Item = &'k PublicKey>, whose: &str, named: &str) -> Result<KeyId, Failure> {
+    let ids: Vec<KeyId> = keys.into_iter().map(PublicKey::id).collect();
+    let refuse = |sentence: String| Err(Failure::new(Outcome::Usage, sentence));
     let path = std::path::Path::new(named);
     if path.is_file() {
         let id = super::public_key(path)?.id();
-        let missing = || refuse(format!("the key `{}` in `{named}` is not one of `{role}`", id.short()));
-        return keys.key(id).map(PublicKey::id).ok_or_else(missing);
+        if ids.contains(&id) {
+            return Ok(id);
+        }
+        return refuse(format!("the key `{}` in `{named}` is not one of {whose}", id.short()));
     }
-    let matching: Vec<KeyId> =
-        keys.keys().iter().map(PublicKey::id).filter(|id| id.to_string().starts_with(named)).collect();
+    let matching: Vec<KeyId> = ids.iter().filter(|id| id.to_string().starts_with(named)).copied().collect();
     match matching[..] {
         [id] if ID_DIGITS_MIN <= named.len() => Ok(id),
         _ => {
-            let known: Vec<_> = keys.keys().iter().map(|key| key.id().short()).collect();
-            Err(refuse(format!(
-                "`{named}` is neither a `.pub` file nor the first {ID_DIGITS_MIN} or more digits of one key of `{role}`, which has {}",
+            let known: Vec<_> = ids.iter().map(KeyId::short).collect();
+            refuse(format!(
+                "`{named}` is neither a `.pub` file nor the first {ID_DIGITS_MIN} or more digits of one key of {whose}, which has {}",
                 known.join(", ")
-            )))
+            ))
         }
     }
 }
