@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::Value;
-use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
+use sloth_cli::{Failure, Format, Outcome, Table, parameters, print_json, print_line};
 use sloth_core::{Clock, Millis};
 use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse, RefusalCode};
 
@@ -14,9 +14,6 @@ use super::{
     client::{AskError, Client, expect_answer, with_client},
     plan, printed, show,
 };
-
-/// Digits of a key's id that tell it from others.
-const KEY_CHARS: usize = 12;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BundlesCommand {
@@ -86,7 +83,7 @@ pub(super) fn run(command: BundlesCommand, format: Format) -> Result<Outcome, Fa
         let schema = Some(&newest.parameters).filter(|text| !text.is_empty());
         let schema =
             schema.map(|text| Schema::read(text.as_bytes())).transpose().map_err(Outcome::Internal.because())?;
-        plan::print_parameters(schema.as_ref())?;
+        printed(parameters::print(schema.as_ref()))?;
     }
     Ok(Outcome::Done)
 }
@@ -107,7 +104,7 @@ fn print_table(bundles: &[BundleView]) -> Result<(), Failure> {
         ["NAME", "RELEASE", "NUMBER", "PUBLISHED", "EXPIRES", "SIZE", "AUDIENCE", "CAPABILITIES", "SIGNED BY"];
     let mut table = Table::new(&columns);
     for bundle in bundles {
-        let signers = bundle.signers.iter().map(|key| key.chars().take(KEY_CHARS).collect::<String>());
+        let signers = bundle.signers.iter().map(|key| show::key(key));
         table.row(vec![
             bundle.name.clone(),
             bundle.version.clone(),

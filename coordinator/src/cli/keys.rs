@@ -19,13 +19,11 @@ use sloth_trust::{PublicKey, RoleKeys, Roles, sign::generate};
 use super::{
     CredentialArgs,
     client::{AskError, with_client},
-    printed,
-    sign::{KEY_BYTES_MAX, PASSPHRASE_VARIABLE, passphrase_given},
+    printed, show,
+    sign::{KEY_BYTES_MAX, PASSPHRASE_FD_VARIABLE, PASSPHRASE_VARIABLE, passphrase_given},
     trust::{Change, ChangeArgs, all_roles, change_root, fetch, keys_of, online_keys, public_key, trusted},
 };
 
-/// Digits of a key's id that tell it from others.
-const KEY_CHARS: usize = 12;
 /// Where minisign's own id of a key stands in its bytes.
 const MINISIGN_ID: std::ops::Range<usize> = 2..10;
 
@@ -168,7 +166,7 @@ fn list(args: &ListArgs, format: Format) -> Result<Outcome, Failure> {
     }
     let mut table = Table::new(&["KEY", "SIGNS FOR"]);
     for key in &keys {
-        table.row(vec![key.id.chars().take(KEY_CHARS).collect(), key.roles.join(", ")]);
+        table.row(vec![show::key(&key.id), key.roles.join(", ")]);
     }
     printed(table.print())?;
     Ok(Outcome::Done)
@@ -192,8 +190,7 @@ fn listed(roles: &Roles) -> Vec<Listed> {
 fn online(args: &OnlineArgs, format: Format) -> Result<Outcome, Failure> {
     let keys = with_client(&args.credential, async |client| online_keys(client, OperatorRequest::OnlineKeys).await)?;
     let newest = keys.into_iter().next_back().ok_or(AskError::Unexpected)?;
-    let text = format!("untrusted comment: sloth online key {}\n{newest}\n", newest.id().short());
-    fs::replace(&args.out, text.as_bytes(), Access::Everyone).map_err(Outcome::Refused.because())?;
+    fs::replace(&args.out, newest.file().as_bytes(), Access::Everyone).map_err(Outcome::Refused.because())?;
     show(&args.out, format)
 }
 
@@ -203,7 +200,7 @@ fn new_passphrase() -> Result<Secret<String>, Failure> {
     }
     if !std::io::stdin().is_terminal() {
         let sentence = format!(
-            "a key takes a passphrase: run this on a terminal, set `{PASSPHRASE_VARIABLE}`, or give `--no-passphrase`"
+            "a key takes a passphrase: run this on a terminal, set `{PASSPHRASE_VARIABLE}` or `{PASSPHRASE_FD_VARIABLE}`, or give `--no-passphrase`"
         );
         return Err(Failure::new(Outcome::Usage, sentence));
     }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use sloth_cli::{Failure, Outcome, parameters, print_line};
+use sloth_cli::{Failure, Outcome, print_line};
 use sloth_core::config::Span;
-use sloth_trust::Schema;
 use sloth_workflow::{Plan, TaskSpec};
 
 use super::printed;
@@ -25,13 +24,6 @@ pub(super) fn print_plans(plans: &[Plan]) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Prints what values a run may be given, after an empty line, where the bundle says so.
-pub(super) fn print_parameters(schema: Option<&Schema>) -> Result<(), Failure> {
-    let Some(table) = schema.and_then(parameters::table) else { return Ok(()) };
-    printed(print_line(""))?;
-    printed(table.print())
 }
 
 fn task_line(task: &TaskSpec) -> String {

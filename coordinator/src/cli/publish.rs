@@ -353,7 +353,7 @@ fn dry_run(args: &PublishArgs, prepared: &Prepared, format: Format) -> Result<Ou
     let granted: Vec<&str> = prepared.description.capabilities.iter().map(String::as_str).collect();
     printed(print_line(&format!("needs {}; granted {}", list(&needs), list(&granted))))?;
     plan::print_plans(&prepared.plans)?;
-    plan::print_parameters(prepared.parameters.as_ref())?;
+    printed(sloth_cli::parameters::print(prepared.parameters.as_ref()))?;
     for file in &parts.files {
         printed(print_line(&format!("{:>10}  {}", show::size(file.size), file.path)))?;
     }

@@ -13,6 +13,12 @@ pub(super) fn ago(now: Millis, at: Millis) -> String {
     }
 }
 
+/// The beginning of a key's id, which tells it from others.
+pub(super) fn key(id: &str) -> String {
+    const DIGITS: usize = 12;
+    id.chars().take(DIGITS).collect()
+}
+
 /// A span in its largest unit: `90s`, `5m`, `3h`, `12d`.
 pub(super) fn rough(span: Millis) -> String {
     let secs = span.as_u64() / 1000;

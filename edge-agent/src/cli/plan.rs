@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use sloth_cli::{Failure, Format, Outcome, OutputArgs, parameters, print_json, print_line};
-use sloth_trust::Schema;
 use sloth_workflow::{Plan, needs};
 
 use super::{
@@ -61,7 +60,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
             "parameters": look.parameters, "workflows": plans.iter().map(shown).collect::<Vec<_>>(),
         })),
         Drawing::Tree => print_steps(&plans, &needed, file.granted.as_deref())
-            .and_then(|()| print_parameters(look.parameters.as_ref())),
+            .and_then(|()| parameters::print(look.parameters.as_ref())),
         Drawing::Dot => print_line(&graph::dot(&plans)),
         Drawing::Mermaid => print_line(&graph::mermaid(&plans)),
     };
@@ -89,12 +88,6 @@ fn selected(mut plans: Vec<Plan>, name: Option<&str>, file: &str) -> Result<Vec<
         return Err(Failure::new(Outcome::Usage, sentence));
     }
     Ok(plans)
-}
-
-fn print_parameters(schema: Option<&Schema>) -> std::io::Result<()> {
-    let Some(table) = schema.and_then(parameters::table) else { return Ok(()) };
-    print_line("")?;
-    table.print()
 }
 
 fn print_steps(plans: &[Plan], needed: &[String], granted: Option<&[String]>) -> std::io::Result<()> {

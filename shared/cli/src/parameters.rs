@@ -1,12 +1,15 @@
 //! The parameters of a bundle, for people.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use sloth_trust::{Schema, schema::Misfits};
 
 use crate::{
-    Table,
+    Table, print_line,
     values::{self, ValuesError},
 };
 
@@ -43,9 +46,18 @@ pub fn check_own_values(dir: &Path, schema: &Schema) -> Result<(), OwnValuesErro
     schema.check(&own).map_err(|source| OwnValuesError::Misfits { path, source })
 }
 
-/// A table of what a schema lists; none where it lists nothing.
-#[must_use]
-pub fn table(schema: &Schema) -> Option<Table> {
+/// Prints what a schema lists, after an empty line; nothing where there is none, or it lists nothing.
+///
+/// # Errors
+///
+/// When standard output takes nothing more.
+pub fn print(schema: Option<&Schema>) -> io::Result<()> {
+    let Some(table) = schema.and_then(table) else { return Ok(()) };
+    print_line("")?;
+    table.print()
+}
+
+fn table(schema: &Schema) -> Option<Table> {
     let parameters = schema.parameters();
     if parameters.is_empty() {
         return None;

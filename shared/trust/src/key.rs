@@ -49,6 +49,12 @@ impl PublicKey {
         &self.text
     }
 
+    /// The text of its `.pub` file.
+    #[must_use]
+    pub fn file(&self) -> String {
+        format!("untrusted comment: sloth public key {}\n{self}\n", self.id.short())
+    }
+
     /// The key as minisign's own type.
     pub(crate) const fn inner(&self) -> &minisign_verify::PublicKey {
         &self.inner

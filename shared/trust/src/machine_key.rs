@@ -104,12 +104,6 @@ impl MachineKey {
         Secret::new(format!("untrusted comment: sloth machine key {}\n{}\n", key.id().short(), encoded.expose()))
     }
 
-    /// The text of the `.pub` file.
-    #[must_use]
-    pub fn public_file(&self) -> String {
-        format!("untrusted comment: sloth machine key {}\n{}\n", self.id().short(), self.public)
-    }
-
     /// What verifies its signatures.
     #[must_use]
     pub const fn public(&self) -> &PublicKey {
@@ -194,7 +188,7 @@ mod tests {
         assert_eq!(MachineKey::from_file(&file).expect("read").public(), key.public());
         let opened = sign::open(&file, None).expect("opened by the library");
         assert_eq!(sign::public_key(&opened).expect("its half"), *key.public());
-        assert_eq!(key.public_file().parse::<PublicKey>(), Ok(key.public().clone()));
+        assert_eq!(key.public().file().parse::<PublicKey>(), Ok(key.public().clone()));
         assert!(!format!("{key:?}").contains("Bwc"), "the seed is not shown");
     }
 
@@ -206,7 +200,7 @@ mod tests {
         assert_eq!(MachineKey::from_file(&locked).expect_err("locked"), MachineKeyError::Passphrase);
         let text = |text: &str| MachineKey::from_file(&Secret::new(text.to_owned())).expect_err("no key");
         assert_eq!(text(""), MachineKeyError::Malformed);
-        assert_eq!(text(&key().public_file()), MachineKeyError::Malformed);
+        assert_eq!(text(&key().public().file()), MachineKeyError::Malformed);
         let file = MachineKey::file(&Secret::new(SEED), &key());
         let mut bytes = STANDARD.decode(file.expose().lines().last().expect("a line")).expect("base 64");
         for place in [NUMBER_AT, SEED_AT, CHECKSUM_AT - 1, CHECKSUM_AT] {

@@ -15,8 +15,6 @@ use crate::cli::{
 /// Parts of a life, in hundredths, after which it is said that it ends.
 const WARN_HUNDREDTHS: u64 = 50;
 const URGE_HUNDREDTHS: u64 = 80;
-/// Digits of a key's id that tell it from others.
-const KEY_CHARS: usize = 12;
 
 #[derive(Serialize)]
 struct Shown {
@@ -117,7 +115,7 @@ fn print(shown: &Shown, expires: Millis, now: Millis) -> Result<(), Failure> {
     printed(print_line(&format!("repository {}", shown.repository)))?;
     let mut table = Table::new(&["ROLE", "MUST SIGN", "KEYS"]);
     for role in &shown.roles {
-        let keys: Vec<String> = role.keys.iter().map(|key| key.chars().take(KEY_CHARS).collect()).collect();
+        let keys: Vec<String> = role.keys.iter().map(|key| show::key(key)).collect();
         table.row(vec![role.role.clone(), format!("{} of {}", role.threshold, role.keys.len()), keys.join(" ")]);
     }
     printed(table.print())?;
