@@ -166,7 +166,7 @@ impl WorkflowFile {
                 finding
             }
             Some(_) | None => {
-                let place = named_by(error).and_then(|(name, nth)| literal(&self.text, &name, nth));
+                let place = named_by(error).and_then(|(name, nth)| literal(&self.text, name, nth));
                 finding(place.map(|(line, _)| line), place.map(|(_, column)| column), &text)
             }
         }
@@ -183,18 +183,11 @@ impl WorkflowFile {
 }
 
 /// The name in the file that an error is about, and which of its mentions is meant, from 0.
-fn named_by(error: &LoadError) -> Option<(String, usize)> {
-    match error {
-        LoadError::NoCommand { task, .. } | LoadError::Delegate { task } => Some((task.clone(), 0)),
-        LoadError::Plan(PlanError::Duplicate { task, .. }) => Some((task.clone(), 1)),
-        LoadError::Plan(PlanError::Unknown { unknown, .. }) => Some((unknown.clone(), 0)),
-        LoadError::Plan(PlanError::Never { task, .. }) => Some((task.clone(), 0)),
-        LoadError::Plan(PlanError::Cycle { cycle, .. }) => Some((cycle.first()?.clone(), 0)),
-        LoadError::Plan(PlanError::NoneAtATime { workflow } | PlanError::TooMany { workflow, .. }) => {
-            Some((workflow.clone(), 0))
-        }
-        LoadError::Plan(PlanError::Unnamed { .. })
-        | LoadError::Source(_)
+fn named_by(error: &LoadError) -> Option<(&str, usize)> {
+    let error = match error {
+        LoadError::NoCommand { task, .. } | LoadError::Delegate { task } => return Some((task, 0)),
+        LoadError::Plan(error) => error,
+        LoadError::Source(_)
         | LoadError::Syntax { .. }
         | LoadError::Script { .. }
         | LoadError::Memory { .. }
@@ -205,7 +198,15 @@ fn named_by(error: &LoadError) -> Option<(String, usize)> {
         | LoadError::UnknownWorkflow { .. }
         | LoadError::UnknownTask { .. }
         | LoadError::Elsewhere { .. }
-        | LoadError::Machine(_) => None,
+        | LoadError::Machine(_) => return None,
+    };
+    match error {
+        PlanError::Duplicate { task, .. } => Some((task, 1)),
+        PlanError::Unknown { unknown, .. } => Some((unknown, 0)),
+        PlanError::Never { task, .. } => Some((task, 0)),
+        PlanError::Cycle { cycle, .. } => Some((cycle.first()?, 0)),
+        PlanError::NoneAtATime { workflow } | PlanError::TooMany { workflow, .. } => Some((workflow, 0)),
+        PlanError::Unnamed { .. } => None,
     }
 }
 

@@ -208,27 +208,14 @@ pub fn validate(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits)
 
 /// Whether what is wrong with a file's definitions is so whatever the part of it says that was not evaluated.
 fn stands(error: &LoadError, text: &str) -> bool {
+    let LoadError::Plan(error) = error else { return false };
     match error {
-        LoadError::Plan(PlanError::Unknown { unknown, .. }) => {
+        PlanError::Unknown { unknown, .. } => {
             let mentions = |quote: char| text.matches(&format!("{quote}{unknown}{quote}")).count();
             mentions('"') + mentions('\'') == 1
         }
-        LoadError::Plan(PlanError::Duplicate { .. } | PlanError::Cycle { .. } | PlanError::Never { .. }) => true,
-        LoadError::Plan(PlanError::Unnamed { .. } | PlanError::TooMany { .. } | PlanError::NoneAtATime { .. })
-        | LoadError::Source(_)
-        | LoadError::Syntax { .. }
-        | LoadError::Script { .. }
-        | LoadError::Memory { .. }
-        | LoadError::Slow { .. }
-        | LoadError::Cancelled { .. }
-        | LoadError::NoWorkflow { .. }
-        | LoadError::NoTest { .. }
-        | LoadError::UnknownWorkflow { .. }
-        | LoadError::UnknownTask { .. }
-        | LoadError::NoCommand { .. }
-        | LoadError::Delegate { .. }
-        | LoadError::Elsewhere { .. }
-        | LoadError::Machine(_) => false,
+        PlanError::Duplicate { .. } | PlanError::Cycle { .. } | PlanError::Never { .. } => true,
+        PlanError::Unnamed { .. } | PlanError::TooMany { .. } | PlanError::NoneAtATime { .. } => false,
     }
 }
 
