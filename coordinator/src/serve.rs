@@ -25,7 +25,7 @@ pub use online::OnlineError;
 use quinn::Endpoint;
 use sloth_bundle::{ChunkStore, StoreError as BlobError};
 use sloth_core::{
-    Clock, Digest, Millis, Secret,
+    Clock, Digest, Millis,
     fs::{self, LockError, LockFile, SecretError},
 };
 use sloth_protocol::coordinator::{Durable, Settings};
@@ -252,14 +252,12 @@ impl Server {
 pub fn authority(paths: &Paths) -> Result<Authority, ServeError> {
     let dir = || paths.dir().to_owned();
     let refuse = |source| ServeError::AuthorityFile { dir: dir(), source };
-    // What is no text is no PEM either, and refused as such.
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let certificate =
         fs::read_capped(&paths.authority_certificate(), PEM_BYTES_MAX).map_err(SecretError::from).map_err(refuse)?;
     let key = Paths::authority_credential().unwrap_or_else(|| paths.authority_key());
     let key = fs::read_secret(&key, PEM_BYTES_MAX).map_err(refuse)?;
-    let key = Secret::new(text(key.expose()));
-    Authority::from_pem(&text(&certificate), &key).map_err(|source| ServeError::Authority { dir: dir(), source })
+    Authority::from_pem(&String::from_utf8_lossy(&certificate), &key)
+        .map_err(|source| ServeError::Authority { dir: dir(), source })
 }
 
 /// Gives the coordinator a new certificate in time. Connections that are up stay up.

@@ -1,11 +1,9 @@
 //! Whose agent this is: what a host keeps of its enrolment.
 
-use std::path::Path;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use sloth_core::{
-    AgentId, Labels, Secret,
+    AgentId, Labels,
     config::{self, ConfigError},
     fs::{self, Access, FsError, ReadError, SecretError},
 };
@@ -181,7 +179,7 @@ impl Enrolment {
 /// When the file is missing or holds none.
 pub fn load_identity(paths: &Paths) -> Result<Identity, EnrolmentError> {
     let path = paths.identity();
-    let text = read_secret(&path)?;
+    let text = fs::read_secret(&path, PEM_BYTES_MAX)?;
     Identity::from_pem(&text).map_err(|source| EnrolmentError::Identity { path, source })
 }
 
@@ -202,7 +200,7 @@ pub fn store_identity(paths: &Paths, identity: &Identity) -> Result<(), FsError>
 /// When the system refuses.
 pub fn pending_key(paths: &Paths) -> Result<KeyRequest, EnrolmentError> {
     let path = paths.pending_key();
-    match read_secret(&path) {
+    match fs::read_secret(&path, PEM_BYTES_MAX) {
         Ok(text) => {
             return KeyRequest::from_pem(&text).map_err(|source| EnrolmentError::Identity { path, source });
         }
@@ -219,11 +217,6 @@ pub fn forget_pending_key(paths: &Paths) {
     if let Err(error) = std::fs::remove_file(paths.pending_key()) {
         tracing::debug!(%error, "cannot remove the pending key");
     }
-}
-
-fn read_secret(path: &Path) -> Result<Secret<String>, SecretError> {
-    let bytes = fs::read_secret(path, PEM_BYTES_MAX)?;
-    Ok(Secret::new(String::from_utf8_lossy(bytes.expose()).into_owned()))
 }
 
 #[cfg(test)]

@@ -77,8 +77,7 @@ pub(super) struct Signer {
 /// Opens the secret key in the file `path`, asking for its passphrase if it has one.
 pub(super) fn open(path: &Path) -> Result<Signer, KeyError> {
     let refuse = |source| KeyError::Use { path: path.to_owned(), source };
-    let bytes = fs::read_secret(path, KEY_BYTES_MAX)?;
-    let text = Secret::new(String::from_utf8_lossy(bytes.expose()).into_owned());
+    let text = fs::read_secret(path, KEY_BYTES_MAX)?;
     let secret = match sign::open(&text, None) {
         Ok(secret) => secret,
         // A text that is no key at all needs no passphrase either.

@@ -15,7 +15,7 @@ use sloth_core::{
     fs::{self, Access, FsError, SecretError},
 };
 use sloth_protocol::coordinator::Unsigned;
-use sloth_trust::{Envelope, KeyId, MachineKey, MachineKeyError, PublicKey};
+use sloth_trust::{DomainSubject, Envelope, KeyId, MachineKey, MachineKeyError, PublicKey};
 
 /// Most keys that are kept: the one that counts, and those of a rotation.
 const KEYS_MAX: usize = 4;
@@ -63,7 +63,7 @@ pub(super) struct Online {
     dir: PathBuf,
     /// By their numbers, the newest last. Invariant: there is at least one.
     keys: Mutex<Arc<Vec<Numbered>>>,
-    /// What was signed last of what many are told: a head.
+    /// The head that was signed last.
     last: Mutex<Option<(Unsigned, Vec<u8>)>>,
 }
 
@@ -111,21 +111,21 @@ impl Online {
 
     /// The envelope of what the coordinator says, signed by every key that it has: the trust root says which counts.
     pub(super) fn seal(&self, unsigned: &Unsigned) -> Vec<u8> {
+        if unsigned.domain.subject != DomainSubject::Head {
+            return self.sign(unsigned);
+        }
+        // Every agent is told the same head.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, sealed)) = last.as_ref().filter(|(same, _)| same == unsigned) {
-            return sealed.clone();
+        if last.as_ref().is_none_or(|(same, _)| same != unsigned) {
+            *last = Some((unsigned.clone(), self.sign(unsigned)));
         }
-        drop(last);
-        let keys = self.keys();
-        let sign = |numbered: &Numbered| numbered.key.sign(&unsigned.payload, &unsigned.domain);
-        let signatures = keys.iter().map(sign).collect();
-        let kind = unsigned.domain.subject.kind();
-        let sealed = Envelope { kind, payload: unsigned.payload.clone(), signatures }.encode();
-        if kind == sloth_trust::PayloadKind::Head {
-            last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = Some((unsigned.clone(), sealed.clone()));
-        }
-        sealed
+        last.as_ref().map(|(_, sealed)| sealed.clone()).unwrap_or_default()
+    }
+
+    fn sign(&self, unsigned: &Unsigned) -> Vec<u8> {
+        let Unsigned { domain, payload } = unsigned;
+        let signatures = self.keys().iter().map(|numbered| numbered.key.sign(payload, domain)).collect();
+        Envelope { kind: domain.subject.kind(), payload: payload.clone(), signatures }.encode()
     }
 
     fn keys(&self) -> Arc<Vec<Numbered>> {
@@ -148,9 +148,8 @@ fn files(dir: &Path) -> Result<Vec<(u32, PathBuf)>, OnlineError> {
 }
 
 fn read(path: &Path) -> Result<MachineKey, OnlineError> {
-    let bytes = fs::read_secret(path, KEY_BYTES_MAX)?;
-    let text = Secret::new(String::from_utf8_lossy(bytes.expose()).into_owned());
-    MachineKey::from_file(&text).map_err(|source| OnlineError::Key { path: path.to_owned(), source })
+    MachineKey::from_file(&fs::read_secret(path, KEY_BYTES_MAX)?)
+        .map_err(|source| OnlineError::Key { path: path.to_owned(), source })
 }
 
 fn make(dir: &Path, number: u32) -> Result<Numbered, OnlineError> {
@@ -171,7 +170,7 @@ fn path_of(dir: &Path, number: u32) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use sloth_core::{Millis, RepositoryId};
-    use sloth_trust::{Domain, DomainSubject, RoleKeys, verify_threshold};
+    use sloth_trust::{Domain, RoleKeys, verify_threshold};
 
     use super::*;
 

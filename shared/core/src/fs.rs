@@ -244,9 +244,11 @@ pub fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
 /// # Errors
 ///
 /// As [`read_capped`]; and when its group or others have any right to it.
-pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Secret<Vec<u8>>, SecretError> {
+pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Secret<String>, SecretError> {
     check_private(path)?;
-    Ok(Secret::new(read_capped(path, bytes_max)?))
+    let bytes = Secret::new(read_capped(path, bytes_max)?);
+    // What is no text is no key either, and refused as such.
+    Ok(Secret::new(String::from_utf8_lossy(bytes.expose()).into_owned()))
 }
 
 /// Whether only its owner may read the file at `path`.
