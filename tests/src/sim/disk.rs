@@ -91,6 +91,8 @@ pub(super) struct CenterDisk {
     /// The names of the records that were kept, in their order, by run.
     pub events: BTreeMap<RunId, Vec<(AgentId, RecordName)>>,
     pub counted: BTreeSet<RecordName>,
+    /// Every head that there was, by version.
+    pub heads: BTreeMap<u64, Vec<u8>>,
 }
 
 impl CenterDisk {
@@ -119,8 +121,10 @@ impl CenterDisk {
                 self.jobs.remove(run);
                 self.events.remove(run);
             }
+            coordinator::Write::PutHead(head) => {
+                self.heads.insert(head.version, head.payload.clone());
+            }
             coordinator::Write::PutRoot(..)
-            | coordinator::Write::PutHead(_)
             | coordinator::Write::PutAgent(..)
             | coordinator::Write::PutInbox(..)
             | coordinator::Write::PutWork(..)

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use sloth_core::{AgentId, Digest, Millis, RunId, labels::Subject};
 use sloth_protocol::{
     agent::{Ask, Effect, JOBS_MAX, Job, Stage, Start, TaskState},
-    coordinator::{self, Answer, Instruction, Item, RUNS_ACTIVE_MAX, Reply, WORK_WAITING_MAX},
+    coordinator::{self, Answer, Instruction, Item, RUNS_ACTIVE_MAX, Reply, Unsigned, WORK_WAITING_MAX},
     wire::{AgentResponse, Class, JobState, Lane, OnInterrupt, RunOutcome, TaskName},
 };
-use sloth_trust::{BundleName, Envelope, MachineKey, RoleKeys, verify_threshold};
+use sloth_trust::{BundleName, Envelope, Head, MachineKey, RoleKeys, verify_threshold};
 
 use super::{
     disk::{AgentDisk, CenterDisk, Counted, RecordName, Removed},
@@ -313,8 +313,9 @@ pub(super) fn commit_before_send_of_the_coordinator(
         }
         Answer::Agent(AgentResponse::Acked(acked)) => acked.through <= through(acked.lane),
         Answer::Work(orders) => {
-            let kept = state.head.as_ref().map(|head| &head.payload);
-            let head_is_kept = orders.head.as_ref().is_none_or(|head| Some(&head.payload) == kept);
+            // Another one may have followed in the same commit.
+            let is_kept = |head: &Unsigned| disk.heads.get(&head.domain.version) == Some(&head.payload);
+            let head_is_kept = orders.head.as_ref().is_none_or(is_kept);
             head_is_kept
                 && orders.items.iter().all(|(generation, instruction)| {
                     let agent = agent.and_then(|agent| Some((agent, state.agents.get(&agent)?)));
@@ -399,17 +400,16 @@ pub(super) fn every_agent_has_the_newest_root(host: &Host, disk: &CenterDisk) ->
     })
 }
 
-/// Once faults have healed, agents know what the coordinator says is the newest, and that it is fresh.
+/// Once faults have healed, agents know what the coordinator says is the newest, and that it is fresh. A head that was
+/// renewed and says the same may not have come to all of them.
 pub(super) fn every_agent_has_the_newest_head(host: &Host, disk: &CenterDisk, now: Millis) -> Check {
-    let newest = disk.state.head.as_ref().map(|head| head.version);
+    let newest = disk.state.head.as_ref().and_then(|head| serde_json::from_slice::<Head>(&head.payload).ok());
     let head = host.machine.as_ref().and_then(|agent| agent.head());
     let fresh = head.is_some_and(|head| head.fresh(head.time(now)).is_ok());
-    hold("every_agent_has_the_newest_head", head.map(|head| head.reference().version) == newest && fresh, || {
-        format!(
-            "{} has {:?}, fresh: {fresh}; the coordinator has {newest:?}",
-            host.plan.name,
-            head.map(|h| h.reference())
-        )
+    let named = |head: &Head| (head.root, head.releases);
+    let same = head.map(|head| named(head.head())) == newest.as_ref().map(named);
+    hold("every_agent_has_the_newest_head", same && fresh, || {
+        format!("{} has {head:?}, fresh: {fresh}; the coordinator has {newest:?}", host.plan.name)
     })
 }
 
