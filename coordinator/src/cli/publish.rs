@@ -259,7 +259,9 @@ async fn root(
     let keys: Vec<_> = signers.iter().map(|signer| signer.public.clone()).collect();
     let online = online_keys(client, OperatorRequest::OnlineKeys).await?;
     let online = online.into_iter().next_back().ok_or(AskError::Unexpected)?;
-    let root = first_root((keys.clone(), keys.len()), (keys, signers.len()), online, ROOT_LIFE)?;
+    let count = keys.len();
+    let all = (keys, count);
+    let root = first_root(all.clone(), all.clone(), all, online, ROOT_LIFE)?;
     let envelope = sign(&root, &root.domain(), secrets).map_err(Outcome::Usage.because())?;
     let pin = RootPin::of(&envelope.payload);
     let trusted = Trusted::new(&envelope, pin).map_err(Outcome::Usage.because())?;

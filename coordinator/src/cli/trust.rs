@@ -87,6 +87,12 @@ pub(super) struct InitArgs {
     /// How many of them must sign
     #[arg(long, value_name = "N", default_value_t = 1)]
     bundle_threshold: usize,
+    /// Public keys that sign releases of the agent [default: those that sign roots]
+    #[arg(long, value_name = "FILE")]
+    release_key: Vec<PathBuf>,
+    /// How many of them must sign
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    release_threshold: usize,
     /// The coordinator's online key, which signs what it says and orders: `sloth-coord keys online` writes it
     #[arg(long, value_name = "FILE")]
     online_key: PathBuf,
@@ -119,7 +125,7 @@ pub(super) struct ChangeArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct AddKeyArgs {
-    /// `root`, `online`, or `bundles/` and a pattern of names
+    /// `root`, `online`, `releases`, or `bundles/` and a pattern of names
     role: Role,
     /// The key's `.pub` file
     public: PathBuf,
@@ -129,7 +135,7 @@ pub(super) struct AddKeyArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct RemoveKeyArgs {
-    /// `root`, `online`, or `bundles/` and a pattern of names
+    /// `root`, `online`, `releases`, or `bundles/` and a pattern of names
     role: Role,
     /// The key's `.pub` file, or the beginning of its id
     key_or_id: String,
@@ -139,7 +145,7 @@ pub(super) struct RemoveKeyArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct SetThresholdArgs {
-    /// `root`, `online`, or `bundles/` and a pattern of names
+    /// `root`, `online`, `releases`, or `bundles/` and a pattern of names
     role: Role,
     /// How many of the role's keys must sign
     threshold: usize,
@@ -221,10 +227,12 @@ pub(super) fn run(command: TrustCommand, format: Format) -> Result<Outcome, Fail
 fn init(args: &InitArgs, format: Format) -> Result<Outcome, Failure> {
     let keys = |files: &[PathBuf]| files.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>();
     let (root_keys, online) = (keys(&args.root_key)?, public_key(&args.online_key)?);
-    let bundle_keys = if args.bundle_key.is_empty() { root_keys.clone() } else { keys(&args.bundle_key)? };
+    let keys_or_roots = |files: &[PathBuf]| if files.is_empty() { Ok(root_keys.clone()) } else { keys(files) };
+    let (bundle_keys, release_keys) = (keys_or_roots(&args.bundle_key)?, keys_or_roots(&args.release_key)?);
     let root = first_root(
-        (root_keys, args.root_threshold),
+        (root_keys.clone(), args.root_threshold),
         (bundle_keys, args.bundle_threshold),
+        (release_keys, args.release_threshold),
         online,
         args.expires.millis(),
     )?;

@@ -32,6 +32,9 @@ macro_rules! id {
                 Self(Ulid::from_parts(now.as_u64(), random).0)
             }
 
+            /// The identifier of nothing: below every other one, and never given.
+            pub const NIL: Self = Self(0);
+
             /// The identifier as sixteen bytes, big endian, so that byte order is order of making.
             #[must_use]
             pub fn to_bytes(self) -> [u8; 16] {
@@ -92,6 +95,10 @@ id! {
 id! {
     /// One execution of one bundle's workflows on a set of agents.
     RunId, "a run id"
+}
+id! {
+    /// A rollout: one change, brought to a fleet in waves.
+    RolloutId, "a rollout id"
 }
 id! {
     /// A join token, by its public half.

@@ -15,6 +15,6 @@ pub mod yaml;
 pub use clock::{Clock, Millis};
 pub use digest::Digest;
 pub use error::{Chain, excerpt};
-pub use id::{AgentId, RepositoryId, RunId, TokenId};
+pub use id::{AgentId, RepositoryId, RolloutId, RunId, TokenId};
 pub use labels::{Labels, Selector};
 pub use secret::Secret;

@@ -46,7 +46,8 @@ impl Assignment {
             return Err(Refusal::OtherBundle { name: self.bundle.clone(), counter: self.counter });
         }
         if now < self.not_before {
-            return Err(Refusal::NotYet { run: self.run, not_before: self.not_before });
+            let what = format!("run `{}`", self.run);
+            return Err(Refusal::NotYet { what, not_before: self.not_before });
         }
         unexpired(now, self.deadline, || format!("the assignment of run `{}`", self.run))?;
         metadata.takes(&self.values)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sloth_core::{Digest, Millis, RepositoryId, Selector};
 
-use crate::{BundleName, Domain, Envelope, Refusal, Schema, domain::Subject};
+use crate::{AgentRelease, BundleName, Domain, Envelope, Refusal, Schema, domain::Subject};
 
 /// The metadata of one release of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl BundleMetadata {
     }
 }
 
-/// The newest release of a bundle that was accepted before. Keep it on disk: it is what makes an older one
+/// The newest release of a bundle, or of the agent in one channel, that was accepted before. Keep it on disk: it is what makes an older one
 /// known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
@@ -95,5 +95,11 @@ impl Seen {
     #[must_use]
     pub fn of(envelope: &Envelope, metadata: &BundleMetadata) -> Self {
         Self { counter: metadata.counter, payload: Digest::of(&envelope.payload) }
+    }
+
+    /// What to remember of a release of the agent that was accepted from `envelope`.
+    #[must_use]
+    pub fn of_release(envelope: &Envelope, release: &AgentRelease) -> Self {
+        Self { counter: release.counter, payload: Digest::of(&envelope.payload) }
     }
 }

@@ -19,7 +19,7 @@ pub struct Domain {
     pub subject: Subject,
     /// Whose.
     pub repository: RepositoryId,
-    /// A root's or a head's version, a bundle's counter, an assignment's nonce.
+    /// A root's or a head's version, a bundle's or a release's counter, an assignment's nonce.
     pub version: u64,
 }
 
@@ -35,6 +35,10 @@ pub enum Subject {
     Assignment,
     /// What is the newest.
     Head,
+    /// A release of the agent.
+    Release,
+    /// A release of the agent for one host.
+    Update,
 }
 
 impl Subject {
@@ -46,6 +50,8 @@ impl Subject {
             Self::Bundle(_) => PayloadKind::Bundle,
             Self::Assignment => PayloadKind::Assignment,
             Self::Head => PayloadKind::Head,
+            Self::Release => PayloadKind::Release,
+            Self::Update => PayloadKind::Update,
         }
     }
 }
@@ -72,6 +78,8 @@ impl fmt::Display for Subject {
             Self::Bundle(name) => write!(f, "bundle/{name}"),
             Self::Assignment => f.write_str("assignment"),
             Self::Head => f.write_str("head"),
+            Self::Release => f.write_str("release"),
+            Self::Update => f.write_str("update"),
         }
     }
 }
@@ -94,6 +102,8 @@ fn parse(text: &str) -> Option<Domain> {
         "root" => Subject::Root,
         "assignment" => Subject::Assignment,
         "head" => Subject::Head,
+        "release" => Subject::Release,
+        "update" => Subject::Update,
         other => Subject::Bundle(other.strip_prefix("bundle/")?.parse().ok()?),
     };
     let (repository, version) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -108,7 +118,7 @@ mod tests {
 
     #[test]
     fn text_round_trips_and_is_frozen() {
-        for kind in ["root", "bundle/web-shop", "assignment", "head"] {
+        for kind in ["root", "bundle/web-shop", "assignment", "head", "release", "update"] {
             let text = format!("sloth:{kind}:{ID}:7");
             assert_eq!(text.parse::<Domain>().expect("a domain").to_string(), text);
         }

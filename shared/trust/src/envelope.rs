@@ -14,6 +14,10 @@ pub const BUNDLE_BYTES_MAX: usize = 256 * 1024;
 pub const ASSIGNMENT_BYTES_MAX: usize = 512 * 1024;
 /// Most bytes of a head, which has about 600.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes of a release of the agent.
+pub const RELEASE_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of an update's assignment, which has about 400.
+pub const UPDATE_BYTES_MAX: usize = 4 * 1024;
 /// Most signatures of one envelope.
 pub const SIGNATURES_MAX: usize = 16;
 /// Most bytes of one signature's text.
@@ -24,6 +28,7 @@ const FORMAT: u8 = 1;
 
 /// What a payload is. The number of a variant is on the wire and never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
 pub enum PayloadKind {
     /// 0: a [`Root`](crate::Root).
     Root,
@@ -33,6 +38,18 @@ pub enum PayloadKind {
     Assignment,
     /// 3: a [`Head`](crate::Head).
     Head,
+    /// 5: an [`AgentRelease`](crate::AgentRelease).
+    Release,
+    /// 6: an [`UpdateAssignment`](crate::UpdateAssignment).
+    Update,
+}
+
+/// A number that no kind of payload has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no kind of payload with the number {number}")]
+pub struct UnknownKind {
+    /// The number.
+    pub number: u8,
 }
 
 impl PayloadKind {
@@ -44,6 +61,8 @@ impl PayloadKind {
             Self::Bundle => BUNDLE_BYTES_MAX,
             Self::Assignment => ASSIGNMENT_BYTES_MAX,
             Self::Head => HEAD_BYTES_MAX,
+            Self::Release => RELEASE_BYTES_MAX,
+            Self::Update => UPDATE_BYTES_MAX,
         }
     }
 
@@ -53,7 +72,38 @@ impl PayloadKind {
             Self::Bundle => "a bundle's metadata",
             Self::Assignment => "an assignment",
             Self::Head => "a head",
+            Self::Release => "a release of the agent",
+            Self::Update => "an update's assignment",
         }
+    }
+}
+
+impl From<PayloadKind> for u8 {
+    fn from(kind: PayloadKind) -> Self {
+        match kind {
+            PayloadKind::Root => 0,
+            PayloadKind::Bundle => 1,
+            PayloadKind::Assignment => 2,
+            PayloadKind::Head => 3,
+            PayloadKind::Release => 5,
+            PayloadKind::Update => 6,
+        }
+    }
+}
+
+impl TryFrom<u8> for PayloadKind {
+    type Error = UnknownKind;
+
+    fn try_from(number: u8) -> Result<Self, UnknownKind> {
+        Ok(match number {
+            0 => Self::Root,
+            1 => Self::Bundle,
+            2 => Self::Assignment,
+            3 => Self::Head,
+            5 => Self::Release,
+            6 => Self::Update,
+            _ => return Err(UnknownKind { number }),
+        })
     }
 }
 

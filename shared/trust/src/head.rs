@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sloth_core::{Digest, Millis, RepositoryId};
 
-use crate::{BundleMetadata, Domain, Envelope, RootPin, TreeHead, domain::Subject};
+use crate::{AgentRelease, BundleMetadata, Domain, Envelope, RootPin, TreeHead, domain::Subject};
 
 /// The newest things of a repository, and when that was so. Its own size does not depend on how many there are.
 ///
@@ -24,7 +24,8 @@ pub struct Head {
     pub previous: Option<HeadRef>,
     /// The newest root.
     pub root: RootRef,
-    /// Every release that may be assigned, as leaves by name and counter: see [`leaf`].
+    /// Every release that may be assigned, as leaves: those of bundles by name and counter, then those of the agent by
+    /// counter. See [`leaf`] and [`release_leaf`].
     pub releases: TreeHead,
     /// When it was issued.
     pub issued: Millis,
@@ -83,4 +84,13 @@ pub fn leaf(metadata: &BundleMetadata, envelope: &Envelope) -> Vec<u8> {
     let numbers = [metadata.counter, envelope.payload.len() as u64].map(u64::to_be_bytes);
     // No name has a zero byte.
     [metadata.name.as_str().as_bytes(), &[0], numbers.as_flattened(), digest.as_bytes()].concat()
+}
+
+/// What a head's tree holds of a release of the agent: its counter, and the digest and length of its payload. No bundle's
+/// leaf is the same, since none begins with a zero byte.
+#[must_use]
+pub fn release_leaf(release: &AgentRelease, envelope: &Envelope) -> Vec<u8> {
+    let digest = Digest::of(&envelope.payload);
+    let numbers = [release.counter, envelope.payload.len() as u64].map(u64::to_be_bytes);
+    [&[0], numbers.as_flattened(), digest.as_bytes()].concat()
 }

@@ -4,8 +4,9 @@
 //! [`Trusted`] begins from a pinned [`Root`], which names the keys of every role, and accepts or refuses
 //! envelopes. Nothing of a payload is parsed before the threshold of its role has signed its bytes.
 //!
-//! People sign roots and bundles offline. The coordinator's online key signs the [`Head`], which says what is the newest,
-//! and each [`Assignment`]; alone it can make no agent run anything that the people did not sign.
+//! People sign roots, bundles and releases of the agent offline. The coordinator's online key signs the [`Head`], which says
+//! what is the newest, and each [`Assignment`] and [`UpdateAssignment`]; alone it can make no agent run anything that the
+//! people did not sign.
 //!
 //! This crate reads no file, no clock and no network; what it decides depends on its arguments alone.
 
@@ -18,13 +19,16 @@ pub mod key;
 pub mod machine_key;
 pub mod name;
 pub mod refusal;
+pub mod release;
 pub mod role;
 pub mod root;
 pub mod schema;
+pub mod sha256;
 #[cfg(feature = "sign")]
 pub mod sign;
 pub mod tree;
 pub mod trusted;
+pub mod update;
 pub mod verify;
 
 pub use assignment::Assignment;
@@ -34,13 +38,17 @@ pub use envelope::{Envelope, EnvelopeError, PayloadKind, Signature};
 pub use head::{Head, HeadRef, RootRef};
 pub use key::{InvalidKey, KeyId, PublicKey};
 pub use machine_key::{MachineKey, MachineKeyError};
-pub use name::{BundleName, InvalidName, NamePattern};
+pub use name::{BundleName, Channel, InvalidName, NamePattern, Triple};
 pub use refusal::Refusal;
+pub use release::{AgentRelease, InvalidTargets, ProtocolRange, Reach, ReleaseHost, TargetBinary, Targets};
 pub use role::{InvalidRole, RoleKeys};
 pub use root::{Roles, Root, RootPin};
 pub use schema::{Schema, SchemaError};
+pub use semver::Version;
+pub use sha256::{InvalidSha256, Sha256};
 pub use tree::{Inclusion, Tree, TreeHead};
 pub use trusted::{Trusted, TrustedHead};
+pub use update::UpdateAssignment;
 pub use verify::{VerifyError, verify_threshold};
 
 /// The version of the metadata formats that this crate reads and writes.

@@ -1,4 +1,4 @@
-//! Names of bundles and patterns over them.
+//! Names of bundles and patterns over them, of channels and of platforms.
 
 use std::{fmt, str::FromStr};
 
@@ -12,7 +12,7 @@ pub const NAME_CHARS_MAX: usize = 64;
 #[serde(try_from = "String", into = "String")]
 pub struct BundleName(String);
 
-/// A text that cannot be a bundle's name, or a pattern over names.
+/// A text that cannot be a name of its kind, or a pattern over names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{text}` is not {what}: it takes 1 to {NAME_CHARS_MAX} lower-case letters, digits, `-`, `_` and `.`, and begins with a letter or digit"
@@ -75,6 +75,60 @@ impl NamePattern {
     }
 }
 
+/// Which releases of the agent a host takes: `stable` unless it says otherwise. Spelled as a bundle's name is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Channel(String);
+
+impl Channel {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self("stable".to_owned())
+    }
+}
+
+impl FromStr for Channel {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if is_name(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidName { text: sloth_core::excerpt(text), what: "a channel's name" })
+    }
+}
+
+/// The platform that a binary was built for, like `x86_64-unknown-linux-gnu`. Spelled as a bundle's name is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Triple(String);
+
+impl Triple {
+    /// The platform as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Triple {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if is_name(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidName { text: sloth_core::excerpt(text), what: "a platform" })
+    }
+}
+
 impl FromStr for NamePattern {
     type Err = InvalidName;
 
@@ -122,6 +176,8 @@ macro_rules! text {
 
 text!(BundleName);
 text!(NamePattern);
+text!(Channel);
+text!(Triple);
 
 fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');

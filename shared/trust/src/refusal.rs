@@ -1,8 +1,10 @@
 //! Why something was refused.
 
-use sloth_core::{AgentId, Millis, RepositoryId, RunId};
+use sloth_core::{AgentId, Millis, RepositoryId};
 
-use crate::{BundleName, EnvelopeError, RootPin, SPEC, VerifyError, envelope::ClaimError, schema::Misfits};
+use crate::{
+    BundleName, Channel, EnvelopeError, RootPin, SPEC, Triple, VerifyError, envelope::ClaimError, schema::Misfits,
+};
 
 /// Why an envelope was refused.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,11 @@ pub enum Refusal {
         /// The bundle.
         name: BundleName,
     },
+    /// Nobody may publish releases of the agent.
+    #[error(
+        "the root names nobody who may sign releases of the agent: `sloth-coord trust add-key releases KEY.pub` names a key"
+    )]
+    NoReleaseRole,
     /// Nobody who counts signed it.
     #[error("the signatures on {what} do not carry it")]
     Signatures {
@@ -158,7 +165,64 @@ pub enum Refusal {
         /// Which release.
         counter: u64,
     },
+    /// A release of the agent that the head does not name.
+    #[error("{what} is none of those that the coordinator's head names")]
+    ReleaseNotOffered {
+        /// Which release.
+        what: String,
+    },
+    /// A release of the agent without a binary for this platform.
+    #[error("{what} is for {targets}, this host is `{host}`")]
+    OtherTarget {
+        /// Which release.
+        what: String,
+        /// For which platforms it has binaries.
+        targets: String,
+        /// The host's.
+        host: Triple,
+    },
+    /// A release of the agent for hosts of another channel.
+    #[error("{what} is of channel `{got}`, this host takes `{wanted}`")]
+    OtherChannel {
+        /// Which release.
+        what: String,
+        /// Its channel.
+        got: Channel,
+        /// The host's.
+        wanted: Channel,
+    },
+    /// A release of the agent that is too far from what runs.
+    #[error("{what} may be reached from {oldest} and later, {from} runs here: go to a version between first")]
+    NotReachable {
+        /// Which release.
+        what: String,
+        /// What runs.
+        from: String,
+        /// The oldest version that it may be reached from.
+        oldest: String,
+    },
+    /// A release of the agent that the coordinator would not understand.
+    #[error("{what} speaks versions {min} to {max} of the protocol, this host and its coordinator speak {spoken}")]
+    OtherProtocol {
+        /// Which release.
+        what: String,
+        /// The oldest that it speaks.
+        min: u16,
+        /// The newest.
+        max: u16,
+        /// What is spoken.
+        spoken: u16,
+    },
+    /// An update that names another release, or another binary of it, than the one that was verified.
+    #[error("the assignment names agent release {version}, number {counter}: another one was verified")]
+    OtherRelease {
+        /// The version that it names.
+        version: String,
+        /// The number.
+        counter: u64,
+    },
     /// Work that was given before, under another number.
+
     #[error("the assignment was made for order {signed}, and came as order {given}")]
     Replayed {
         /// The number that is signed.
@@ -183,10 +247,10 @@ pub enum Refusal {
         counter: u64,
     },
     /// Work that may not begin.
-    #[error("run `{run}` may not begin before {not_before}")]
+    #[error("{what} may not begin before {not_before}")]
     NotYet {
-        /// The run.
-        run: RunId,
+        /// What was assigned.
+        what: String,
         /// From when on.
         not_before: Millis,
     },

@@ -35,7 +35,7 @@ pub struct Root {
 pub struct Roles {
     /// Who signs roots.
     pub root: RoleKeys,
-    /// A place for who signs releases of the agent. No such signature is read.
+    /// Who signs releases of the agent. Without it agents go to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub releases: Option<RoleKeys>,
     /// Who signs the bundles whose names match; of two patterns that match, the closer one counts.

@@ -4,8 +4,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use sloth_core::{AgentId, Millis, labels::Subject};
 
 use crate::{
-    Assignment, BundleMetadata, BundleName, Domain, Envelope, Head, HeadRef, Inclusion, PayloadKind, Refusal, Root,
-    RootPin, SPEC, Seen, domain, head, verify_threshold,
+    AgentRelease, Assignment, BundleMetadata, BundleName, Channel, Domain, Envelope, Head, HeadRef, Inclusion,
+    PayloadKind, Refusal, Root, RootPin, SPEC, Seen, UpdateAssignment, domain, head, verify_threshold,
 };
 
 /// A verified root and what follows from it. A value: keep the root's envelope to make it again.
@@ -200,6 +200,80 @@ impl Trusted {
         Ok(assignment)
     }
 
+    /// Whether those who make the agent vouch for this release of it, whatever the time, the host and what was seen before.
+    ///
+    /// # Errors
+    ///
+    /// When the signatures do not carry it, or it is of another repository.
+    pub fn verify_release(&self, envelope: &Envelope) -> Result<AgentRelease, Refusal> {
+        let domain = self.claimed(envelope, PayloadKind::Release)?;
+        let role = self.root.roles.releases.as_ref().ok_or(Refusal::NoReleaseRole)?;
+        signed_by(role, envelope, &domain)?;
+        let release: AgentRelease = parse(&envelope.payload, "the release of the agent")?;
+        agrees(&domain, &release.domain())?;
+        Ok(release)
+    }
+
+    /// Whether a host that takes releases of `channel` may go to this one. `seen` is the newest of that channel that it
+    /// accepted before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trusted::verify_release`]; and when it or the root expired, it is of another channel, or it is older than
+    /// `seen` or the same release with other content.
+    pub fn accept_release(
+        &self,
+        envelope: &Envelope,
+        now: Millis,
+        seen: Option<Seen>,
+        channel: &Channel,
+    ) -> Result<AgentRelease, Refusal> {
+        let release = self.verify_release(envelope)?;
+        unexpired(now, self.root.expires, || "the root".to_owned())?;
+        unexpired(now, release.expires, || release.name())?;
+        if release.channel != *channel {
+            let (what, got, wanted) = (release.name(), release.channel, channel.clone());
+            return Err(Refusal::OtherChannel { what, got, wanted });
+        }
+        follows(seen, Seen::of_release(envelope, &release), || "the release of the agent".to_owned())?;
+        Ok(release)
+    }
+
+    /// The update that `agent` was assigned by the envelope that came as order number `given`.
+    ///
+    /// # Errors
+    ///
+    /// When the assignment role's threshold did not sign, or it is for another agent or order.
+    pub fn assigned_update(
+        &self,
+        envelope: &Envelope,
+        agent: AgentId,
+        given: u64,
+    ) -> Result<UpdateAssignment, Refusal> {
+        let update = self.verify_update(envelope)?;
+        if update.agent != agent {
+            return Err(Refusal::OtherAgent { got: update.agent, wanted: agent });
+        }
+        if update.nonce != given {
+            return Err(Refusal::Replayed { signed: update.nonce, given });
+        }
+        Ok(update)
+    }
+
+    /// Whether whoever may assign work vouches for this update, whatever the agent and the order.
+    ///
+    /// # Errors
+    ///
+    /// When the assignment role's threshold did not sign.
+    pub fn verify_update(&self, envelope: &Envelope) -> Result<UpdateAssignment, Refusal> {
+        let domain = self.claimed(envelope, PayloadKind::Update)?;
+        let role = self.root.roles.assignment.as_ref().ok_or(Refusal::NoOnlineRole { what: "an update" })?;
+        signed_by(role, envelope, &domain)?;
+        let update: UpdateAssignment = parse(&envelope.payload, "the update's assignment")?;
+        agrees(&domain, &update.domain(self.root.repository))?;
+        Ok(update)
+    }
+
     /// What the envelope says it is, once that is something of this repository and of the wanted kind.
     fn claimed(&self, envelope: &Envelope, wanted: PayloadKind) -> Result<Domain, Refusal> {
         bounded(envelope, wanted)?;
@@ -257,6 +331,23 @@ impl TrustedHead {
         }
         Err(Refusal::NotOffered { name: metadata.name.clone(), counter: metadata.counter })
     }
+
+    /// Whether it names this release of the agent.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::ReleaseNotOffered`].
+    pub fn offers_release(
+        &self,
+        release: &AgentRelease,
+        envelope: &Envelope,
+        inclusion: &Inclusion,
+    ) -> Result<(), Refusal> {
+        if inclusion.shows(&head::release_leaf(release, envelope), self.head.releases) {
+            return Ok(());
+        }
+        Err(Refusal::ReleaseNotOffered { what: release.name() })
+    }
 }
 
 /// Whether `new` may follow `seen`: not lower, and with the same content where it is the same.
@@ -296,6 +387,8 @@ fn describe(domain: &Domain) -> String {
         domain::Subject::Bundle(name) => format!("release {} of bundle `{name}`", domain.version),
         domain::Subject::Assignment => "the assignment".to_owned(),
         domain::Subject::Head => format!("head {}", domain.version),
+        domain::Subject::Release => format!("release {} of the agent", domain.version),
+        domain::Subject::Update => "the update's assignment".to_owned(),
     }
 }
 

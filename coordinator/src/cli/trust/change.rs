@@ -16,13 +16,17 @@ pub(in crate::cli) enum Role {
     Root,
     /// Who signs the bundles whose names match.
     Bundles(NamePattern),
+    /// Who signs releases of the agent.
+    Releases,
     /// Who signs heads and assignments: the coordinator's own keys.
     Online,
 }
 
 /// A text that names no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no role `{text}`: it takes `root`, `online`, or `bundles/` and a pattern of names, like `bundles/*`")]
+#[error(
+    "there is no role `{text}`: it takes `root`, `online`, `releases`, or `bundles/` and a pattern of names, like `bundles/*`"
+)]
 pub(in crate::cli) struct UnknownRole {
     text: String,
 }
@@ -51,6 +55,7 @@ impl FromStr for Role {
         let role = match text {
             "root" => Some(Self::Root),
             "online" => Some(Self::Online),
+            "releases" => Some(Self::Releases),
             _ => bundles(),
         };
         role.ok_or_else(|| UnknownRole { text: sloth_core::excerpt(text) })
@@ -62,6 +67,7 @@ impl fmt::Display for Role {
         match self {
             Self::Root => f.write_str("root"),
             Self::Bundles(pattern) => write!(f, "bundles/{pattern}"),
+            Self::Releases => f.write_str("releases"),
             Self::Online => f.write_str("online"),
         }
     }
@@ -71,6 +77,7 @@ impl fmt::Display for Role {
 pub(in crate::cli) fn first(
     root: (Vec<PublicKey>, usize),
     bundles: (Vec<PublicKey>, usize),
+    releases: (Vec<PublicKey>, usize),
     online: PublicKey,
     life: Millis,
 ) -> Result<Root, Failure> {
@@ -87,7 +94,7 @@ pub(in crate::cli) fn first(
         expires: now + life,
         roles: Roles {
             root: role(root)?,
-            releases: None,
+            releases: Some(role(releases)?),
             bundles: [(everything, role(bundles)?)].into(),
             head: Some(role((vec![online.clone()], 1))?),
             assignment: Some(role((vec![online], 1))?),
@@ -107,7 +114,7 @@ impl Change {
             Self::AddKey(role, key) => {
                 let (mut keys, threshold) = match keys_of(&next.roles, role) {
                     Some(have) => (have.keys().to_vec(), have.threshold()),
-                    // A pattern that nobody signed for begins with this key.
+                    // What nobody signed for begins with this key.
                     None => (Vec::new(), 1),
                 };
                 keys.push(key.clone());
@@ -133,6 +140,7 @@ pub(in crate::cli) fn keys_of<'a>(roles: &'a Roles, role: &Role) -> Option<&'a R
     match role {
         Role::Root => Some(&roles.root),
         Role::Bundles(pattern) => roles.bundles.get(pattern),
+        Role::Releases => roles.releases.as_ref(),
         Role::Online => roles.assignment.as_ref(),
     }
 }
@@ -151,6 +159,7 @@ fn set(roles: &mut Roles, role: &Role, keys: Vec<PublicKey>, threshold: usize) -
         Role::Bundles(pattern) => {
             roles.bundles.insert(pattern.clone(), keys);
         }
+        Role::Releases => roles.releases = Some(keys),
         Role::Online => {
             roles.head = Some(keys.clone());
             roles.assignment = Some(keys);
@@ -163,7 +172,8 @@ fn set(roles: &mut Roles, role: &Role, keys: Vec<PublicKey>, threshold: usize) -
 pub(in crate::cli) fn all_roles(roles: &Roles) -> Vec<Role> {
     let online = roles.assignment.as_ref().map(|_| Role::Online);
     let bundles = roles.bundles.keys().cloned().map(Role::Bundles);
-    [Role::Root].into_iter().chain(bundles).chain(online).collect()
+    let releases = roles.releases.as_ref().map(|_| Role::Releases);
+    [Role::Root].into_iter().chain(bundles).chain(releases).chain(online).collect()
 }
 
 /// Puts `key` in the place of the named one in every role that has it, or nothing.
@@ -177,7 +187,7 @@ fn everywhere(roles: &mut Roles, named: &str, key: Option<&PublicKey>) -> Result
     holding.iter().try_for_each(|role| exchange(roles, role, gone, key))
 }
 
-/// Puts `key` in the place of a key of a role, or nothing. A pattern without keys goes.
+/// Puts `key` in the place of a key of a role, or nothing. A pattern without keys goes, and so does who signs releases.
 fn exchange(roles: &mut Roles, role: &Role, gone: KeyId, key: Option<&PublicKey>) -> Result<(), Failure> {
     let have = known(roles, role)?;
     let threshold = have.threshold();
@@ -188,7 +198,11 @@ fn exchange(roles: &mut Roles, role: &Role, gone: KeyId, key: Option<&PublicKey>
             roles.bundles.remove(pattern);
             Ok(())
         }
-        Role::Root | Role::Bundles(_) | Role::Online => set(roles, role, keys, threshold),
+        Role::Releases if keys.is_empty() => {
+            roles.releases = None;
+            Ok(())
+        }
+        Role::Root | Role::Bundles(_) | Role::Releases | Role::Online => set(roles, role, keys, threshold),
     }
 }
 
