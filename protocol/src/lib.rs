@@ -12,4 +12,5 @@
 pub mod agent;
 pub mod coordinator;
 pub mod random;
+pub mod rollout;
 pub mod wire;

@@ -13,6 +13,7 @@ mod enroll;
 mod frame;
 mod operator;
 mod record;
+mod rollout;
 mod token;
 mod version;
 
@@ -34,6 +35,11 @@ pub use record::{
     Class, Dropped, JobState, Lane, LogStream, NAME_BYTES_MAX, NUMBER_MAX, OUTPUT_BYTES_MAX, OnInterrupt,
     REPORT_BYTES_MAX, REPORT_RECORDS_MAX, Record, RecordBody, RunEnd, RunOutcome, TEXT_BYTES_MAX, TaskEnd, TaskName,
     TaskStatus,
+};
+pub use rollout::{
+    Approval, HostView, HostsPage, OnHalt, Passing, ReasonView, Resume, RolloutAction, RolloutBundle, RolloutPlan,
+    RolloutRequest, RolloutResponse, RolloutSpec, RolloutStatus, RolloutSummary, RolloutView, RolloutWhat, Share,
+    WaveCounts, WaveMembers, WaveSpec, WaveView, WindowSpec,
 };
 pub use token::{ADDRESSES_MAX, JoinToken, TOKEN_CHARS_MAX, TokenError, TokenSecret};
 pub use version::{ALPN, PROTO_MAX, PROTO_MIN, ProtoVersion, Refusal, RefusalCode, negotiate};
