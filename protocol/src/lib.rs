@@ -13,4 +13,5 @@ pub mod agent;
 pub mod coordinator;
 pub mod random;
 pub mod rollout;
+pub mod update;
 pub mod wire;
