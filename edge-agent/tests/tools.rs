@@ -139,6 +139,20 @@ fn mistakes_are_found_with_their_places() {
         "names.sloth: 1 workflow with 1 task, 2 warnings",
     ];
     check(dir, &["validate", "--strict", "names.sloth"], &names, 1);
+    write(
+        dir,
+        "keys.sloth",
+        "workflow.define('w', {\n  on_abort = 1,\n  tasks = { a = { command = 'true', needs = 'b' } },\n})\n",
+    );
+    let keys = [
+        "keys.sloth:2: warning: workflow `w`: there is no method or key `on_abort`, so it is ignored",
+        "2 |   on_abort = 1,",
+        "keys.sloth:3: warning: task `a`: there is no method or key `needs`, so it is ignored; did you mean `depends_on`?",
+        "keys.sloth: ok, 1 workflow with 1 task, 2 warnings",
+    ];
+    check(dir, &["validate", "keys.sloth"], &keys, 0);
+    check(dir, &["plan", "keys.sloth"], &["w: 1 task", "!keys.sloth:2: warning: workflow `w`"], 0);
+    check(dir, &["run", "keys.sloth"], &["did you mean `depends_on`?", "did you mean `depends_on`?"], 0);
     write(dir, "open.sloth", "task('a'):command(function()\n  if true then\n    return true\nend)\n");
     check(
         dir,

@@ -182,8 +182,10 @@ fn plans(dir: &Path, description: &Description) -> Result<Vec<Plan>, Failure> {
     let file = Path::new(description.workflow.as_str());
     let limits = sloth_workflow::Limits::default();
     // Its error stays on this thread, so its sentence is what goes on.
-    let plans = sloth_workflow::load(dir, file, &Value::Null, &limits);
-    plans.map_err(|error| Failure::new(Outcome::Usage, Chain(&error).to_string()))
+    let loaded = sloth_workflow::load_and_warn(dir, file, &Value::Null, &limits);
+    let (plans, warnings) = loaded.map_err(|error| Failure::new(Outcome::Usage, Chain(&error).to_string()))?;
+    warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+    Ok(plans)
 }
 
 /// The number of a new release: the milliseconds since 1970, and above the newest that the coordinator has.

@@ -1,6 +1,6 @@
 //! `sloth-agent plan`: what a file will do, without doing it.
 
-use std::path::PathBuf;
+use std::{io::Write as _, path::PathBuf};
 
 use serde_json::{Value, json};
 use sloth_cli::{Failure, Format, Outcome, OutputArgs, parameters, print_json, print_line};
@@ -45,10 +45,17 @@ enum Drawing {
 pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let file = WorkflowFile::find(&arguments.file)?;
     let look = file.look(&arguments.values.read()?);
-    let errors = look.findings.iter().filter(|finding| finding.severity == Severity::Error);
-    let errors: Vec<String> = errors.map(|finding| finding.text(&file.text)).collect();
+    let told = |severity| {
+        let findings = look.findings.iter().filter(move |finding| finding.severity == severity);
+        findings.map(|finding| finding.text(&file.text)).collect::<Vec<String>>()
+    };
+    let errors = told(Severity::Error);
     if !errors.is_empty() {
         return Err(Failure::new(Outcome::Usage, errors.join("\n")));
+    }
+    for warning in told(Severity::Warning) {
+        // Nothing is left to be done when even standard error is gone.
+        let _ = writeln!(anstream::stderr(), "{warning}");
     }
     let plans = selected(look.plans, arguments.workflow.as_deref(), &file.shown)?;
     let needed = needs(&file.bundle_dir, &file.file).map_err(Outcome::Usage.because())?;

@@ -95,13 +95,7 @@ impl WorkflowFile {
         look.plans = plans;
         let told = errors.iter().filter(|error| !(matches!(error, LoadError::NoWorkflow { .. }) && self.is_library()));
         look.findings.extend(told.map(|error| self.finding(error)));
-        look.findings.extend(warnings.into_iter().map(|message| Finding {
-            severity: Severity::Warning,
-            file: self.shown.clone(),
-            line: None,
-            column: None,
-            message,
-        }));
+        look.findings.extend(warnings.iter().map(|message| self.warning(message)));
         for fault in describe::check_names(&self.text).into_iter().chain(names) {
             look.findings.push(Finding {
                 severity: Severity::Warning,
@@ -138,6 +132,23 @@ impl WorkflowFile {
         let file = self.bundle_dir.join(PARAMETERS_FILE).display().to_string();
         let message = sloth_core::Chain(error).to_string();
         Finding { severity: Severity::Error, file, line: None, column: None, message }
+    }
+
+    /// A warning of the loader, with its place where its text begins with one.
+    fn warning(&self, text: &str) -> Finding {
+        let of = |file, line, message: &str| Finding {
+            severity: Severity::Warning,
+            file,
+            line,
+            column: None,
+            message: message.to_owned(),
+        };
+        match placed(text) {
+            Some((file, line, message)) if self.bundle_dir.join(file).is_file() => {
+                of(self.beside(file), Some(line), message)
+            }
+            Some(_) | None => of(self.shown.clone(), None, text),
+        }
     }
 
     fn is_library(&self) -> bool {

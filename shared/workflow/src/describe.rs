@@ -28,6 +28,12 @@ include!(concat!(env!("OUT_DIR"), "/definitions.rs"));
 /// The files that describe no module.
 const NO_MODULES: [&str; 3] = ["language", "testing", "types"];
 
+/// The types of the builders, and the methods that each of them knows.
+#[must_use]
+pub fn builders() -> [(&'static str, &'static [&'static str]); 2] {
+    [("Task", &crate::dsl::TASK_METHODS), ("Workflow", &crate::dsl::WORKFLOW_METHODS)]
+}
+
 /// What one definition file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Module {

@@ -14,6 +14,9 @@ mod export;
 mod finish;
 mod flow;
 mod hook;
+mod notes;
+mod order;
+mod refer;
 mod retry;
 mod task;
 mod unknown;
@@ -29,12 +32,15 @@ pub(crate) use draft::{Signature, Silence, TaskDraft};
 pub(crate) use export::exported;
 pub(crate) use finish::{Finished, Settled, finish, settle};
 pub(crate) use hook::{Hook, TaskHook, WorkflowHook};
+pub(crate) use notes::begin as begin_notes;
+pub(crate) use unknown::{TASK_METHODS, WORKFLOW_METHODS};
 pub(crate) use values::are_absent;
 pub(crate) use workflow::CleanWorkdir;
 
 use crate::modules::Context;
 use argument::Arguments;
 use collect::tolerate;
+use refer::Reference;
 use task::TaskBuilder;
 use workflow::{WorkflowBuilder, WorkflowDraft};
 
@@ -51,6 +57,8 @@ pub(crate) struct Definitions {
     /// Every task that was begun with `task(…)`, in order.
     tasks: Vec<SharedTask>,
     workflows: Vec<SharedWorkflow>,
+    /// Names that stand for tasks.
+    references: Vec<Reference>,
     /// The text of the file, where the order of keys is looked up that tables lose.
     text: String,
     tasks_max: usize,

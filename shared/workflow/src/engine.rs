@@ -209,13 +209,14 @@ impl Engine {
         resume: &Resume,
     ) -> Result<RunEnd, LoadError> {
         self.evaluate().await?;
-        let Settled { mut workflows, warnings, errors: _ } = self.in_phase(|| self.prepared.finish())?;
+        let Settled { mut workflows, warnings, notes, hints: _, errors: _ } =
+            self.in_phase(|| self.prepared.finish())?;
         if let Some(name) = wanted {
             self.select(&mut workflows, name)?;
         }
         let left_out = selection.left_out(&workflows)?;
         self.place(&workflows.iter().map(|workflow| &workflow.plan).collect::<Vec<_>>())?;
-        for warning in &warnings {
+        for warning in notes.warnings.iter().chain(&warnings) {
             self.context.warn(warning);
         }
         let plans: Vec<_> = workflows.iter().map(|workflow| workflow.plan.clone()).collect();
@@ -230,6 +231,10 @@ impl Engine {
             tasks.extend(end.tasks);
         }
         let outputs = self.outputs();
+        // Told again where it is not lost among what the tasks said: they may have done something else than was meant.
+        for told in &notes.misspelt {
+            self.context.warn(told);
+        }
         let halt = self.halt.borrow().clone();
         let (outcome, message) = match (halt, failed) {
             (Some(Halt::Cancelled), _) => (Outcome::Cancelled, "the run was cancelled".to_owned()),

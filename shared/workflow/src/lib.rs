@@ -33,7 +33,7 @@ pub use host::{
     values as state_values,
 };
 pub use limits::Limits;
-pub use load::{LoadError, Validation, load, validate};
+pub use load::{LoadError, Validation, load, load_and_warn, validate};
 pub use modules::AgentInfo;
 pub use needs::needs;
 pub use plan::{Plan, PlanError, TaskSpec, WorkflowSpec};

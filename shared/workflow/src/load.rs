@@ -162,13 +162,28 @@ pub struct Validation {
 ///
 /// When the file cannot be read, raises an error, takes too long, or its tasks do not fit together.
 pub fn load(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits) -> Result<Vec<Plan>, LoadError> {
+    load_and_warn(bundle_dir, file, values, limits).map(|(plans, _)| plans)
+}
+
+/// As [`load`], with what the file's author should know though it is no error.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_and_warn(
+    bundle_dir: &Path,
+    file: &Path,
+    values: &Value,
+    limits: &Limits,
+) -> Result<(Vec<Plan>, Vec<String>), LoadError> {
     let context = planning(bundle_dir, values, limits);
     let prepared = Prepared::new(&context, file, CancelSignal::never())?;
     let scope = Rc::new(Scope::new(ScopeId(0), None, PathBuf::new(), Instant::now() + limits.plan_time));
     let called = context.current.with(&scope, || prepared.chunk.call::<()>(()));
     called.map_err(|error| prepared.error(&error, &scope, limits.plan_time))?;
     let settled = context.current.with(&scope, || prepared.finish())?;
-    Ok(settled.workflows.into_iter().map(|workflow| workflow.plan).collect())
+    let plans = settled.workflows.into_iter().map(|workflow| workflow.plan).collect();
+    Ok((plans, [settled.notes.warnings, settled.warnings, settled.hints].concat()))
 }
 
 /// As [`load`], with all the errors that one look can find: the evaluation goes on after a wrong call of a builder.
@@ -188,11 +203,10 @@ pub fn validate(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits)
     let text = prepared.sources.text(&prepared.file).unwrap_or_default();
     if raised.is_some() {
         // A file that was not evaluated to its end looks as if it lacked what comes later.
-        settled = Settled {
-            errors: settled.errors.into_iter().filter(|error| stands(error, &text)).collect(),
-            workflows: Vec::new(),
-            warnings: Vec::new(),
-        };
+        settled.errors.retain(|error| stands(error, &text));
+        settled.workflows.clear();
+        settled.warnings.clear();
+        settled.hints.clear();
     }
     let names = if raised.is_some() { Vec::new() } else { undefined(lua, &text) };
     let mut errors = dsl::collect::taken(lua);
@@ -203,7 +217,8 @@ pub fn validate(bundle_dir: &Path, file: &Path, values: &Value, limits: &Limits)
         |error: &LoadError| !(known && matches!(error, LoadError::NoCommand { .. } | LoadError::NoWorkflow { .. }));
     errors.extend(settled.errors.into_iter().filter(follow_ups));
     let plans = settled.workflows.into_iter().map(|workflow| workflow.plan).collect();
-    Validation { plans, errors, warnings: settled.warnings, names }
+    let warnings = [settled.notes.warnings, settled.warnings, settled.hints].concat();
+    Validation { plans, errors, warnings, names }
 }
 
 /// Whether what is wrong with a file's definitions is so whatever the part of it says that was not evaluated.
@@ -251,6 +266,7 @@ impl Prepared {
             Machine::new(context, sources.clone(), cancel.clone(), |lua| dsl::install(lua, &definitions, context));
         let machine = machine.map_err(LoadError::Machine)?;
         dsl::install_values(&machine.lua, &definitions, context).map_err(LoadError::Machine)?;
+        dsl::begin_notes(&machine.lua, &source.name, &source.text);
         let chunk = machine.compile(&source).map_err(|error| syntax(&machine, &source, &error))?;
         Ok(Self { machine, chunk, file: source.name, sources, definitions, context: Rc::clone(context), cancel })
     }
@@ -270,6 +286,7 @@ impl Prepared {
         let installed = forgotten.and_then(|()| dsl::install(lua, &definitions, context));
         installed.and_then(|()| dsl::install_values(lua, &definitions, context)).map_err(LoadError::Machine)?;
         let machine = Machine { lua: lua.clone() };
+        dsl::begin_notes(&machine.lua, &source.name, &source.text);
         let chunk = machine.compile(&source).map_err(|error| syntax(&machine, &source, &error))?;
         Ok(Self { machine, chunk, file: source.name, sources, definitions, context: Rc::clone(context), cancel })
     }

@@ -13,6 +13,7 @@ use petgraph::{
 use serde::{Deserialize, Serialize};
 
 pub use build::{PlanError, problems};
+pub(crate) use names::misspelt;
 pub use names::nearest;
 
 use crate::host::OnInterrupt;

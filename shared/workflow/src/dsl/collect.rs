@@ -2,6 +2,7 @@
 
 use mlua::{Function, Lua, MultiValue};
 
+use super::{argument::error, notes, unknown::Unknown};
 use crate::LoadError;
 
 /// Most errors that are kept of one file.
@@ -35,8 +36,13 @@ pub(super) fn tolerate<T>(lua: &Lua, result: mlua::Result<T>) -> mlua::Result<Op
     Ok(None)
 }
 
-/// A method that does not exist: an error, or, where that was kept, a method that changes nothing.
-pub(super) fn no_method(lua: &Lua, error: mlua::Error) -> mlua::Result<Function> {
-    tolerate(lua, Err::<(), _>(error))?;
+/// A method that does not exist: an error where it is known what was meant; else, and where that was kept, a method that
+/// changes nothing.
+pub(super) fn no_method(lua: &Lua, owner: &str, unknown: &Unknown<'_>) -> mlua::Result<Function> {
+    if unknown.is_meant() {
+        tolerate(lua, Err::<(), _>(error(lua, format_args!("{owner}: {}", unknown.error()))))?;
+    } else {
+        notes::ignored(lua, owner, unknown);
+    }
     lua.create_function(|_, values: MultiValue| Ok(values.front().cloned()))
 }

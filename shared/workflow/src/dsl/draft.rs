@@ -11,9 +11,10 @@ use super::{
     collect::tolerate,
     flow::TaskGroup,
     hook::{Hook, TaskHook},
+    notes,
     retry::Retry,
     task::TaskBuilder,
-    unknown::{TASK_METHODS, unknown_task_method},
+    unknown::{TASK_METHODS, Unknown},
 };
 
 /// What a task waits for.
@@ -147,6 +148,7 @@ impl TaskDraft {
         if let Some(name) = text(&table.raw_get("name")?) {
             self.name = name;
         }
+        let mut work = None;
         for pair in table.pairs::<Value, Value>() {
             let (key, value) = pair?;
             let Value::String(key) = &key else {
@@ -164,13 +166,32 @@ impl TaskDraft {
             if is_base {
                 continue;
             }
+            if !TASK_METHODS.contains(&key.as_str()) || key == "action" && !value.is_function() {
+                let unknown = Unknown::of_task(&key);
+                notes::ignored(lua, self.owner(), &unknown);
+                if unknown.is_work() && (work.is_none() || key == "module") {
+                    work = Some(unknown.error());
+                }
+                continue;
+            }
             if matches!(key.as_str(), "action" | "run") {
                 self.silence = Silence::Success;
             }
             let arguments = Arguments::one(lua, self.owner(), &key, value);
             tolerate(lua, self.set(&key, &arguments))?;
         }
-        Ok(())
+        match work {
+            // What says nothing else to do would do nothing.
+            Some(told) if self.action.is_none() => Err(Arguments::one(lua, self.owner(), "", Value::Nil).error(told)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Has what was said of it by its name.
+    pub(super) fn adopt(&mut self, said: &Self) {
+        self.depends_on.extend(said.depends_on.iter().cloned());
+        self.run_if.extend(said.run_if.iter().cloned());
+        self.at_once |= said.at_once;
     }
 
     /// It in a message.
@@ -199,12 +220,12 @@ impl TaskDraft {
             "pre_hook" | "pre_exec" => TaskHook::Before,
             "post_hook" | "post_exec" => TaskHook::After,
             "on_success" | "on_complete" => TaskHook::Success,
-            "on_failure" | "on_fail" => TaskHook::Failure,
+            "on_failure" | "on_fail" | "on_error" => TaskHook::Failure,
             "on_timeout" => TaskHook::Timeout,
             "on_retry" => TaskHook::Retry,
             "rollback" => TaskHook::Rollback,
             "cleanup" => TaskHook::Cleanup,
-            unknown => return Err(arguments.error(unknown_task_method(unknown))),
+            unknown => return Err(arguments.error(Unknown::of_task(unknown).error())),
         };
         let read = Hook::read(arguments)?;
         if read.is_async && matches!(hook, TaskHook::Before | TaskHook::After) {

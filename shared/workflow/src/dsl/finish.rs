@@ -14,6 +14,8 @@ use super::{
     draft::{Delegate, Dependency},
     entries,
     hook::{Hook, WorkflowHook},
+    notes::{self, Notes},
+    order, refer,
     values::look_up,
     workflow::{CleanWorkdir, WorkflowDraft},
 };
@@ -40,6 +42,10 @@ pub(crate) struct Settled {
     pub(crate) workflows: Vec<Finished>,
     /// What its author should know.
     pub(crate) warnings: Vec<String>,
+    /// What was noted of it while it was evaluated.
+    pub(crate) notes: Notes,
+    /// What its author should know of the order of the tasks before it is run.
+    pub(crate) hints: Vec<String>,
     /// Everything that is wrong with them.
     pub(crate) errors: Vec<LoadError>,
 }
@@ -52,15 +58,22 @@ pub(crate) fn finish(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> 
 
 /// As [`finish`], with everything that is wrong.
 pub(crate) fn settle(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> Settled {
-    let mut settled = Settled { workflows: Vec::new(), warnings: Vec::new(), errors: Vec::new() };
+    let mut settled = Settled {
+        workflows: Vec::new(),
+        warnings: Vec::new(),
+        notes: notes::taken(lua),
+        hints: Vec::new(),
+        errors: Vec::new(),
+    };
     if let Err(error) = take_legacy(lua, definitions) {
         settled.errors.push(LoadError::lua(&error));
     }
     // A copy: functions of the file are called below, and they may define more, which comes too late.
-    let (tasks, drafts, tasks_max) = {
+    let (tasks, drafts, tasks_max, text) = {
         let definitions = definitions.borrow();
-        let drafts: Vec<WorkflowDraft> = definitions.workflows.iter().map(|draft| draft.borrow().clone()).collect();
-        (definitions.tasks.clone(), drafts, definitions.tasks_max)
+        let mut drafts: Vec<WorkflowDraft> = definitions.workflows.iter().map(|draft| draft.borrow().clone()).collect();
+        settled.errors.extend(refer::resolve(&definitions, &mut drafts));
+        (definitions.tasks.clone(), drafts, definitions.tasks_max, definitions.text.clone())
     };
     let drafts = adopted(with_members(drafts, &tasks), &tasks);
     if drafts.is_empty() {
@@ -69,13 +82,13 @@ pub(crate) fn settle(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> 
             settled.errors.push(LoadError::NoWorkflow { file: file.to_owned() });
         } else {
             let implicit = WorkflowDraft { name: stem(file), tasks, ..WorkflowDraft::default() };
-            workflow(lua, &implicit, tasks_max, &mut settled);
+            workflow(lua, &implicit, (file, &text), tasks_max, &mut settled);
         }
         return settled;
     }
     let mut left = tasks_max;
     for draft in &drafts {
-        workflow(lua, draft, left, &mut settled);
+        workflow(lua, draft, (file, &text), left, &mut settled);
         left = left.saturating_sub(draft.tasks.len());
     }
     let orphans = tasks.iter().filter(|task| !task.borrow().used && !task.borrow().ran);
@@ -137,7 +150,7 @@ fn is_list(draft: &WorkflowDraft) -> bool {
     draft.max_parallel_tasks.is_none() && draft.tasks.iter().all(free)
 }
 
-fn workflow(lua: &Lua, draft: &WorkflowDraft, tasks_max: usize, settled: &mut Settled) {
+fn workflow(lua: &Lua, draft: &WorkflowDraft, (file, text): (&str, &str), tasks_max: usize, settled: &mut Settled) {
     let tasks: Vec<Rc<TaskDraft>> = draft.tasks.iter().map(|task| Rc::new(task.borrow().clone())).collect();
     let before = settled.errors.len();
     let mut specs = Vec::with_capacity(tasks.len());
@@ -164,6 +177,7 @@ fn workflow(lua: &Lua, draft: &WorkflowDraft, tasks_max: usize, settled: &mut Se
         workdir: draft.workdir.clone().or_else(|| own_workdir(draft)),
         tasks: specs,
     };
+    settled.hints.extend(order::told(draft, &spec, file, text));
     if !draft.idle.is_empty() {
         let keys: Vec<String> = draft.idle.iter().map(|key| format!("`{key}`")).collect();
         let keys = shortened(&keys);

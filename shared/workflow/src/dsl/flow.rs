@@ -9,12 +9,13 @@ use super::{
     action::{Action, Condition},
     argument::{Arguments, described, text},
     draft::{Dependency, TaskDraft},
+    refer::{self, Reference},
     task::{TaskBuilder, run_now},
     workflow::WorkflowBuilder,
 };
 use crate::{
     modules::{self, Context},
-    vm::Builtin,
+    vm::{Builtin, location},
 };
 
 /// Most things that run at once by one call of `parallel`.
@@ -104,7 +105,7 @@ pub(super) fn install(
         async move {
             // A task cannot add to the plan; what it gives is done at once.
             if running.current.get().is_some_and(|scope| scope.task.is_some()) {
-                return at_once(&lua, values).await;
+                return at_once(&lua, &defining, values).await;
             }
             let group =
                 group(&defining, &Arguments::new(&lua, "parallel".to_owned(), "parallel", values), Order::AtOnce)?;
@@ -127,15 +128,16 @@ pub(super) fn install(
     globals.raw_set("when", when)
 }
 
-/// `chain(a, b, …)`, `chain({a, b, …})`; with a name first it is a workflow.
+/// `chain(a, b, …)`, `chain({a, b, …})`; with a name before other things than names it is a workflow.
 fn group(definitions: &SharedDefinitions, arguments: &Arguments<'_>, order: Order) -> mlua::Result<Value> {
-    let name = arguments.value(0).as_string().map(mlua::LuaString::to_string_lossy);
+    let names = arguments.values().all(|value| text(value).is_some());
+    let name = arguments.value(0).as_string().filter(|_| !names).map(mlua::LuaString::to_string_lossy);
     let mut members = Vec::new();
     for value in arguments.values().skip(usize::from(name.is_some())) {
         add_members(definitions, arguments, value, &mut members)?;
     }
     if members.is_empty() {
-        return Err(arguments.takes("tasks, or a list of them", &Value::Nil));
+        return Err(arguments.takes("tasks, names of tasks, or a list of them", &Value::Nil));
     }
     let group = TaskGroup::joined(members, order);
     let Some(name) = name else { return arguments.lua.create_userdata(group).map(Value::UserData) };
@@ -174,8 +176,16 @@ fn add_members(
         members.push(group);
         return Ok(());
     }
+    if let Some(name) = text(value) {
+        let task = Rc::new(RefCell::new(TaskDraft::new(name)));
+        let place = location(arguments.lua).unwrap_or_default();
+        let reference = Reference { task: Rc::clone(&task), place, by: arguments.method().to_owned() };
+        definitions.borrow_mut().references.push(reference);
+        members.push(TaskGroup::single(task));
+        return Ok(());
+    }
     let Value::Table(table) = value else {
-        return Err(arguments.takes("tasks, or a list of them", value));
+        return Err(arguments.takes("tasks, names of tasks, or a list of them", value));
     };
     if !table.raw_get::<Value>("name")?.is_nil() {
         let mut draft = TaskDraft::new(String::new());
@@ -189,11 +199,11 @@ fn add_members(
 }
 
 /// `parallel` inside a task: the results by place and by name, and what went wrong if something did.
-async fn at_once(lua: &Lua, values: MultiValue) -> mlua::Result<MultiValue> {
+async fn at_once(lua: &Lua, definitions: &SharedDefinitions, values: MultiValue) -> mlua::Result<MultiValue> {
     let arguments = Arguments::new(lua, "parallel".to_owned(), "parallel", values);
     let mut errands = Vec::new();
     for value in arguments.values() {
-        add_errands(&arguments, value, &mut errands)?;
+        add_errands(definitions, &arguments, value, &mut errands)?;
     }
     if PARALLEL_MAX < errands.len() {
         return Err(arguments.error(format_args!("{PARALLEL_MAX} at a time is the most")));
@@ -231,7 +241,12 @@ enum Work {
     Action(Action),
 }
 
-fn add_errands(arguments: &Arguments<'_>, value: &Value, errands: &mut Vec<Errand>) -> mlua::Result<()> {
+fn add_errands(
+    definitions: &SharedDefinitions,
+    arguments: &Arguments<'_>,
+    value: &Value,
+    errands: &mut Vec<Errand>,
+) -> mlua::Result<()> {
     if let Some(task) = TaskBuilder::of(value) {
         let name = Some(task.borrow().name.clone());
         errands.push(Errand { name, work: Work::Task(task) });
@@ -253,11 +268,19 @@ fn add_errands(arguments: &Arguments<'_>, value: &Value, errands: &mut Vec<Erran
                     Ok(())
                 }
                 None if table.raw_len() == 0 => Err(arguments.error("an entry has no `command`")),
-                None => table.sequence_values::<Value>().try_for_each(|item| add_errands(arguments, &item?, errands)),
+                None => table
+                    .sequence_values::<Value>()
+                    .try_for_each(|item| add_errands(definitions, arguments, &item?, errands)),
             }
         }
+        Value::String(name) => {
+            let name = name.to_string_lossy();
+            let task = refer::find(&definitions.borrow(), &name).map_err(|told| arguments.error(told))?;
+            errands.push(Errand { name: Some(name), work: Work::Task(task) });
+            Ok(())
+        }
         other => Err(arguments.error(format_args!(
-            "inside a task it takes functions, tasks, or tables with `name` and `command`, got {}",
+            "inside a task it takes functions, tasks, names of tasks, or tables with `name` and `command`, got {}",
             described(other)
         ))),
     }

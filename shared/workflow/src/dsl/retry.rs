@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use mlua::{Table, Value};
 
-use super::argument::{Arguments, text};
+use super::{
+    argument::{Arguments, text},
+    notes,
+    unknown::Unknown,
+};
 use crate::{limits::RETRIES_MAX, plan::Backoff};
 
 /// What a task or a workflow says of retries; what it does not say is absent.
@@ -16,6 +20,21 @@ pub(super) struct Retry {
     pub(super) wait_max: Option<Duration>,
 }
 
+/// The keys of a table that says how often and when.
+const OPTIONS: [&str; 12] = [
+    "retries",
+    "max_retries",
+    "count",
+    "max_attempts",
+    "attempts",
+    "strategy",
+    "backoff",
+    "delay",
+    "wait",
+    "initial_delay",
+    "max_delay",
+    "max_wait",
+];
 const STRATEGIES: &str = "`fixed`, `linear` or `exponential`";
 
 impl Retry {
@@ -76,10 +95,8 @@ impl Retry {
                 "delay" | "wait" | "initial_delay" => self.wait = Some(option.duration()?),
                 "max_delay" | "max_wait" => self.wait_max = Some(option.duration()?),
                 unknown => {
-                    return Err(arguments.error(format_args!(
-                        "`{}` has no option `{unknown}`; it takes `retries` or `max_attempts`, `strategy`, `delay` and `max_delay`",
-                        arguments.method()
-                    )));
+                    let owner = format!("{}: `{}`", arguments.owner(), arguments.method());
+                    notes::ignored(arguments.lua, owner, &Unknown::of_settings(unknown, &OPTIONS));
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::{
     argument::{Arguments, error},
     collect::{no_method, tolerate},
     draft::{Delegate, TaskDraft, methods},
-    unknown::unknown_task_method,
+    unknown::Unknown,
 };
 use crate::modules::{Context, Phase};
 
@@ -82,8 +82,8 @@ impl UserData for TaskBuilder {
             Ok(this)
         });
         added.add_meta_method(MetaMethod::Index, |lua, this, key: Value| {
-            let told = unknown_task_method(&shown(lua, &key));
-            no_method(lua, error(lua, format_args!("{}: {told}", this.0.borrow().owner())))
+            let (owner, name) = (this.0.borrow().owner(), shown(lua, &key));
+            no_method(lua, &owner, &Unknown::of_task(&name))
         });
         added.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(this.0.borrow().owner()));
     }

@@ -1,8 +1,8 @@
 //! The names that tasks and workflows know, and what to say of one that they do not.
 
-use crate::plan::nearest;
+use crate::plan::{misspelt, nearest};
 
-pub(super) const TASK_METHODS: [&str; 43] = [
+pub(crate) const TASK_METHODS: [&str; 44] = [
     "name",
     "workflow",
     "description",
@@ -30,6 +30,7 @@ pub(super) const TASK_METHODS: [&str; 43] = [
     "on_complete",
     "on_failure",
     "on_fail",
+    "on_error",
     "on_timeout",
     "on_retry",
     "pre_hook",
@@ -48,7 +49,7 @@ pub(super) const TASK_METHODS: [&str; 43] = [
     "build",
 ];
 
-pub(super) const WORKFLOW_METHODS: [&str; 31] = [
+pub(crate) const WORKFLOW_METHODS: [&str; 33] = [
     "name",
     "description",
     "version",
@@ -72,6 +73,8 @@ pub(super) const WORKFLOW_METHODS: [&str; 31] = [
     "post_task",
     "on_success",
     "on_failure",
+    "on_fail",
+    "on_error",
     "on_timeout",
     "on_complete",
     "workflow_complete",
@@ -88,6 +91,7 @@ const SYNONYMS: [(&str, &str); 30] = [
     ("retry_count", "retries"),
     ("max_retries", "retries"),
     ("attempts", "retries"),
+    ("tries", "retries"),
     ("depends", "depends_on"),
     ("dependencies", "depends_on"),
     ("needs", "depends_on"),
@@ -102,7 +106,6 @@ const SYNONYMS: [(&str, &str); 30] = [
     ("dir", "workdir"),
     ("environment", "env"),
     ("env_vars", "env"),
-    ("on_error", "on_failure"),
     ("catch", "on_failure"),
     ("agent", "delegate_to"),
     ("host", "delegate_to"),
@@ -128,31 +131,68 @@ const DECLARATIVE: [(&str, &str); 8] = [
     ("with_items", "make the tasks in a `for` loop, or loop in the task's function"),
 ];
 
-/// What to say of a task's method or key that does not exist.
-pub(super) fn unknown_task_method(method: &str) -> String {
-    match DECLARATIVE.iter().find(|(name, _)| *name == method) {
-        Some((_, instead)) => format!("there is no method or key `{method}`: {instead}"),
-        None => unknown(method, &TASK_METHODS),
+/// A name that a task or a workflow does not know.
+pub(super) struct Unknown<'a> {
+    pub(super) name: &'a str,
+    /// The name that was meant.
+    meant: Option<&'static str>,
+    /// What is written here instead of it.
+    instead: Option<&'static str>,
+    known: &'static [&'static str],
+}
+
+impl<'a> Unknown<'a> {
+    pub(super) fn of_task(name: &'a str) -> Self {
+        let instead = DECLARATIVE.iter().find(|(known, _)| *known == name).map(|(_, instead)| *instead);
+        Self { name, meant: meant(name, &TASK_METHODS), instead, known: &TASK_METHODS }
+    }
+
+    pub(super) fn of_workflow(name: &'a str) -> Self {
+        Self { name, meant: meant(name, &WORKFLOW_METHODS), instead: None, known: &WORKFLOW_METHODS }
+    }
+
+    /// One of the settings of a workflow, or of its retries.
+    pub(super) fn of_settings(name: &'a str, known: &'static [&'static str]) -> Self {
+        Self { name, meant: meant(name, known), instead: None, known }
+    }
+
+    /// Whether it is known what was meant: a task or workflow without it is another than its author wanted.
+    pub(super) fn is_meant(&self) -> bool {
+        self.meant.is_some() || self.instead.is_some()
+    }
+
+    /// Whether it was to say what the task does.
+    pub(super) fn is_work(&self) -> bool {
+        self.meant == Some("command") || matches!(self.name, "module" | "action")
+    }
+
+    /// What to say where it stops the file.
+    pub(super) fn error(&self) -> String {
+        let name = self.name;
+        match (self.instead, self.meant) {
+            (Some(instead), _) => format!("there is no method or key `{name}`: {instead}"),
+            (None, Some(meant)) => format!("there is no method or key `{name}`; did you mean `{meant}`?"),
+            (None, None) => format!("there is no method or key `{name}` (known are {})", self.known.join(", ")),
+        }
+    }
+
+    /// What to say where it changes nothing.
+    pub(super) fn warning(&self) -> String {
+        let told = format!("there is no method or key `{}`, so it is ignored", self.name);
+        match (self.instead, self.meant, nearest(self.name, self.known.iter().copied())) {
+            (Some(instead), _, _) => format!("{told}: {instead}"),
+            (None, Some(meant), _) => format!("{told}; did you mean `{meant}`?"),
+            (None, None, Some(near)) => format!("{told}; the nearest that is known is `{near}`"),
+            (None, None, None) => told,
+        }
     }
 }
 
-/// What to say of a workflow's method or key that does not exist.
-pub(super) fn unknown_workflow_method(method: &str) -> String {
-    unknown(method, &WORKFLOW_METHODS)
-}
-
-fn unknown(method: &str, known: &[&str]) -> String {
-    match meant(method, known) {
-        Some(near) => format!("there is no method or key `{method}`; did you mean `{near}`?"),
-        None => format!("there is no method or key `{method}` (known are {})", known.join(", ")),
-    }
-}
-
-/// The name among `known` that was probably meant.
-fn meant<'a>(method: &str, known: &[&'a str]) -> Option<&'a str> {
-    let synonym = SYNONYMS.iter().find(|(name, _)| *name == method).map(|(_, meant)| *meant);
+/// The name among `known` that was meant, by another word or with a slip of the fingers.
+fn meant(name: &str, known: &'static [&'static str]) -> Option<&'static str> {
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == name).map(|(_, meant)| *meant);
     let synonym = known.iter().copied().find(|name| Some(*name) == synonym);
-    synonym.or_else(|| nearest(method, known.iter().copied()))
+    synonym.or_else(|| misspelt(name, known.iter().copied()))
 }
 
 #[cfg(test)]
@@ -161,18 +201,31 @@ mod tests {
 
     #[test]
     fn the_name_that_was_meant_is_told() {
-        for (method, near) in [
+        for (name, near) in [
             ("retry", "retries"),
             ("comand", "command"),
             ("needs", "depends_on"),
+            ("depend_on", "depends_on"),
             ("on_sucess", "on_success"),
             ("desription", "description"),
         ] {
-            let told = unknown_task_method(method);
-            assert!(told.contains(&format!("`{method}`; did you mean `{near}`?")), "{told}");
+            let unknown = Unknown::of_task(name);
+            let end = format!("`{near}`?");
+            assert!(unknown.is_meant() && unknown.error().ends_with(&end), "{}", unknown.error());
+            assert!(unknown.warning().ends_with(&end), "{}", unknown.warning());
         }
-        assert!(!unknown_task_method("zzzzz").contains("did you mean"));
-        assert!(unknown_task_method("register").contains("in `deps`"));
+        for (name, warning) in [
+            ("zzzzz", "there is no method or key `zzzzz`, so it is ignored"),
+            (
+                "on_skip",
+                "there is no method or key `on_skip`, so it is ignored; the nearest that is known is `on_fail`",
+            ),
+        ] {
+            let unknown = Unknown::of_task(name);
+            assert!(!unknown.is_meant(), "{name}");
+            assert_eq!(unknown.warning(), warning);
+        }
+        assert!(Unknown::of_task("register").error().contains("in `deps`"));
         for (_, meant) in SYNONYMS {
             assert!(TASK_METHODS.contains(&meant) || WORKFLOW_METHODS.contains(&meant), "{meant}");
         }

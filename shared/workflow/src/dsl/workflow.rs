@@ -6,14 +6,15 @@ use mlua::{AnyUserData, Function, Lua, MetaMethod, MultiValue, Table, UserData, 
 
 use super::{
     SharedDefinitions, SharedTask, SharedWorkflow,
-    argument::{Arguments, error, text},
+    argument::{Arguments, text},
     collect::{no_method, tolerate},
     draft::Delegate,
     entries,
     hook::{Hook, WorkflowHook},
+    notes,
     retry::Retry,
     task::{owner, shown},
-    unknown::{WORKFLOW_METHODS, unknown_workflow_method},
+    unknown::{Unknown, WORKFLOW_METHODS},
     values,
 };
 use crate::plan::OnTaskFailure;
@@ -61,6 +62,9 @@ const SETTINGS: [&str; 12] = [
     "description",
 ];
 
+/// Keys that tell people something of a workflow.
+const ABOUT: [&str; 4] = ["metadata", "tags", "author", "labels"];
+
 /// What becomes of a workflow's directory at its end.
 #[derive(Debug, Clone)]
 pub(crate) enum CleanWorkdir {
@@ -100,8 +104,12 @@ impl WorkflowBuilder {
     pub(super) fn fill(&self, lua: &Lua, table: &Table) -> mlua::Result<()> {
         for pair in table.pairs::<Value, Value>() {
             let (key, value) = pair?;
-            if let Value::String(key) = &key {
-                tolerate(lua, self.set(lua, &key.to_string_lossy(), MultiValue::from_iter([value])))?;
+            let Value::String(key) = &key else { continue };
+            let key = key.to_string_lossy();
+            if WORKFLOW_METHODS.iter().chain(&ABOUT).any(|known| *known == key) {
+                tolerate(lua, self.set(lua, &key, MultiValue::from_iter([value])))?;
+            } else {
+                notes::ignored(lua, self.workflow.borrow().owner(), &Unknown::of_workflow(&key));
             }
         }
         if table.raw_len() == 0 {
@@ -167,8 +175,7 @@ impl WorkflowDraft {
             }
             // They end a chain; the workflow has been registered from its beginning.
             "build" | "run" => {}
-            // For people.
-            "metadata" | "tags" | "author" | "labels" => {}
+            about if ABOUT.contains(&about) => {}
             other => return self.set_hook(other, arguments),
         }
         Ok(())
@@ -180,11 +187,11 @@ impl WorkflowDraft {
             "on_task_start" | "pre_task" => WorkflowHook::TaskStart,
             "on_task_complete" | "post_task" => WorkflowHook::TaskComplete,
             "on_success" => WorkflowHook::Success,
-            "on_failure" => WorkflowHook::Failure,
+            "on_failure" | "on_fail" | "on_error" => WorkflowHook::Failure,
             "on_timeout" => WorkflowHook::Timeout,
             "on_complete" | "workflow_complete" => WorkflowHook::Complete,
             "cleanup" => WorkflowHook::Cleanup,
-            other => return Err(arguments.error(unknown_workflow_method(other))),
+            other => return Err(arguments.error(Unknown::of_workflow(other).error())),
         };
         self.hooks.entry(hook).or_default().push(Hook::read(arguments)?);
         Ok(())
@@ -203,7 +210,10 @@ impl WorkflowDraft {
                 }
                 (key, _) => !SETTINGS.contains(&key),
             };
-            if idle {
+            let unknown = Unknown::of_settings(&key, &SETTINGS);
+            if idle && unknown.is_meant() {
+                notes::ignored(arguments.lua, format_args!("{}: `config`", self.owner()), &unknown);
+            } else if idle {
                 self.idle.push(key);
             } else {
                 self.set(&key, &Arguments::one(arguments.lua, self.owner(), &key, value))?;
@@ -258,9 +268,8 @@ impl UserData for WorkflowBuilder {
             Ok(this)
         });
         methods.add_meta_method(MetaMethod::Index, |lua, this, key: Value| {
-            let owner = this.workflow.borrow().owner();
-            let told = unknown_workflow_method(&shown(lua, &key));
-            no_method(lua, error(lua, format_args!("{owner}: {told}")))
+            let (owner, name) = (this.workflow.borrow().owner(), shown(lua, &key));
+            no_method(lua, &owner, &Unknown::of_workflow(&name))
         });
     }
 }

@@ -7,7 +7,7 @@ mod xml;
 
 use std::rc::Rc;
 
-use mlua::{IntoLuaMulti, Lua, LuaSerdeExt, MultiValue, Table, Value};
+use mlua::{IntoLua, IntoLuaMulti, Lua, LuaSerdeExt, MultiValue, Table, Value};
 use serde_json::Value as Json;
 
 use super::{
@@ -174,12 +174,12 @@ fn convert(call: &Call, text: &Value, read: Decode, write: Encode) -> Answer<Str
     Ok(read(&text).and_then(|json| write(&json)).map_err(|reason| call.refusal(reason)))
 }
 
-/// `true` and the rows, each a list of texts.
+/// The rows, each a list of texts.
 fn csv_parse(call: &Call, (text, separator): &(Value, Value)) -> mlua::Result<MultiValue> {
     let text = call.text("text", text)?;
     let separator = separator_of(call, separator)?;
     match bounded(&text).and_then(|text| csv::parse(text, separator)) {
-        Ok(rows) => (true, rows).into_lua_multi(&call.lua),
+        Ok(rows) => tree::twice(call, rows.into_lua(&call.lua)?),
         Err(error) => (false, call.refusal(error)).into_lua_multi(&call.lua),
     }
 }

@@ -2,12 +2,22 @@
 
 /// Most letters that may differ in a name that is still suggested.
 const DISTANCE_MAX: usize = 3;
+/// Names below this length are others when two of their letters differ.
+const SHORT_BYTES: usize = 6;
 
 /// The name among `known` that is nearest to `wanted`, if one is near enough to have been meant.
 #[must_use]
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    within(wanted, known, DISTANCE_MAX.min(wanted.chars().count().div_ceil(3)))
+}
+
+/// The name among `known` that `wanted` is but for a slip of the fingers.
+pub(crate) fn misspelt<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    within(wanted, known, if wanted.len() < SHORT_BYTES { 1 } else { 2 })
+}
+
+fn within<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>, allowed: usize) -> Option<&'a str> {
     let wanted: Vec<char> = wanted.chars().collect();
-    let allowed = DISTANCE_MAX.min(wanted.len().div_ceil(3));
     known
         .into_iter()
         .filter(|name| name.len().abs_diff(wanted.len()) <= DISTANCE_MAX * 4)

@@ -10,6 +10,7 @@
 //! | `says: text` | a line of the log that is there among others |
 //! | `message: text` | what the run's message contains |
 //! | `outputs: {…}` | the run's outputs |
+//! | `warning: text` | what the author should know before the file is run, all of it in order |
 //! | `error: text` | how the error of loading begins, in a run and for the plan |
 //! | `values: {…}`, `secrets: {…}` | what the run is given |
 //! | `agent: name` | the host's name |
@@ -20,19 +21,21 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use serde_json::{Value, json};
 use sloth_core::Secret;
+use sloth_workflow::validate;
 
 use crate::harness::Case;
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("spellings", include_str!("../language/spellings.lua")),
     ("fields", include_str!("../language/fields.lua")),
     ("globals", include_str!("../language/globals.lua")),
     ("checks", include_str!("../language/checks.lua")),
     ("errors", include_str!("../language/errors.lua")),
+    ("ignored", include_str!("../language/ignored.lua")),
     ("traps", include_str!("../language/traps.lua")),
 ];
 /// Fewer would mean that they are not found any more.
-const ROWS_MIN: usize = 105;
+const ROWS_MIN: usize = 150;
 
 /// What a row expects, by the word that it says it with.
 type Expected<'a> = BTreeMap<&'a str, Vec<&'a str>>;
@@ -70,8 +73,15 @@ fn check(body: &str) -> Result<(), String> {
     if let Some(plans) = expected.get("plan") {
         same("the plan", &plan(&case(body, &expected))?, plans)?;
     }
+    if let Some(warnings) = expected.get("warning") {
+        same("the warnings", &warned(body, &expected)?, warnings)?;
+    }
     if RUN_WORDS.iter().all(|word| !expected.contains_key(word)) {
-        return if expected.contains_key("plan") { Ok(()) } else { Err("it expects nothing".to_owned()) };
+        return if ["plan", "warning"].iter().any(|word| expected.contains_key(word)) {
+            Ok(())
+        } else {
+            Err("it expects nothing".to_owned())
+        };
     }
     let ended = case(body, &expected).try_run().map_err(|error| error.to_string())?;
     let work = format!("{}/work/", ended.dir.path().display());
@@ -102,9 +112,9 @@ fn check(body: &str) -> Result<(), String> {
     Ok(())
 }
 
-const WORDS: [&str; 13] = [
-    "plan", "task", "log", "says", "message", "outputs", "error", "values", "secrets", "agent", "check", "parallel",
-    "run",
+const WORDS: [&str; 14] = [
+    "plan", "warning", "task", "log", "says", "message", "outputs", "error", "values", "secrets", "agent", "check",
+    "parallel", "run",
 ];
 const RUN_WORDS: [&str; 6] = ["task", "log", "says", "message", "outputs", "run"];
 
@@ -154,6 +164,13 @@ fn plan(case: &Case) -> Result<Vec<String>, String> {
         format!("{}: {}", plan.name(), plan.tasks().iter().map(task).collect::<Vec<_>>().join(", "))
     };
     Ok(plans.iter().map(told).collect())
+}
+
+fn warned(body: &str, expected: &Expected<'_>) -> Result<Vec<String>, String> {
+    let case = case(body, expected);
+    case.load().map_err(|error| error.to_string())?;
+    let found = validate(&case.input.bundle_dir, &case.input.file, &case.input.values, &case.input.limits);
+    Ok(found.warnings)
 }
 
 fn same(what: &str, got: &[String], expected: &[&str]) -> Result<(), String> {

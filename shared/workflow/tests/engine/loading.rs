@@ -108,6 +108,10 @@ fn wrong_use_of_the_builders_is_told_with_its_line() {
             "main.sloth:1: workflow `w`: entry `1` of `tasks` is `5`: write `task(\"name\")…` or a table with `name` and `command`",
         ),
         (
+            "task('a'):register('x')",
+            "main.sloth:1: task `a`: there is no method or key `register`: return a table of outputs third",
+        ),
+        (
             "workflow.define('w', { tasks = { { command = 'x' } } })",
             "main.sloth:1: workflow `w`: entry `1` of `tasks` has no `name`",
         ),

@@ -91,7 +91,7 @@ fn every_error_of_a_file_is_told() {
         let found = validate(&case.input.bundle_dir, &case.input.file, &case.input.values, &case.input.limits);
         (found.errors.iter().map(ToString::to_string).collect::<Vec<_>>(), found.warnings, found.plans.len())
     };
-    let (errors, _, plans) = check(
+    let (errors, warnings, plans) = check(
         "task('a'):comand('x'):timeout('soon')\n\
          task('b'):command(5):depends_on('c')\n\
          workflow.define('w', {\n  tasks = { { command = 'x' }, { name = 'd', retrys = 2, command = 'x' }, 7 },\n  on_fail = 1,\n})\n\
@@ -102,21 +102,24 @@ fn every_error_of_a_file_is_told() {
         "main.sloth:1: task `a`: `timeout` takes a duration",
         "main.sloth:2: task `b`: `command` takes a function",
         "main.sloth:3: workflow `w`: entry `1` of `tasks` has no `name`",
-        "main.sloth:3: task `d`: there is no method or key `retrys`; did you mean `retries`?",
         "main.sloth:3: workflow `w`: entry `3` of `tasks` is `7`",
-        "main.sloth:3: workflow `w`: there is no method or key `on_fail`",
+        "main.sloth:3: workflow `w`: `on_fail` takes a function, got `1`",
         "task `e` of workflow `v` depends on `zz`",
     ];
     for begin in expected {
         assert!(errors.iter().any(|error| error.starts_with(begin)), "no `{begin}` in {errors:#?}");
     }
     assert_eq!((errors.len(), plans), (expected.len(), 1), "{errors:#?}");
+    let ignored = "there is no method or key `retrys`, so it is ignored; did you mean `retries`?";
+    assert_eq!(warnings.first(), Some(&format!("main.sloth:4: task `d`: {ignored}")));
     let (errors, warnings, plans) =
         check("task('a'):command('x') workflow.define('w'):tasks({ task('b'):command('x') })");
     assert_eq!((errors.len(), plans), (0, 1));
     assert_eq!(warnings, ["no workflow has these tasks, so they are not run: `a`"]);
-    let (errors, ..) = check("task('a'):nope()\ntsk('b')");
+    let (errors, ..) = check("task('a'):comand()\ntsk('b')");
     assert_eq!(errors.len(), 2, "{errors:#?}");
+    let (errors, warnings, _) = check("task('a'):nope()\ntsk('b')");
+    assert_eq!((errors.len(), warnings.len()), (1, 1), "{errors:#?} {warnings:#?}");
     assert_eq!(check("-- nothing").0.len(), 1);
     assert_eq!(check("task('a'").0.len(), 1);
 }

@@ -22,8 +22,11 @@ workflow.define("w"):config({ retry_policy = { retries = 1, delay = 0.001 } }):t
 })
 
 ==== a policy that nobody knows
---@ error: main.sloth:1: task `a`: `retry_policy` has no option `tries`; it takes `retries` or `max_attempts`, `strategy`
-task("a"):retry_policy({ tries = 3 })
+--@ plan: main: a
+--@ warning: main.sloth:3: task `a`: `retry_policy`: there is no method or key `tries`, so it is ignored; did you mean `retries`?
+task("a")
+    :command("true")
+    :retry_policy({ tries = 3 })
 
 ==== conditions in both spellings
 --@ task: a succeeded

@@ -11,11 +11,17 @@ use crate::{
 
 const SEPARATOR: &str = ".";
 
-/// `true` and a new table: the second wins, tables are merged, lists are replaced.
-pub(super) fn deep_merge(call: &Call, (a, b): &(Value, Value)) -> mlua::Result<(bool, Value)> {
+/// A new table: the second wins, tables are merged, lists are replaced.
+pub(super) fn deep_merge(call: &Call, (a, b): &(Value, Value)) -> mlua::Result<MultiValue> {
     let (mut merged, added) = (json(call, "a", a)?, json(call, "b", b)?);
     merge(&mut merged, added);
-    Ok((true, to_lua(&call.lua, &merged)?))
+    twice(call, to_lua(&call.lua, &merged)?)
+}
+
+/// What was made, as the first value and as the second: files take the first for it, or for a sign that it went well
+/// before the second.
+pub(super) fn twice(call: &Call, made: Value) -> mlua::Result<MultiValue> {
+    (made.clone(), made).into_lua_multi(&call.lua)
 }
 
 fn merge(into: &mut Json, from: Json) {
@@ -56,7 +62,7 @@ fn flatten_into(flat: &mut Map<String, Json>, path: String, value: Json, separat
     }
 }
 
-/// `true` and the table that [`flatten`] was given, lists as tables with numbers for keys.
+/// The table that [`flatten`] was given, lists as tables with numbers for keys.
 pub(super) fn unflatten(call: &Call, (table, separator): &(Value, Value)) -> mlua::Result<MultiValue> {
     let separator = path_separator(call, separator)?;
     let table = call.table("table", table)?;
@@ -72,7 +78,7 @@ pub(super) fn unflatten(call: &Call, (table, separator): &(Value, Value)) -> mlu
             return (false, error).into_lua_multi(&call.lua);
         }
     }
-    (true, root).into_lua_multi(&call.lua)
+    twice(call, Value::Table(root))
 }
 
 pub(super) fn get_path(call: &Call, (table, path, separator): &(Value, Value, Value)) -> mlua::Result<Value> {
