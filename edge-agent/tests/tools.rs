@@ -139,6 +139,23 @@ fn mistakes_are_found_with_their_places() {
         "names.sloth: 1 workflow with 1 task, 2 warnings",
     ];
     check(dir, &["validate", "--strict", "names.sloth"], &names, 1);
+    write(dir, "open.sloth", "task('a'):command(function()\n  if true then\n    return true\nend)\n");
+    check(
+        dir,
+        &["validate", "open.sloth"],
+        &["open.sloth:4:4: error: Expected", "; the `if` of line 2 seems to lack its `end`"],
+        1,
+    );
+    let json: Value =
+        serde_json::from_str(&check(dir, &["validate", "syntax.sloth", "-o", "json"], &[], 1)).expect("JSON");
+    assert_eq!((json["ok"].as_bool(), json["findings"][0]["line"].as_u64()), (Some(false), Some(2)), "{json}");
+    assert_eq!(json["findings"][0]["severity"], "error");
+}
+
+#[test]
+fn keys_that_nothing_reads_are_told_by_every_command() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
     write(
         dir,
         "keys.sloth",
@@ -153,17 +170,6 @@ fn mistakes_are_found_with_their_places() {
     check(dir, &["validate", "keys.sloth"], &keys, 0);
     check(dir, &["plan", "keys.sloth"], &["w: 1 task", "!keys.sloth:2: warning: workflow `w`"], 0);
     check(dir, &["run", "keys.sloth"], &["did you mean `depends_on`?", "did you mean `depends_on`?"], 0);
-    write(dir, "open.sloth", "task('a'):command(function()\n  if true then\n    return true\nend)\n");
-    check(
-        dir,
-        &["validate", "open.sloth"],
-        &["open.sloth:4:4: error: Expected", "; the `if` of line 2 seems to lack its `end`"],
-        1,
-    );
-    let json: Value =
-        serde_json::from_str(&check(dir, &["validate", "syntax.sloth", "-o", "json"], &[], 1)).expect("JSON");
-    assert_eq!((json["ok"].as_bool(), json["findings"][0]["line"].as_u64()), (Some(false), Some(2)), "{json}");
-    assert_eq!(json["findings"][0]["severity"], "error");
 }
 
 #[test]

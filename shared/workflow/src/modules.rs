@@ -65,7 +65,7 @@ pub(crate) use account::at_home;
 pub use context::*;
 pub(crate) use exec::stand_in as exec_result;
 pub use scope::*;
-pub(crate) use spoken::{Voice, speak};
+pub(crate) use spoken::{Voice, speak, speak_again};
 
 use crate::vm::{Builtin, pin_globals};
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{
     Called, Engine, Halt,
-    hooks::HOOK_TIME,
+    hooks::{HOOK_TIME, outputs},
     verdict::{Verdict, in_vain},
     workflow::Course,
 };
@@ -97,7 +97,7 @@ impl Engine {
         let deps = lua.create_table()?;
         for end in course.plan.dependencies(task).filter_map(|dependency| course.end(dependency)) {
             if !end.outputs.is_empty() {
-                deps.raw_set(end.task.task.as_str(), convert::object_to_lua(lua, &end.outputs)?)?;
+                deps.raw_set(end.task.task.as_str(), outputs(lua, &end)?)?;
             }
         }
         if 0 < course.plan.dependencies(task).count() {

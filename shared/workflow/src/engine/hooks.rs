@@ -2,13 +2,14 @@
 
 use std::{rc::Rc, time::Duration};
 
-use mlua::{IntoLuaMulti, MultiValue, Table, Value};
+use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
 
 use super::{Called, Engine, attempt::Job, attempt::is_true, workflow::Course};
 use crate::{
+    TaskEnd,
     dsl::{Condition, Finished, Hook, Test, WorkflowHook},
     limits::HOOK_TIMEOUT_MS,
-    modules::{Phase, Scope},
+    modules::{self, Phase, Scope},
     vm::{Fault, convert},
 };
 
@@ -168,26 +169,51 @@ impl Engine {
         Ok(params)
     }
 
-    /// What `on_complete` gets: how each task ended, by name.
+    /// What `on_complete` gets: how each task ended, by name. As a list it has them in the order in which they ended.
     pub(super) fn results(&self, course: &Course<'_>) -> mlua::Result<Table> {
         let lua = &self.prepared.machine.lua;
-        let results = lua.create_table()?;
-        for (task, good) in course.good().into_iter().enumerate() {
+        let (results, list) = (lua.create_table()?, lua.create_table()?);
+        let good = course.good();
+        for task in course.completed() {
             let Some(end) = course.end(task) else { continue };
-            let result = lua.create_table()?;
-            result.raw_set("status", end.status.as_str())?;
-            result.raw_set("success", good)?;
-            result.raw_set("message", end.message.as_str())?;
-            // Milliseconds of a run stay far below what a float holds exactly.
-            #[expect(clippy::cast_precision_loss)]
-            result.raw_set("duration", end.ended.since(end.started).as_u64() as f64 / 1000.0)?;
-            result.raw_set("attempts", end.attempts)?;
-            if end.status.is_failure() {
-                result.raw_set("error", end.message.as_str())?;
-            }
-            result.raw_set("outputs", convert::object_to_lua(lua, &end.outputs)?)?;
+            let result = self.result(&end, good[task])?;
+            list.raw_push(&result)?;
             results.raw_set(end.task.task.as_str(), result)?;
         }
+        let length = list.raw_len();
+        let metatable = lua.create_table()?;
+        metatable.raw_set("__index", &list)?;
+        metatable.raw_set("__ipairs", &list)?;
+        metatable.raw_set("__len", lua.create_function(move |_, _: MultiValue| Ok(length))?)?;
+        results.set_metatable(Some(metatable))?;
         Ok(results)
     }
+
+    /// How a task ended. What it does not have itself is looked up in the task's outputs.
+    fn result(&self, end: &TaskEnd, good: bool) -> mlua::Result<Table> {
+        let lua = &self.prepared.machine.lua;
+        let result = lua.create_table()?;
+        result.raw_set("name", end.task.task.as_str())?;
+        result.raw_set("status", end.status.as_str())?;
+        result.raw_set("success", good)?;
+        result.raw_set("message", end.message.as_str())?;
+        // Milliseconds of a run stay far below what a float holds exactly.
+        #[expect(clippy::cast_precision_loss)]
+        result.raw_set("duration", end.ended.since(end.started).as_u64() as f64 / 1000.0)?;
+        result.raw_set("attempts", end.attempts)?;
+        if end.status.is_failure() {
+            result.raw_set("error", end.message.as_str())?;
+        }
+        let outputs = outputs(lua, end)?;
+        result.set_metatable(Some(lua.create_table_from([("__index", &outputs)])?))?;
+        result.raw_set("outputs", outputs)?;
+        Ok(result)
+    }
+}
+
+/// The outputs of a task as others get them: results of modules among them speak as they did.
+pub(super) fn outputs(lua: &Lua, end: &TaskEnd) -> mlua::Result<Table> {
+    let table = convert::object_to_lua(lua, &end.outputs)?;
+    modules::speak_again(lua, &table)?;
+    Ok(table)
 }

@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, rc::Rc};
 
-use mlua::{Lua, MetaMethod, MultiValue, Table, UserData, UserDataFields, UserDataMethods, Value};
+use mlua::{Lua, LuaString, MetaMethod, MultiValue, Table, UserData, UserDataFields, UserDataMethods, Value};
 
 use crate::{
     beneath::Last,
     modules::{AgentInfo, Context},
     plan::nearest,
-    vm::location,
+    vm::{convert::JSON_FIELD, location},
 };
 
 /// A task as its own functions see it.
@@ -50,6 +50,7 @@ impl UserData for This {
             Err(mlua::Error::runtime(format!("{place}`this` has no `{name}`; did you mean `{near}`? (it has {known})")))
         });
         methods.add_meta_method(MetaMethod::ToString, |_, this, ()| Ok(format!("task `{}`", this.name)));
+        methods.add_meta_function(MetaMethod::Concat, joined);
     }
 }
 
@@ -76,15 +77,24 @@ fn workdir(lua: &Lua, this: &This) -> mlua::Result<Table> {
     }
     // The run's scratch directory goes with the run; any other is its owner's.
     table.raw_set("cleanup", lua.create_function(|_, _: MultiValue| Ok(true))?)?;
+    table.raw_set("path", text)?;
+    speaking(lua, &table, "path")?;
+    Ok(table)
+}
+
+/// A table that nothing changes, and that is its text called `field` where a text is wanted, and in JSON.
+fn speaking(lua: &Lua, table: &Table, field: &str) -> mlua::Result<()> {
     let metatable = lua.create_table()?;
-    metatable.raw_set("__tostring", constant(lua, &text)?)?;
-    let joined = lua.create_function(|lua, (left, right): (Value, Value)| {
-        lua.create_string(format!("{}{}", left.to_string()?, right.to_string()?))
-    })?;
-    metatable.raw_set("__concat", joined)?;
+    metatable.raw_set("__tostring", constant(lua, &table.raw_get::<String>(field)?)?)?;
+    metatable.raw_set("__concat", lua.create_function(joined)?)?;
+    metatable.raw_set(JSON_FIELD, field)?;
     table.set_metatable(Some(metatable))?;
     table.set_readonly(true);
-    Ok(table)
+    Ok(())
+}
+
+fn joined(lua: &Lua, (left, right): (Value, Value)) -> mlua::Result<LuaString> {
+    lua.create_string(format!("{}{}", left.to_string()?, right.to_string()?))
 }
 
 /// Removes what is in a directory, and not the directory: others may stand in it.
@@ -109,6 +119,6 @@ fn agent(lua: &Lua, agent: &AgentInfo) -> mlua::Result<Table> {
         labels.raw_set(name.as_str(), value.as_str())?;
     }
     table.raw_set("labels", labels)?;
-    table.set_readonly(true);
+    speaking(lua, &table, "name")?;
     Ok(table)
 }

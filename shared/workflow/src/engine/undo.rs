@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use mlua::Value;
 
-use super::{Called, Engine, attempt::Job, workflow::Course};
+use super::{Called, Engine, attempt::Job, hooks::outputs, workflow::Course};
 use crate::{
     TaskEnd, TaskStatus,
     capability::Capability,
     dsl::{CleanWorkdir, TaskHook},
     plan::OnTaskFailure,
-    vm::{Fault, convert},
+    vm::Fault,
 };
 
 impl Engine {
@@ -105,7 +105,7 @@ impl Engine {
         for hook in hooks {
             let lua = &self.prepared.machine.lua;
             let arguments = self.this(&job, end.attempts).and_then(|this| {
-                let outputs = convert::object_to_lua(lua, &end.outputs)?;
+                let outputs = outputs(lua, end)?;
                 mlua::IntoLuaMulti::into_lua_multi((this, job.params.clone(), outputs), lua)
             });
             let ended = match arguments {

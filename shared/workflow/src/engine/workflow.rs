@@ -11,14 +11,13 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use mlua::{Function, Lua, Value};
 use serde_json::Map;
 
-use super::{Engine, Halt, Resume, attempt::ABORTED};
+use super::{Engine, Halt, Resume, attempt::ABORTED, hooks::outputs};
 use crate::{
     TaskEnd, TaskName, TaskStatus,
     dsl::{Finished, WorkflowHook},
     modules::Busy,
     plan::{OnTaskFailure, Plan},
     schedule::{Ended, Scheduler, Step},
-    vm::convert,
 };
 
 /// What an earlier life of the run has done, by task.
@@ -102,7 +101,7 @@ impl Course<'_> {
             let ends = ends.borrow();
             let end = seen.iter().filter_map(|place| ends[*place].as_ref()).find(|end| end.task.task == name);
             match end.filter(|end| !end.outputs.is_empty()) {
-                Some(end) => convert::object_to_lua(lua, &end.outputs).map(Value::Table),
+                Some(end) => outputs(lua, end).map(Value::Table),
                 None => Ok(Value::Nil),
             }
         })
@@ -116,6 +115,11 @@ impl Course<'_> {
     /// The tasks that have ended, the last one first.
     pub(super) fn completed_last_first(&self) -> Vec<usize> {
         self.completed.borrow().iter().rev().copied().collect()
+    }
+
+    /// The tasks that have ended, in the order in which they did.
+    pub(super) fn completed(&self) -> Vec<usize> {
+        self.completed.borrow().clone()
     }
 
     /// Whether what a stopped workflow drops was stopped by an abortion.

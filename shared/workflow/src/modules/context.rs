@@ -1,6 +1,12 @@
 //! What a module knows of the run and of the task that called it.
 
-use std::{borrow::Cow, cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc};
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    rc::Rc,
+};
 
 use sloth_core::{Labels, Secret};
 
@@ -36,6 +42,8 @@ pub struct Context {
     pub search_path: String,
     /// What else the run was given.
     pub settings: Settings,
+    /// The warnings that are told once.
+    pub warned: Rc<RefCell<BTreeSet<String>>>,
 }
 
 /// What a run may be given besides its file and its values.
@@ -64,6 +72,9 @@ impl Settings {
         masked
     }
 }
+
+/// Most different warnings that are told once; after them none of their kind is.
+const WARNED_MAX: usize = 1_000;
 
 /// Shorter secrets are not masked: every other word of a log would be.
 const SECRET_BYTES_MIN: usize = 4;
@@ -108,6 +119,7 @@ impl Context {
             phase,
             search_path: crate::SEARCH_PATH.to_owned(),
             settings: Settings::default(),
+            warned: Rc::default(),
         }
     }
 
@@ -148,6 +160,15 @@ impl Context {
     /// Logs a warning in the name of the running task.
     pub fn warn(&self, text: &str) {
         self.log(Stream::Log(Level::Warn), text);
+    }
+
+    /// As [`Self::warn`], the first time that this is to be told.
+    pub(crate) fn warn_once(&self, text: String) {
+        let mut warned = self.warned.borrow_mut();
+        if warned.len() < WARNED_MAX && !warned.contains(&text) {
+            self.warn(&text);
+            warned.insert(text);
+        }
     }
 }
 

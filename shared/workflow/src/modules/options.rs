@@ -5,6 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use mlua::{MultiValue, Table, Value};
 
 use super::call::{Call, describe};
+use crate::{Elsewhere, engine::place::is_here, vm::location};
+
+/// What every function with options takes: the host that the call is meant for.
+const DELEGATE_TO: &str = "delegate_to";
 
 /// The options of one call.
 pub(super) struct Options<'a> {
@@ -13,7 +17,7 @@ pub(super) struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// Takes `value`, a table or nothing, whose keys must all be among `known`.
+    /// Takes `value`, a table or nothing, whose keys must all be among `known`, or be `delegate_to`.
     ///
     /// # Errors
     ///
@@ -24,8 +28,10 @@ impl<'a> Options<'a> {
         }
         let table = call.table("options", value)?;
         for pair in table.pairs::<Value, Value>() {
-            let (key, _) = pair?;
-            if !key.as_string().is_some_and(|key| known.iter().any(|known| key == known)) {
+            let (key, value) = pair?;
+            if key.as_string().is_some_and(|key| key == DELEGATE_TO) {
+                here(call, &value)?;
+            } else if !key.as_string().is_some_and(|key| known.iter().any(|known| key == known)) {
                 let key = key.to_string().unwrap_or_default();
                 return Err(call.error(format_args!("no option `{key}`; it takes {}", list(known))));
             }
@@ -157,6 +163,33 @@ impl<'a> Options<'a> {
             return Ok(None);
         }
         read(self.call, name, &value).map(Some)
+    }
+}
+
+/// Checks that the call may be made here, where it names the hosts that it is meant for. A run that nobody else is to share
+/// does it here, and says so once for each line of the file.
+fn here(call: &Call, hosts: &Value) -> mlua::Result<()> {
+    let hosts: Vec<Value> = match plain(hosts) {
+        Some(list) => list.sequence_values().collect::<mlua::Result<_>>()?,
+        None => vec![hosts.clone()],
+    };
+    let mut others = Vec::new();
+    for host in hosts {
+        let host = call.text(DELEGATE_TO, &host)?;
+        if !host.is_empty() && !is_here(&host, &call.context.agent) {
+            others.push(host);
+        }
+    }
+    let (Some(first), elsewhere) = (others.first(), call.context.settings.elsewhere) else { return Ok(()) };
+    match elsewhere {
+        Elsewhere::Refused => Err(call.error(format_args!(
+            "`{first}` is another host: delegate the task to it with `delegate_to`, not the call"
+        ))),
+        Elsewhere::Here => {
+            let place = location(&call.lua).map_or_else(String::new, |place| format!("{place}: "));
+            call.context.warn_once(format!("{place}meant for `{}`, and run here: {}", others.join("`, `"), call.name));
+            Ok(())
+        }
     }
 }
 

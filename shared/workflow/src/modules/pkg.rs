@@ -10,7 +10,7 @@ use std::{rc::Rc, time::Duration};
 
 use mlua::{Lua, Table};
 
-pub(super) use self::{manager::Manager, names::here, state::outdated};
+pub(super) use self::{manager::Manager, state::outdated};
 use super::{
     Context,
     call::{Builder, Call, Gate},

@@ -40,6 +40,33 @@ end
 "#,
 );
 
+/// How deep results of modules are looked for in the outputs of a task.
+const OUTPUTS_DEPTH_MAX: usize = 4;
+
+/// Gives results of modules their voice again that lost it on their way through JSON: those of commands, and those of what
+/// changes the host.
+pub(crate) fn speak_again(lua: &Lua, outputs: &Table) -> mlua::Result<()> {
+    within(lua, outputs, OUTPUTS_DEPTH_MAX)
+}
+
+fn within(lua: &Lua, table: &Table, depth: usize) -> mlua::Result<()> {
+    if depth == 0 {
+        return Ok(());
+    }
+    table.for_each(|_: Value, value: Value| {
+        let Value::Table(inner) = value else { return Ok(()) };
+        let is_text = |key: &str| inner.raw_get::<Value>(key).is_ok_and(|value| value.is_string());
+        let is_flag = |key: &str| inner.raw_get::<Value>(key).is_ok_and(|value| value.is_boolean());
+        if is_flag("success") && is_text("stdout") && is_text("stderr") {
+            speak(lua, &inner, Voice::Stdout)
+        } else if is_flag("success") && is_flag("changed") && is_text("message") {
+            speak(lua, &inner, Voice::Message)
+        } else {
+            within(lua, &inner, depth - 1)
+        }
+    })
+}
+
 /// Replaces `tonumber`.
 pub(super) fn install(lua: &Lua) -> mlua::Result<()> {
     let tonumber: Function = TONUMBER.function(lua)?.call(())?;

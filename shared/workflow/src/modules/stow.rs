@@ -27,7 +27,6 @@ use super::{
     file_ops::beside,
     options::Options,
     paths::readable_path,
-    pkg,
     report::{Answer, Change, Report},
 };
 use crate::{
@@ -191,8 +190,7 @@ async fn verify(call: Call, values: MultiValue) -> mlua::Result<MultiValue> {
 
 /// The directories in the directory of packages; hidden ones are no packages.
 async fn list_packages(call: Call, values: MultiValue) -> mlua::Result<MultiValue> {
-    let options = Options::named(&call, &values, &["dir"], &["stow_dir", "source_dir", "delegate_to"])?;
-    pkg::here(&call, &options)?;
+    let options = Options::named(&call, &values, &["dir"], &["stow_dir", "source_dir"])?;
     let dir = readable_path(&call, &directory(&call, &options)?)?;
     let listed = beside(move || {
         let mut names = Vec::new();

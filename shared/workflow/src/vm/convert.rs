@@ -3,7 +3,7 @@
 //! An array is a table whose keys are 1 to n; an empty table is an object, unless it came from a JSON array.
 //! JSON's null becomes nil, so a key that holds it is missing in Lua, unless a caller wants it kept as a value of its own.
 
-use mlua::{Lua, LuaSerdeExt, Table, Value};
+use mlua::{AnyUserData, Lua, LuaSerdeExt, MetaMethod, Table, Value};
 use serde_json::{Map, Number, Value as Json};
 
 use crate::limits::{VALUE_BYTES_MAX, VALUE_DEPTH_MAX};
@@ -14,6 +14,9 @@ const VALUE_COST_BYTES: usize = 32;
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 /// The same as an integer.
 const EXACT_SIZE_MAX: u64 = 1 << 53;
+
+/// The field of a metatable that names the field that the table is in JSON.
+pub(crate) const JSON_FIELD: &str = "__json";
 
 /// What to do with functions, coroutines and other things that JSON has no name for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,13 +189,34 @@ fn json(lua: &Lua, value: &Value, foreign: Foreign, walk: &mut Walk) -> Result<O
             if VALUE_DEPTH_MAX <= walk.path.len() {
                 return Err(ConvertError::TooDeep { at: at(&walk.path) });
             }
+            if let Some(value) = spoken(table).map_err(ConvertError::Machine)? {
+                // One more level: the field may be the table itself.
+                walk.path.push(String::new());
+                let value = json(lua, &value, foreign, walk);
+                walk.path.pop();
+                return value;
+            }
             if is_list(lua, table) {
                 return list(lua, table, foreign, walk).map(Some);
             }
             object(lua, table, foreign, walk).map(|object| Some(Json::Object(object)))
         }
+        Value::UserData(data) if speaks(data) => Ok(Some(Json::String(value.to_string().unwrap_or_default()))),
         other => unnamed(other.type_name(), foreign, walk),
     }
+}
+
+/// What a table that is an object stands for in JSON: its field that the `__json` of its metatable names.
+fn spoken(table: &Table) -> mlua::Result<Option<Value>> {
+    let Some(metatable) = table.metatable() else { return Ok(None) };
+    match metatable.raw_get::<Value>(JSON_FIELD)? {
+        Value::String(field) => table.raw_get(field).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn speaks(data: &AnyUserData) -> bool {
+    data.metatable().is_ok_and(|metatable| metatable.contains(MetaMethod::ToString).unwrap_or(false))
 }
 
 fn is_list(lua: &Lua, table: &Table) -> bool {
@@ -301,6 +325,10 @@ mod tests {
             (
                 "local t = 'x' for i = 1, 60 do t = {t, t} end return t",
                 "the value would take more than 16777216 bytes as JSON",
+            ),
+            (
+                "local t = {} t.t = t return setmetatable(t, { __json = 't' })",
+                "tables are nested more than 64 deep (at `.....`)",
             ),
             ("local t = {} t.t = t return t", "tables are nested more than 64 deep (at `t.t.t.t.t.t`)"),
         ] {

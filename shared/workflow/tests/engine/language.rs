@@ -15,13 +15,14 @@
 //! | `values: {…}`, `secrets: {…}` | what the run is given |
 //! | `agent: name` | the host's name |
 //! | `check` | the run only checks |
+//! | `elsewhere` | what is meant for another host runs here |
 //! | `parallel: n` | how many tasks run at a time |
 
 use std::{collections::BTreeMap, rc::Rc};
 
 use serde_json::{Value, json};
 use sloth_core::Secret;
-use sloth_workflow::validate;
+use sloth_workflow::{Elsewhere, validate};
 
 use crate::harness::Case;
 
@@ -112,9 +113,22 @@ fn check(body: &str) -> Result<(), String> {
     Ok(())
 }
 
-const WORDS: [&str; 14] = [
-    "plan", "warning", "task", "log", "says", "message", "outputs", "error", "values", "secrets", "agent", "check",
-    "parallel", "run",
+const WORDS: [&str; 15] = [
+    "elsewhere",
+    "plan",
+    "warning",
+    "task",
+    "log",
+    "says",
+    "message",
+    "outputs",
+    "error",
+    "values",
+    "secrets",
+    "agent",
+    "check",
+    "parallel",
+    "run",
 ];
 const RUN_WORDS: [&str; 6] = ["task", "log", "says", "message", "outputs", "run"];
 
@@ -125,6 +139,9 @@ fn case(body: &str, expected: &Expected<'_>) -> Case {
     case.input.values = given("values").map_or(Value::Null, json);
     case.input.agent.name = given("agent").unwrap_or_default().to_owned();
     case.input.check = given("check").is_some();
+    if given("elsewhere").is_some() {
+        case.input.settings.elsewhere = Elsewhere::Here;
+    }
     if let Some(secrets) = given("secrets").map(json) {
         let secrets = secrets.as_object().expect("an object").clone();
         let secret = |(name, value): (String, Value)| (name, Secret::new(value.as_str().expect("a text").to_owned()));

@@ -187,3 +187,83 @@ task("a"):command(function()
 end):on_failure(function(this, params, failure)
     if failure.error:find("with 'changed': the function gave `false` and a reason", 1, true) then print("hint") end
 end)
+
+==== a call that is meant for another host is refused where others share the run
+--@ agent: web-1
+--@ task: here succeeded
+--@ task: there failed: main.sloth:4: file_ops.stat: `db-1` is another host: delegate the task to it with `delegate_to`, not the call
+task("here"):command(function()
+    return not file_ops.stat({ path = "none", delegate_to = { "web-*", "local" } }).exists
+end)
+task("there"):command(function() return file_ops.stat({ path = "none", delegate_to = "db-1" }).exists end)
+
+==== alone it is made here, and told once for each line
+--@ agent: web-1
+--@ elsewhere
+--@ log: t: main.sloth:3: meant for `db-1`, and run here: file_ops.stat
+--@ log: t: main.sloth:5: meant for `db-1`, `db-2`, and run here: exec.run
+--@ log: t: one
+--@ task: t succeeded: one
+task("t"):command(function()
+    for _ = 1, 3 do
+        file_ops.stat({ path = "none", delegate_to = "db-1" })
+    end
+    local result = exec.run("printf one >&2", { delegate_to = { "web-1", "db-1", "db-2" } })
+    return result.success, result.stderr
+end)
+
+==== results go by name and by place, in the order in which the tasks ended
+--@ parallel: 2
+--@ log: 1 fast succeeded 7 7
+--@ log: 2 slow succeeded 3 3
+--@ log: 3 late skipped nil nil
+--@ log: 3 slow fast
+--@ log: named fast,late,slow
+--@ log: own succeeded, 7
+--@ log: {"name":"fast","status":"succeeded"}
+--@ task: slow succeeded
+--@ task: fast succeeded
+--@ task: late skipped: `run_if` does not hold
+workflow.define("w")
+    :config({ max_parallel_tasks = 2 })
+    :tasks({
+        task("slow"):command(function() goroutine.sleep(30) return true, "", { n = 3 } end),
+        task("fast"):command(function() return true, "", { n = 7, status = "its own" } end),
+        task("late"):depends_on("slow", "fast"):run_if(false):command("true"),
+    })
+    :on_complete(function(success, results)
+        local count = 0
+        for place, result in ipairs(results) do
+            print(table.concat({ place, result.name, result.status, tostring(result.n), tostring(results[result.name].n) }, " "))
+            count += 1
+        end
+        print(#results .. " " .. results[2].name .. " " .. results[1].name)
+        local names = {}
+        for name in pairs(results) do table.insert(names, name) end
+        table.sort(names)
+        print("named " .. table.concat(names, ","))
+        print("own " .. results.fast.status .. ", " .. results.fast.outputs.n)
+        local first = data.json_decode(json.encode(results)).fast
+        print(json.encode({ name = first.name, status = first.status }))
+    end)
+
+==== what is a text elsewhere is one in JSON and among outputs
+--@ agent: web-1
+--@ says: a: {"agent":"web-1","dir":true,"took":5}
+--@ says: a: on web-1 at web-1
+--@ says: b: true kernel, changed /x
+--@ task: a succeeded
+--@ task: b succeeded
+task("a"):command(function(this)
+    local told = json.decode(json.encode({ dir = this.workdir, agent = this.agent, took = perf.measure(function() return 5 end) }))
+    told.dir = told.dir == this.workdir.get() and told.dir == tostring(this.workdir) and told.dir == this.workdir.path
+    print(json.encode(told))
+    print("on " .. this.agent .. " at " .. this.agent.name)
+    local made = fs.write("x", "") and file_ops.lineinfile({ path = "x", line = "a" })
+    return true, "", { dir = this.workdir, name = exec.run("printf kernel"), made = made, list = { (exec.run("printf x")) } }
+end)
+task("b"):depends_on("a"):command(function(this, params, deps)
+    local out = deps.a
+    print(tostring(out.dir == this.workdir.get()) .. " " .. out.name .. ", " .. (out.made:gsub("`.*/x`", "/x")))
+    return out.name.stdout == "kernel" and out.made.changed and out.list[1]:upper() == "X"
+end)

@@ -43,8 +43,7 @@ pub(super) async fn version(call: Call, arguments: MultiValue) -> mlua::Result<M
 
 /// `true` and a line for each package: its name and its version.
 pub(super) async fn list(call: Call, arguments: MultiValue) -> mlua::Result<MultiValue> {
-    let options = Options::named(&call, &arguments, &[], &["delegate_to"])?;
-    names::here(&call, &options)?;
+    Options::named(&call, &arguments, &[], &[])?;
     let found = match Manager::detect(&call) {
         Ok(manager) => state::installed(&call, manager, &[]).await,
         Err(reason) => Err(reason),
@@ -59,8 +58,7 @@ pub(super) async fn list(call: Call, arguments: MultiValue) -> mlua::Result<Mult
 }
 
 pub(super) async fn search(call: Call, arguments: MultiValue) -> mlua::Result<(bool, String)> {
-    let options = Options::named(&call, &arguments, &["query"], &["delegate_to"])?;
-    names::here(&call, &options)?;
+    let options = Options::named(&call, &arguments, &["query"], &[])?;
     let query = options.required("query")?;
     if query.starts_with('-') || query.contains(['\n', '\0']) {
         return Err(call.error("`query` takes one line that does not begin with `-`"));
@@ -78,14 +76,13 @@ pub(super) async fn tell(call: Call, arguments: MultiValue, question: Question) 
 }
 
 pub(super) fn get_manager(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiValue> {
-    names::here(call, &Options::named(call, arguments, &[], &["delegate_to"])?)?;
+    Options::named(call, arguments, &[], &[])?;
     call.said(Manager::detect(call).map(Manager::name)).into_lua_multi(&call.lua)
 }
 
 /// The path of a program, or nothing and why.
 pub(super) fn which(call: &Call, arguments: &MultiValue) -> mlua::Result<MultiValue> {
-    let options = Options::named(call, arguments, &["executable"], &["name", "delegate_to"])?;
-    names::here(call, &options)?;
+    let options = Options::named(call, arguments, &["executable"], &["name"])?;
     let name = match options.text("executable")? {
         Some(name) => name,
         None => options.text("name")?.ok_or_else(|| call.error("`executable` is missing"))?,

@@ -82,17 +82,14 @@ pub(super) async fn remove(call: Call, arguments: MultiValue) -> mlua::Result<An
 
 /// Reads the index of packages again, unless it is young enough.
 pub(super) async fn update(call: Call, arguments: MultiValue) -> mlua::Result<Answer> {
-    let options = Options::named(&call, &arguments, &[], &["cache_valid_time", "timeout", "delegate_to"])?;
-    names::here(&call, &options)?;
+    let options = Options::named(&call, &arguments, &[], &["cache_valid_time", "timeout"])?;
     let (valid, timeout) = (options.duration("cache_valid_time")?, timeout(&options)?);
     let outcome = async { refresh_index(&call, Manager::detect(&call)?, valid, timeout).await };
     Ok(call.answer(outcome.await))
 }
 
 pub(super) async fn upgrade(call: Call, arguments: MultiValue) -> mlua::Result<Answer> {
-    let options =
-        Options::named(&call, &arguments, &[], &["update_cache", "cache_valid_time", "timeout", "delegate_to"])?;
-    names::here(&call, &options)?;
+    let options = Options::named(&call, &arguments, &[], &["update_cache", "cache_valid_time", "timeout"])?;
     let refresh = options.flag("update_cache")?.unwrap_or(false);
     let (valid, timeout) = (options.duration("cache_valid_time")?, timeout(&options)?);
     let outcome = async {
@@ -112,7 +109,7 @@ pub(super) async fn upgrade(call: Call, arguments: MultiValue) -> mlua::Result<A
 
 /// Removes what the manager downloaded.
 pub(super) async fn clean(call: Call, arguments: MultiValue) -> mlua::Result<Answer> {
-    names::here(&call, &Options::named(&call, &arguments, &[], &["delegate_to"])?)?;
+    Options::named(&call, &arguments, &[], &[])?;
     let outcome = async {
         let manager = Manager::detect(&call)?;
         if manager == Manager::Apt && !has_archives() {
@@ -126,8 +123,7 @@ pub(super) async fn clean(call: Call, arguments: MultiValue) -> mlua::Result<Ans
 
 /// Removes packages that nothing needs any more.
 pub(super) async fn autoremove(call: Call, arguments: MultiValue) -> mlua::Result<Answer> {
-    let options = Options::named(&call, &arguments, &[], &["timeout", "delegate_to"])?;
-    names::here(&call, &options)?;
+    let options = Options::named(&call, &arguments, &[], &["timeout"])?;
     let timeout = timeout(&options)?;
     let outcome = async {
         let manager = Manager::detect(&call)?;
@@ -147,8 +143,7 @@ pub(super) async fn autoremove(call: Call, arguments: MultiValue) -> mlua::Resul
 
 /// Installs a package from its file.
 pub(super) async fn install_local(call: Call, arguments: MultiValue) -> mlua::Result<Answer> {
-    let options = Options::named(&call, &arguments, &["file"], &["path", "timeout", "delegate_to"])?;
-    names::here(&call, &options)?;
+    let options = Options::named(&call, &arguments, &["file"], &["path", "timeout"])?;
     let path = match options.path("file")? {
         Some(path) => path,
         None => options.path("path")?.ok_or_else(|| call.error("`file` is missing"))?,

@@ -38,9 +38,8 @@ pub(super) fn read<'a>(
             None => texts.push(call.text("packages", argument)?),
         }
     }
-    let known = [&NAMES, &["delegate_to"][..], known].concat();
+    let known = [&NAMES, known].concat();
     let options = Options::new(call, &Value::Table(options), &known)?;
-    here(call, &options)?;
     for name in NAMES {
         let list = options.list(name)?;
         is_named |= list.is_some();
@@ -66,16 +65,6 @@ pub(super) fn one(call: &Call, arguments: &MultiValue) -> mlua::Result<Package> 
     match <[Package; 1]>::try_from(packages) {
         Ok([package]) => Ok(package),
         Err(packages) => Err(call.error(format_args!("takes one package, got {}", packages.len()))),
-    }
-}
-
-/// Checks that the call is meant for this host.
-pub(in crate::modules) fn here(call: &Call, options: &Options<'_>) -> mlua::Result<()> {
-    match options.text("delegate_to")?.as_deref() {
-        None | Some("" | "local" | "localhost") => Ok(()),
-        Some(name) if name == call.context.agent.name => Ok(()),
-        Some(name) => Err(call
-            .error(format_args!("`{name}` is another host: delegate the task to it with `delegate_to`, not the call"))),
     }
 }
 

@@ -15,7 +15,6 @@ use super::{
         files,
         options::Options,
         paths::readable_path,
-        pkg,
     },
     Action,
     apply::Ids,
@@ -30,7 +29,7 @@ use crate::{
 };
 
 /// The options of the functions that are about packages.
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 13] = [
     "packages",
     "dir",
     "stow_dir",
@@ -44,7 +43,6 @@ const OPTIONS: [&str; 14] = [
     "defer",
     "adopt",
     "simulate",
-    "delegate_to",
 ];
 /// Where packages are when the caller does not say, in the home directory.
 const DIR: &str = ".dotfiles";
@@ -79,7 +77,6 @@ impl Wanted {
         has_error: bool,
     ) -> mlua::Result<Self> {
         let options = Options::named(call, values, &["package", "target"], &OPTIONS)?;
-        pkg::here(call, &options)?;
         let mut packages = options.list("package")?.unwrap_or_default();
         packages.extend(options.list("packages")?.unwrap_or_default());
         let mut dir = directory(call, &options)?;
