@@ -19,7 +19,8 @@ pub struct Domain {
     pub subject: Subject,
     /// Whose.
     pub repository: RepositoryId,
-    /// A root's or a head's version, a bundle's or a release's counter, an assignment's nonce.
+    /// A root's or a head's version, a bundle's or a release's counter, an assignment's nonce, the order that a receipt
+    /// is for.
     pub version: u64,
 }
 
@@ -35,6 +36,8 @@ pub enum Subject {
     Assignment,
     /// What is the newest.
     Head,
+    /// What became of a run on one host.
+    Receipt,
     /// A release of the agent.
     Release,
     /// A release of the agent for one host.
@@ -50,6 +53,7 @@ impl Subject {
             Self::Bundle(_) => PayloadKind::Bundle,
             Self::Assignment => PayloadKind::Assignment,
             Self::Head => PayloadKind::Head,
+            Self::Receipt => PayloadKind::Receipt,
             Self::Release => PayloadKind::Release,
             Self::Update => PayloadKind::Update,
         }
@@ -78,6 +82,7 @@ impl fmt::Display for Subject {
             Self::Bundle(name) => write!(f, "bundle/{name}"),
             Self::Assignment => f.write_str("assignment"),
             Self::Head => f.write_str("head"),
+            Self::Receipt => f.write_str("receipt"),
             Self::Release => f.write_str("release"),
             Self::Update => f.write_str("update"),
         }
@@ -102,6 +107,7 @@ fn parse(text: &str) -> Option<Domain> {
         "root" => Subject::Root,
         "assignment" => Subject::Assignment,
         "head" => Subject::Head,
+        "receipt" => Subject::Receipt,
         "release" => Subject::Release,
         "update" => Subject::Update,
         other => Subject::Bundle(other.strip_prefix("bundle/")?.parse().ok()?),
@@ -118,7 +124,7 @@ mod tests {
 
     #[test]
     fn text_round_trips_and_is_frozen() {
-        for kind in ["root", "bundle/web-shop", "assignment", "head", "release", "update"] {
+        for kind in ["root", "bundle/web-shop", "assignment", "head", "receipt", "release", "update"] {
             let text = format!("sloth:{kind}:{ID}:7");
             assert_eq!(text.parse::<Domain>().expect("a domain").to_string(), text);
         }

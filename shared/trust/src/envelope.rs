@@ -14,6 +14,8 @@ pub const BUNDLE_BYTES_MAX: usize = 256 * 1024;
 pub const ASSIGNMENT_BYTES_MAX: usize = 512 * 1024;
 /// Most bytes of a head, which has about 600.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes of a receipt, which has about 1000.
+pub const RECEIPT_BYTES_MAX: usize = 4 * 1024;
 /// Most bytes of a release of the agent.
 pub const RELEASE_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of an update's assignment, which has about 400.
@@ -38,6 +40,8 @@ pub enum PayloadKind {
     Assignment,
     /// 3: a [`Head`](crate::Head).
     Head,
+    /// 4: a [`Receipt`](crate::Receipt).
+    Receipt,
     /// 5: an [`AgentRelease`](crate::AgentRelease).
     Release,
     /// 6: an [`UpdateAssignment`](crate::UpdateAssignment).
@@ -61,6 +65,7 @@ impl PayloadKind {
             Self::Bundle => BUNDLE_BYTES_MAX,
             Self::Assignment => ASSIGNMENT_BYTES_MAX,
             Self::Head => HEAD_BYTES_MAX,
+            Self::Receipt => RECEIPT_BYTES_MAX,
             Self::Release => RELEASE_BYTES_MAX,
             Self::Update => UPDATE_BYTES_MAX,
         }
@@ -72,6 +77,7 @@ impl PayloadKind {
             Self::Bundle => "a bundle's metadata",
             Self::Assignment => "an assignment",
             Self::Head => "a head",
+            Self::Receipt => "a receipt",
             Self::Release => "a release of the agent",
             Self::Update => "an update's assignment",
         }
@@ -85,6 +91,7 @@ impl From<PayloadKind> for u8 {
             PayloadKind::Bundle => 1,
             PayloadKind::Assignment => 2,
             PayloadKind::Head => 3,
+            PayloadKind::Receipt => 4,
             PayloadKind::Release => 5,
             PayloadKind::Update => 6,
         }
@@ -100,6 +107,7 @@ impl TryFrom<u8> for PayloadKind {
             1 => Self::Bundle,
             2 => Self::Assignment,
             3 => Self::Head,
+            4 => Self::Receipt,
             5 => Self::Release,
             6 => Self::Update,
             _ => return Err(UnknownKind { number }),

@@ -12,12 +12,14 @@
 
 pub mod assignment;
 pub mod bundle;
+pub mod chain;
 pub mod domain;
 pub mod envelope;
 pub mod head;
 pub mod key;
 pub mod machine_key;
 pub mod name;
+pub mod receipt;
 pub mod refusal;
 pub mod release;
 pub mod role;
@@ -33,12 +35,14 @@ pub mod verify;
 
 pub use assignment::Assignment;
 pub use bundle::{BundleMetadata, ManifestRef, Seen, Trigger};
+pub use chain::{Broken, ChainEnds, ChainEntry, ChainLink, ChainWalk};
 pub use domain::{Domain, Subject as DomainSubject};
 pub use envelope::{Envelope, EnvelopeError, PayloadKind, Signature};
 pub use head::{Head, HeadRef, RootRef};
 pub use key::{InvalidKey, KeyId, PublicKey};
 pub use machine_key::{MachineKey, MachineKeyError};
 pub use name::{BundleName, Channel, InvalidName, NamePattern, Triple};
+pub use receipt::{Receipt, ReceiptOutcome, TaskSummary, receipt_envelope, verify_receipt};
 pub use refusal::Refusal;
 pub use release::{AgentRelease, InvalidTargets, ProtocolRange, Reach, ReleaseHost, TargetBinary, Targets};
 pub use role::{InvalidRole, RoleKeys};

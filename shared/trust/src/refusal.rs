@@ -3,7 +3,8 @@
 use sloth_core::{AgentId, Millis, RepositoryId};
 
 use crate::{
-    BundleName, Channel, EnvelopeError, RootPin, SPEC, Triple, VerifyError, envelope::ClaimError, schema::Misfits,
+    BundleName, Channel, EnvelopeError, InvalidRole, RootPin, SPEC, Triple, VerifyError, envelope::ClaimError,
+    schema::Misfits,
 };
 
 /// Why an envelope was refused.
@@ -36,6 +37,12 @@ pub enum Refusal {
         got: RepositoryId,
         /// The trusted one.
         wanted: RepositoryId,
+    },
+    /// A key that cannot be asked.
+    #[error("the key cannot be used")]
+    Role {
+        /// Why.
+        source: InvalidRole,
     },
     /// Nobody may say such a thing.
     #[error(

@@ -277,10 +277,7 @@ impl Trusted {
     /// What the envelope says it is, once that is something of this repository and of the wanted kind.
     fn claimed(&self, envelope: &Envelope, wanted: PayloadKind) -> Result<Domain, Refusal> {
         bounded(envelope, wanted)?;
-        let domain = envelope.claimed_domain().map_err(|source| Refusal::Claim { source })?;
-        if domain.subject.kind() != wanted {
-            return Err(wrong_kind(domain.subject.kind(), wanted));
-        }
+        let domain = claimed_kind(envelope, wanted)?;
         if domain.repository != self.root.repository {
             return Err(Refusal::OtherRepository { got: domain.repository, wanted: self.root.repository });
         }
@@ -366,18 +363,25 @@ pub fn follows(seen: Option<Seen>, new: Seen, what: impl Fn() -> String) -> Resu
     Ok(())
 }
 
-fn bounded(envelope: &Envelope, wanted: PayloadKind) -> Result<(), Refusal> {
+pub(crate) fn bounded(envelope: &Envelope, wanted: PayloadKind) -> Result<(), Refusal> {
     if envelope.kind != wanted {
         return Err(wrong_kind(envelope.kind, wanted));
     }
     envelope.check_bounds().map_err(|source| Refusal::Bounds { source })
 }
 
+/// What the envelope's signatures say that it is, once that is of the wanted kind.
+pub(crate) fn claimed_kind(envelope: &Envelope, wanted: PayloadKind) -> Result<Domain, Refusal> {
+    let domain = envelope.claimed_domain().map_err(|source| Refusal::Claim { source })?;
+    let kind = domain.subject.kind();
+    if kind == wanted { Ok(domain) } else { Err(wrong_kind(kind, wanted)) }
+}
+
 const fn wrong_kind(got: PayloadKind, wanted: PayloadKind) -> Refusal {
     Refusal::Kind { got: got.name(), wanted: wanted.name() }
 }
 
-fn signed_by(role: &crate::RoleKeys, envelope: &Envelope, domain: &Domain) -> Result<(), Refusal> {
+pub(crate) fn signed_by(role: &crate::RoleKeys, envelope: &Envelope, domain: &Domain) -> Result<(), Refusal> {
     verify_threshold(role, envelope, domain).map_err(|source| Refusal::Signatures { what: describe(domain), source })
 }
 
@@ -387,13 +391,14 @@ fn describe(domain: &Domain) -> String {
         domain::Subject::Bundle(name) => format!("release {} of bundle `{name}`", domain.version),
         domain::Subject::Assignment => "the assignment".to_owned(),
         domain::Subject::Head => format!("head {}", domain.version),
+        domain::Subject::Receipt => "the receipt".to_owned(),
         domain::Subject::Release => format!("release {} of the agent", domain.version),
         domain::Subject::Update => "the update's assignment".to_owned(),
     }
 }
 
 /// Parses a payload that was verified, its format's version first so that a later one is named as such.
-fn parse<T: DeserializeOwned>(payload: &[u8], what: &'static str) -> Result<T, Refusal> {
+pub(crate) fn parse<T: DeserializeOwned>(payload: &[u8], what: &'static str) -> Result<T, Refusal> {
     #[derive(Deserialize)]
     struct Format {
         spec: u32,
@@ -407,7 +412,7 @@ fn parse<T: DeserializeOwned>(payload: &[u8], what: &'static str) -> Result<T, R
     serde_json::from_slice(payload).map_err(malformed)
 }
 
-fn agrees(signed: &Domain, says: &Domain) -> Result<(), Refusal> {
+pub(crate) fn agrees(signed: &Domain, says: &Domain) -> Result<(), Refusal> {
     if signed != says {
         return Err(Refusal::Disagrees { signed: signed.to_string(), says: says.to_string() });
     }
