@@ -2,6 +2,7 @@
 
 use metrics::{counter, gauge, histogram};
 use sloth_core::{AgentId, Millis, RunId};
+use sloth_protocol::coordinator::RejectedReceipts;
 use sloth_protocol::wire::{JobState, Lane, Refusal, RefusalCode};
 
 /// How long commits take, in seconds.
@@ -41,6 +42,20 @@ pub struct Counted {
     pub lane: Lane,
     /// How many.
     pub records: u64,
+}
+
+/// Receipts were put into the chain.
+#[derive(Debug)]
+pub struct ReceiptsKept {
+    /// How many.
+    pub receipts: usize,
+}
+
+/// Receipts of an agent do not count.
+#[derive(Debug)]
+pub struct ReceiptsRejected<'a> {
+    /// Whose, and why.
+    pub rejected: &'a RejectedReceipts,
 }
 
 /// A request was refused.
@@ -161,6 +176,24 @@ impl Counted {
     /// Counts it.
     pub fn emit(&self) {
         counter!("sloth_records_total", "lane" => lane_name(self.lane)).increment(self.records);
+    }
+}
+
+impl ReceiptsKept {
+    /// Counts it.
+    pub fn emit(&self) {
+        if 0 < self.receipts {
+            counter!("sloth_receipts_total").increment(u64::try_from(self.receipts).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+impl ReceiptsRejected<'_> {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        let RejectedReceipts { agent, run, reason, count } = self.rejected;
+        counter!("sloth_receipts_rejected_total").increment(*count);
+        tracing::warn!(%agent, %run, %reason, count, "receipts do not count: look at that agent's host");
     }
 }
 

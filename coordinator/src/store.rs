@@ -4,6 +4,7 @@
 //! calls block: [`StoreHandle`] gives them a thread of their own and commits what waits together.
 
 mod apply;
+mod chain;
 mod codec;
 mod database;
 mod load;
@@ -22,7 +23,7 @@ use sloth_core::{
 };
 use sloth_protocol::{
     coordinator::{Durable, Write},
-    wire::{RunEvent, RunView, RunsPage},
+    wire::{HeadsPage, ReceiptsAsked, ReceiptsPage, RunEvent, RunView, RunsPage},
 };
 use sloth_trust::EnvelopeError;
 
@@ -68,6 +69,20 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// When it cannot be read.
     fn run(&self, run: RunId) -> Result<Option<RunView>, StoreError>;
+
+    /// The heads that were issued after a version, in their order, at most one answer of them.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    fn heads(&self, after: u64) -> Result<HeadsPage, StoreError>;
+
+    /// Receipts, in the order of the chain, at most one answer of them.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    fn receipts(&self, asked: ReceiptsAsked) -> Result<ReceiptsPage, StoreError>;
 
     /// What happened in a run after a number, at most one frame of it; none when there is no such run.
     ///

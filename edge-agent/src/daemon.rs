@@ -26,6 +26,7 @@ use sloth_core::{
 };
 use sloth_protocol::agent::{Config, RestoreError};
 use sloth_transport::Identity;
+use sloth_trust::MachineKey;
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
@@ -93,6 +94,8 @@ struct Shared {
     enrolment: Enrolment,
     /// Replaced when the certificate is renewed.
     identity: Mutex<Identity>,
+    /// Signs receipts.
+    receipt_key: MachineKey,
     store: Store,
     chunks: ChunkStore,
     clock: Clock,
@@ -109,6 +112,7 @@ impl Daemon {
     pub fn open(paths: Paths, settings: Settings, program: PathBuf) -> Result<Self, DaemonError> {
         let enrolment = Enrolment::load(&paths)?;
         let identity = enrolment::load_identity(&paths)?;
+        let receipt_key = enrolment::load_receipt_key(&paths)?;
         paths.create()?;
         let lock = LockFile::acquire(&paths.lock())?;
         let clock = Clock::new();
@@ -117,7 +121,7 @@ impl Daemon {
         let chunks = ChunkStore::open(&paths.cache())?;
         chunks.sweep(now - DOWNLOAD_AGE_MAX)?;
         let identity = Mutex::new(identity);
-        let shared = Shared { paths, settings, enrolment, identity, store, chunks, clock, program };
+        let shared = Shared { paths, settings, enrolment, identity, receipt_key, store, chunks, clock, program };
         Ok(Self { shared: Arc::new(shared), _lock: lock })
     }
 

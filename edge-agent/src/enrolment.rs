@@ -3,12 +3,12 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use sloth_core::{
-    AgentId, Labels,
+    AgentId, Labels, Secret,
     config::{self, ConfigError},
     fs::{self, Access, FsError, ReadError, SecretError},
 };
 use sloth_transport::{Identity, IdentityError, KeyRequest};
-use sloth_trust::RootPin;
+use sloth_trust::{MachineKey, MachineKeyError, RootPin};
 
 use crate::paths::Paths;
 
@@ -88,6 +88,20 @@ pub enum EnrolmentError {
         /// Why.
         #[from]
         source: toml::ser::Error,
+    },
+    /// The key for receipts is none.
+    #[error("cannot use the key for receipts `{}`: bring back a copy of it, or enrol this host again", path.display())]
+    ReceiptKey {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: MachineKeyError,
+    },
+    /// No randomness.
+    #[error("the system gives no randomness for a key")]
+    Random {
+        /// What it said.
+        source: getrandom::Error,
     },
     /// Certificate or key.
     #[error("the identity in `{}` cannot be used: enrol this host again", path.display())]
@@ -212,6 +226,39 @@ pub fn pending_key(paths: &Paths) -> Result<KeyRequest, EnrolmentError> {
     Ok(key)
 }
 
+/// The key that the agent signs receipts with, made when there is none. It stays the same through renewals, and for as long
+/// as the agent is this agent: the coordinator takes no other.
+///
+/// # Errors
+///
+/// When the system refuses, or the file is no key.
+pub fn receipt_key(paths: &Paths) -> Result<MachineKey, EnrolmentError> {
+    match load_receipt_key(paths) {
+        Err(EnrolmentError::Secret { source }) if source.is_not_found() => {}
+        read => return read,
+    }
+    let (mut seed, mut hint) = ([0; 32], [0; 8]);
+    getrandom::fill(&mut seed)
+        .and_then(|()| getrandom::fill(&mut hint))
+        .map_err(|source| EnrolmentError::Random { source })?;
+    let (seed, path) = (Secret::new(seed), paths.receipt_key());
+    let key = MachineKey::from_seed(&seed, hint)
+        .map_err(|source| EnrolmentError::ReceiptKey { path: path.clone(), source })?;
+    fs::replace(&path, MachineKey::file(&seed, &key).expose().as_bytes(), Access::Owner)?;
+    Ok(key)
+}
+
+/// Reads the key that [`receipt_key`] made.
+///
+/// # Errors
+///
+/// When the file is missing or is no key.
+pub fn load_receipt_key(paths: &Paths) -> Result<MachineKey, EnrolmentError> {
+    let path = paths.receipt_key();
+    let text = fs::read_secret(&path, PEM_BYTES_MAX)?;
+    MachineKey::from_file(&text).map_err(|source| EnrolmentError::ReceiptKey { path, source })
+}
+
 /// Forgets the key of an enrolment that is done. One that stays is overwritten by nobody and asked for by nobody.
 pub fn forget_pending_key(paths: &Paths) {
     if let Err(error) = std::fs::remove_file(paths.pending_key()) {
@@ -261,6 +308,19 @@ mod tests {
             let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).expect("there"));
             assert_eq!(mode & 0o777, 0o600, "{}", path.display());
         }
+    }
+
+    #[test]
+    fn the_key_for_receipts_is_made_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let paths = Paths::new(dir.path());
+        let error = Chain(&load_receipt_key(&paths).expect_err("none yet")).to_string();
+        assert!(error.contains("receipt.key"), "{error}");
+        let made = receipt_key(&paths).expect("made");
+        assert_eq!(receipt_key(&paths).expect("there").public(), made.public());
+        assert_eq!(load_receipt_key(&paths).expect("there").public(), made.public());
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(paths.receipt_key()).expect("there"));
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -111,6 +111,12 @@ impl Paths {
         self.dir.join("pending.key")
     }
 
+    /// The private key with which the agent signs receipts.
+    #[must_use]
+    pub fn receipt_key(&self) -> PathBuf {
+        self.dir.join("receipt.key")
+    }
+
     /// Chunks of bundles, and downloads.
     #[must_use]
     pub fn cache(&self) -> PathBuf {

@@ -342,7 +342,8 @@ fn a_bundle_that_was_changed_on_the_disk_is_unpacked_anew() {
             | RecordBody::RunStarted
             | RecordBody::TaskStarted { .. }
             | RecordBody::RunEnded(_)
-            | RecordBody::Log { .. } => None,
+            | RecordBody::Log { .. }
+            | RecordBody::Receipt { .. } => None,
         });
         assert_eq!(ends.collect::<Vec<_>>(), ["false"]);
         drop(state);

@@ -13,12 +13,13 @@ mod durable;
 mod jobs;
 mod machine;
 mod outbox;
+mod receipts;
 mod session;
 mod trust;
 
 use std::collections::BTreeMap;
 
-pub use durable::{Durable, Entry, Job, LaneState, Stage, TaskState, Write};
+pub use durable::{Basis, Durable, Entry, Job, LaneState, Stage, TaskState, Write};
 pub use machine::{Agent, RestoreError};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId};
 use sloth_trust::{BundleName, RootPin};

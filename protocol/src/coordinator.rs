@@ -11,19 +11,24 @@ mod head;
 mod inbox;
 mod machine;
 mod orders;
+mod receipts;
 mod registry;
 mod views;
 
 use std::collections::BTreeSet;
 
-pub use durable::{AgentRecord, Durable, HeadRow, Inbox, Item, Job, JobEnd, JobUpdate, Release, Run, Token, Write};
+pub use durable::{
+    AgentRecord, Durable, HeadRow, Inbox, Item, Job, JobEnd, JobUpdate, ReceiptRow, Release, Run, Token, Write,
+};
 pub use machine::Coordinator;
 pub use orders::{Instruction, Orders, Unsigned};
+pub use receipts::{CheckedReport, RejectedReceipts};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
+use sloth_trust::PublicKey;
 
 use crate::wire::{
-    AgentResponse, AgentsPage, BundleView, CreateToken, Hello, Platform, Poll, Published, Refusal, Renew, Report,
-    StartRun, Started,
+    AgentResponse, AgentsPage, BundleView, CreateToken, Hello, Platform, Poll, Published, Refusal, Renew, StartRun,
+    Started, Welcome,
 };
 
 /// Most agents that a coordinator takes.
@@ -138,7 +143,7 @@ pub enum Ask {
     /// For work.
     Poll(Poll),
     /// To take in records.
-    Report(Report),
+    Report(CheckedReport),
     /// For a certificate.
     Renew(Renew),
 }
@@ -160,6 +165,8 @@ pub struct Enroll {
     pub platform: Platform,
     /// Labels from the host's own configuration.
     pub labels: Labels,
+    /// What verifies the receipts that it will sign.
+    pub receipt_key: PublicKey,
 }
 
 /// What an operator orders or asks of the machine. Ended runs and events are the driver's.
@@ -220,6 +227,13 @@ pub struct ManifestFacts {
 pub enum Answer {
     /// To an agent, as it is.
     Agent(AgentResponse),
+    /// To an agent's hello; the driver holds the receipts of this connection against the key.
+    Welcome {
+        /// What is sent.
+        welcome: Welcome,
+        /// What verifies the agent's receipts.
+        receipt_key: Box<PublicKey>,
+    },
     /// To an agent's poll: the driver signs it.
     Work(Box<Orders>),
     /// To an agent: the driver makes the certificate for the key it asked with.
@@ -290,6 +304,8 @@ pub struct Output {
     pub answers: Vec<(Ticket, Answer)>,
     /// Connections to close after the answers.
     pub closes: Vec<(ConnId, CloseReason)>,
+    /// Receipts that do not count.
+    pub rejected: Vec<RejectedReceipts>,
     /// Runs of which something new can be read after the commit.
     pub touched: BTreeSet<RunId>,
     /// When to send [`Event::Wake`], whatever was said before.

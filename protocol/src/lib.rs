@@ -12,6 +12,7 @@
 pub mod agent;
 pub mod coordinator;
 pub mod random;
+pub mod receipts;
 pub mod rollout;
 pub mod update;
 pub mod wire;

@@ -28,13 +28,14 @@ pub use frame::{
 };
 pub use operator::{
     AgentView, AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, EVENTS_IN_FRAME_MAX, Events, Follow, FollowWait,
-    JobView, OperatorHello, OperatorRequest, OperatorResponse, PAGE_ROWS_MAX, Published, RunEvent, RunSummary, RunView,
-    RunsPage, StartRun, Started, TaskView, TokenIssued, VALUES_BYTES_MAX,
+    HeadLine, HeadsPage, JobView, OperatorHello, OperatorRequest, OperatorResponse, PAGE_ROWS_MAX, Published,
+    ReceiptsAsked, ReceiptsPage, RunEvent, RunSummary, RunView, RunsPage, StartRun, Started, TaskView, TokenIssued,
+    VALUES_BYTES_MAX,
 };
 pub use record::{
     Class, Dropped, JobState, Lane, LogStream, NAME_BYTES_MAX, NUMBER_MAX, OUTPUT_BYTES_MAX, OnInterrupt,
-    REPORT_BYTES_MAX, REPORT_RECORDS_MAX, Record, RecordBody, RunEnd, RunOutcome, TEXT_BYTES_MAX, TaskEnd, TaskName,
-    TaskStatus,
+    RECEIPT_SIGNATURE_BYTES_MAX, REPORT_BYTES_MAX, REPORT_RECORDS_MAX, Record, RecordBody, RunEnd, RunOutcome,
+    TEXT_BYTES_MAX, TaskEnd, TaskName, TaskStatus,
 };
 pub use rollout::{
     Approval, HostView, HostsPage, OnHalt, Passing, ReasonView, Resume, RolloutAction, RolloutBundle, RolloutPlan,

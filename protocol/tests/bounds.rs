@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use sloth_core::{AgentId, Digest, Millis, RepositoryId, RunId, Secret, Selector};
 use sloth_protocol::{
     coordinator::{
-        Answer, Ask, Command, Coordinator, Durable, Event, JOB_RESULT_BYTES_MAX, Job, Release, Reply, Write,
+        Answer, Ask, CheckedReport, Command, Coordinator, Durable, Event, JOB_RESULT_BYTES_MAX, Job, Release, Reply,
+        Write,
     },
     wire::{
         AgentResponse, Dropped, JobState, Lane, LogStream, OUTPUT_BYTES_MAX, Poll, Record, RecordBody, RefusalCode,
@@ -18,7 +19,7 @@ use sloth_protocol::{
 };
 use sloth_trust::{BundleMetadata, Envelope, MachineKey, ManifestRef, PayloadKind, SPEC, Trigger};
 
-use common::{NOW, agent_record, run, welcomed};
+use common::{NOW, agent_record, receipt_key, run, welcomed};
 
 /// More than any part of a record takes.
 const LONG_BYTES: usize = 100 * 1024;
@@ -67,7 +68,8 @@ fn coordinator() -> Coordinator {
 fn report(machine: &mut Coordinator, seq: u64, body: RecordBody) -> Vec<Write> {
     let lane = body.lane();
     let records = vec![Record { seq, at: NOW, run: run_id(), body }];
-    let ask = Ask::Report(Report { lane, dropped: Dropped::default(), records });
+    let report = Report { lane, dropped: Dropped::default(), records };
+    let ask = Ask::Report(CheckedReport::new(report, agent(), Some(receipt_key().public())));
     machine.handle(NOW, Event::Asked { conn: 1, ticket: seq, ask }).writes
 }
 

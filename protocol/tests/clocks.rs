@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId};
 use sloth_protocol::{
-    agent::{Agent, Ask, Config, Durable, Effect, Event, Job, Output, Pacing, RENEW_RETRY, Stage, Ticket},
+    agent::{Agent, Ask, Basis, Config, Durable, Effect, Event, Job, Output, Pacing, RENEW_RETRY, Stage, Ticket},
     wire::{AgentResponse, Platform, Welcome, Work},
 };
 use sloth_trust::{
@@ -58,6 +58,8 @@ fn agent(now: Millis) -> Agent {
         capabilities: Vec::new(),
         workflow: None,
         values: "{}".to_owned(),
+        basis: Basis { order: 1, counter: 1, root: 1, head: 0 },
+        begun: None,
         deadline: NOW + Millis::from_secs(3600),
         cancelled: false,
         stage: Stage::Accepted,

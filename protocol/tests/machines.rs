@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, TokenId};
+use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Secret, TokenId};
 use sloth_protocol::{
     agent::{self, Agent, Config, DENIED_RETRY, Effect, Pacing, TOLD_WAIT_MAX},
     coordinator::{self, AgentRecord, Coordinator},
@@ -17,7 +17,7 @@ use sloth_protocol::{
     },
 };
 use sloth_trust::{
-    RoleKeys, Roles, Root, RootPin, SPEC,
+    MachineKey, RoleKeys, Roles, Root, RootPin, SPEC,
     sign::{generate, open, public_key, sign},
 };
 
@@ -126,11 +126,12 @@ fn run_end() -> RunEnd {
 }
 
 fn body(random: &mut Random) -> RecordBody {
-    match random.below(5) {
+    match random.below(6) {
         0 => RecordBody::RunStarted,
         1 => RecordBody::TaskStarted { task: task(random), attempt: 1 },
         2 => RecordBody::TaskEnded(task_end(random)),
         3 => RecordBody::RunEnded(run_end()),
+        4 => RecordBody::Receipt { payload: vec![7; 40], signature: "untrusted".to_owned() },
         _ => RecordBody::Log { task: None, stream: LogStream::Info, text: "text".to_owned() },
     }
 }
@@ -225,7 +226,10 @@ fn ask(random: &mut Random) -> coordinator::Ask {
                 .map(|_| Record { seq: number(random), at: millis(random), run: run_id(random), body: body(random) })
                 .collect();
             let dropped = Dropped { logs: number(random), ..Dropped::default() };
-            coordinator::Ask::Report(Report { lane: lane(random), dropped, records })
+            let report = Report { lane: lane(random), dropped, records };
+            let key = receipt_key();
+            let key = Some(key.public()).filter(|_| random.below(2) == 0);
+            coordinator::Ask::Report(coordinator::CheckedReport::new(report, id(), key))
         }
     }
 }
@@ -258,6 +262,10 @@ fn command(random: &mut Random) -> coordinator::Command {
     }
 }
 
+fn receipt_key() -> MachineKey {
+    MachineKey::from_seed(&Secret::new([7; 32]), [0; 8]).expect("a key")
+}
+
 fn coordinator(seed: u64) -> Coordinator {
     let record = AgentRecord {
         name: "web-1".to_owned(),
@@ -266,6 +274,7 @@ fn coordinator(seed: u64) -> Coordinator {
         version: "0.1.0".to_owned(),
         platform: Platform::default(),
         key: Digest::of(b"key"),
+        receipt_key: receipt_key().public().clone(),
         enrolled: NOW,
         last_seen: NOW,
         revoked: false,

@@ -256,6 +256,7 @@ impl Herd {
         for (ticket, answer) in output.answers {
             match answer {
                 Answer::Agent(response) => self.answer(ticket, response),
+                Answer::Welcome { welcome, .. } => self.answer(ticket, AgentResponse::Welcome(welcome)),
                 Answer::Work(orders) => {
                     let work = orders.signed(|said| self.sealer.seal(said));
                     self.answer(ticket, AgentResponse::Work(work));
@@ -308,6 +309,7 @@ fn record(index: usize) -> AgentRecord {
         version: "0.1.0".to_owned(),
         platform: Platform::default(),
         key: Digest::of(&index.to_be_bytes()),
+        receipt_key: publisher().online[0].public().clone(),
         enrolled: START,
         last_seen: START,
         revoked: false,

@@ -81,6 +81,10 @@ pub enum Bug {
     CountAgain,
     /// The coordinator's driver forgets the generations that it gave.
     ReuseGenerations,
+    /// The agent's driver signs receipts with a key that it was not enrolled with.
+    SignWithAnotherKey,
+    /// The coordinator's driver does not keep receipts.
+    ForgetReceipts,
 }
 
 /// An invariant that did not hold, and how to see it again.
@@ -276,6 +280,7 @@ impl Sim {
             }
             invariants::every_agent_comes_back(host)?;
             invariants::every_outbox_is_empty(host)?;
+            invariants::every_end_has_its_receipt(host, &self.center.disk)?;
             invariants::every_agent_has_the_newest_root(host, &self.center.disk)?;
             invariants::every_agent_has_the_newest_head(host, &self.center.disk, self.now)?;
             if !host.rolled_back {

@@ -58,3 +58,13 @@ fn counting_again_is_found() {
 fn reused_generations_are_found() {
     is_found(Bug::ReuseGenerations, &["numbers_never_fall"]);
 }
+
+#[test]
+fn receipts_by_another_key_are_found() {
+    is_found(Bug::SignWithAnotherKey, &["acknowledged_receipts_are_kept"]);
+}
+
+#[test]
+fn receipts_that_are_not_kept_are_found() {
+    is_found(Bug::ForgetReceipts, &["acknowledged_receipts_are_kept"]);
+}

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,10 +12,14 @@ use quinn::{Connection, RecvStream, SendStream};
 use sloth_bundle::{StoreError, chunk::BLOB_BYTES_MAX};
 use sloth_core::{AgentId, Millis};
 use sloth_protocol::{
-    coordinator::{Answer, Ask, ConnId},
-    wire::{AgentRequest, AgentResponse, BlobHead, FRAME_BYTES_MAX, Fetch, Lane, Refusal, RefusalCode, Renew, Renewed},
+    coordinator::{Answer, Ask, CheckedReport, ConnId},
+    wire::{
+        AgentRequest, AgentResponse, BlobHead, FRAME_BYTES_MAX, Fetch, Lane, Refusal, RefusalCode, Renew, Renewed,
+        Report,
+    },
 };
 use sloth_transport::{CloseCode, Priority};
+use sloth_trust::PublicKey;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tracing::Instrument as _;
 
@@ -44,6 +48,8 @@ struct Agent {
     conn: ConnId,
     /// When the newest certificate ends that this connection has seen, in milliseconds.
     not_after: AtomicU64,
+    /// What verifies its receipts, once it was welcomed.
+    receipt_key: OnceLock<Box<PublicKey>>,
     reads: Semaphore,
     blobs: Semaphore,
 }
@@ -62,6 +68,7 @@ pub(super) async fn serve(context: Arc<Context>, connection: Connection, id: Age
         id,
         conn,
         not_after: AtomicU64::new(not_after.as_u64()),
+        receipt_key: OnceLock::new(),
         reads: Semaphore::new(READS_MAX),
         blobs: Semaphore::new(BLOBS_PER_AGENT_MAX),
     });
@@ -101,7 +108,7 @@ impl Agent {
             }
             AgentRequest::Hello(hello) => self.ask(Ask::Hello(hello)).await,
             AgentRequest::Poll(poll) => self.ask(Ask::Poll(poll)).await,
-            AgentRequest::Report(report) => self.ask(Ask::Report(report)).await,
+            AgentRequest::Report(report) => self.ask(Ask::Report(self.checked(report))).await,
             AgentRequest::Fetch(fetch) => return self.fetch(&mut sending, fetch).await,
         };
         if let AgentResponse::Refused(refusal) = &response {
@@ -116,11 +123,21 @@ impl Agent {
     async fn ask(&self, ask: Ask) -> AgentResponse {
         match self.context.core.ask(self.conn, ask).await {
             Answer::Agent(response) => response,
+            Answer::Welcome { welcome, receipt_key } => {
+                // A second hello on one connection is answered with the same key.
+                let _ = self.receipt_key.set(receipt_key);
+                AgentResponse::Welcome(welcome)
+            }
             Answer::Work(orders) => AgentResponse::Work(orders.signed(|said| self.context.online.seal(said))),
             Answer::Refused(refusal) => AgentResponse::Refused(refusal),
             Answer::Certify { agent, renew } => self.certify(agent, &renew),
             Answer::Enrolled { .. } | Answer::Operator(_) => AgentResponse::Refused(unexpected()),
         }
+    }
+
+    /// The report, its receipts held against the agent's key: here, where many are at it at once.
+    fn checked(&self, report: Report) -> CheckedReport {
+        CheckedReport::new(report, self.id, self.receipt_key.get().map(Box::as_ref))
     }
 
     fn certify(&self, agent: AgentId, renew: &Renew) -> AgentResponse {

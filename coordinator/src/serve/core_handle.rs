@@ -105,7 +105,11 @@ impl CoreHandle {
         match answer.await.unwrap_or_else(|_| Answer::Refused(going_down())) {
             Answer::Operator(reply) => Ok(reply),
             Answer::Refused(refusal) => Err(refusal),
-            Answer::Agent(_) | Answer::Work(_) | Answer::Certify { .. } | Answer::Enrolled { .. } => Err(unexpected()),
+            Answer::Agent(_)
+            | Answer::Welcome { .. }
+            | Answer::Work(_)
+            | Answer::Certify { .. }
+            | Answer::Enrolled { .. } => Err(unexpected()),
         }
     }
 
@@ -118,7 +122,7 @@ impl CoreHandle {
 
     fn room_for(&self, ask: &Ask) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
         let Ask::Report(report) = ask else { return Ok(None) };
-        let kib = 1 + report.records.iter().map(Record::weight).sum::<usize>() / 1024;
+        let kib = 1 + report.records().iter().map(Record::weight).sum::<usize>() / 1024;
         let kib = u32::try_from(kib).map_err(|_| busy())?;
         Arc::clone(&self.report_room).try_acquire_many_owned(kib).map(Some).map_err(|_| busy())
     }

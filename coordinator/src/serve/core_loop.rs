@@ -21,7 +21,7 @@ use super::{
     follow::Followers,
 };
 use crate::{
-    events::{self, Counted, Recovered, Standing},
+    events::{self, Counted, ReceiptsKept, ReceiptsRejected, Recovered, Standing},
     store::{CommitError, StoreHandle},
 };
 
@@ -209,20 +209,23 @@ impl Core {
         batch.output.writes.append(&mut output.writes);
         batch.output.answers.append(&mut output.answers);
         batch.output.closes.append(&mut output.closes);
+        batch.output.rejected.append(&mut output.rejected);
         batch.output.touched.append(&mut output.touched);
         self.wake_at = output.wake_at;
     }
 
     /// Commits what a batch changed, and only then tells anybody of it.
     async fn finish(&mut self, batch: Batch) -> Result<(), CoreError> {
-        let Output { writes, answers, closes, touched, wake_at: _ } = batch.output;
+        let Output { writes, answers, closes, rejected, touched, wake_at: _ } = batch.output;
         if !writes.is_empty() {
+            let receipts = writes.iter().filter(|write| matches!(write, Write::PutReceipt(_))).count();
             let counted = Lane::ALL.map(|lane| Counted { lane, records: count(&writes, lane) });
             if let Err(error) = self.store.commit(writes).await {
                 return self.recover(error).await;
             }
             self.failures = 0;
             counted.iter().filter(|counted| 0 < counted.records).for_each(Counted::emit);
+            ReceiptsKept { receipts }.emit();
         }
         for (ticket, answer) in answers {
             self.answer(ticket, answer);
@@ -232,6 +235,7 @@ impl Core {
                 close_code(reason).close(&link.connection);
             }
         }
+        rejected.iter().for_each(|rejected| ReceiptsRejected { rejected }.emit());
         self.followers.wake(&touched);
         for reply in batch.standings {
             let _ = reply.send(self.standing());

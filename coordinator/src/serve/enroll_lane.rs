@@ -73,10 +73,10 @@ async fn take(context: &Context, connection: &Connection, enroll: Enroll) -> Res
     }
     let of_request = |error: sloth_transport::IssueError| Refusal::new(RefusalCode::Invalid, Chain(&error).to_string());
     let key = requested_key(&enroll.csr).map_err(of_request)?;
-    let Enroll { token, secret, csr, name, version, platform, labels, .. } = enroll;
+    let Enroll { token, secret, csr, name, version, platform, labels, receipt_key, .. } = enroll;
     let called = name.clone();
-    let enroll =
-        coordinator::Enroll { token, secret: secret.digest(), key: Digest::of(&key), name, version, platform, labels };
+    let (secret, key) = (secret.digest(), Digest::of(&key));
+    let enroll = coordinator::Enroll { token, secret, key, name, version, platform, labels, receipt_key };
     match context.core.enroll(enroll).await {
         Answer::Enrolled { agent, labels, root } => {
             let now = context.clock.now();
@@ -87,6 +87,8 @@ async fn take(context: &Context, connection: &Connection, enroll: Enroll) -> Res
             Ok(Enrolled { agent, certificate: issued.der, not_before, not_after, labels, root })
         }
         Answer::Refused(refusal) => Err(refusal),
-        Answer::Agent(_) | Answer::Work(_) | Answer::Certify { .. } | Answer::Operator(_) => Err(unexpected()),
+        Answer::Agent(_) | Answer::Welcome { .. } | Answer::Work(_) | Answer::Certify { .. } | Answer::Operator(_) => {
+            Err(unexpected())
+        }
     }
 }

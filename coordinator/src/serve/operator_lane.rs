@@ -14,8 +14,8 @@ use sloth_protocol::{
     coordinator::{Command, Reply},
     wire::{
         AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, FRAME_BYTES_MAX, JoinToken, OperatorHello,
-        OperatorRequest, OperatorResponse, Refusal, RefusalCode, RunView, RunsPage, StartRun, TokenIssued, TokenSecret,
-        encode, negotiate,
+        OperatorRequest, OperatorResponse, ReceiptsAsked, Refusal, RefusalCode, RunView, RunsPage, StartRun,
+        TokenIssued, TokenSecret, encode, negotiate,
     },
 };
 use sloth_transport::{CloseCode, Priority};
@@ -128,6 +128,8 @@ impl Operator {
             OperatorRequest::Bundle(name) => self.bundle(name).await,
             OperatorRequest::OnlineKeys => Ok(self.online_keys()),
             OperatorRequest::NewOnlineKey => self.new_online_key().await,
+            OperatorRequest::Heads { after } => self.heads(after).await,
+            OperatorRequest::Receipts(asked) => self.receipts(asked).await,
             OperatorRequest::Hello(_) | OperatorRequest::Follow(_) => Err(unexpected()),
         }
     }
@@ -213,6 +215,16 @@ impl Operator {
         page.map(OperatorResponse::Runs).map_err(|error| failed(&error))
     }
 
+    async fn heads(&self, after: u64) -> Result<OperatorResponse, Refusal> {
+        let page = self.context.store.with(move |store| store.heads(after)).await;
+        page.map(OperatorResponse::Heads).map_err(|error| failed(&error))
+    }
+
+    async fn receipts(&self, asked: ReceiptsAsked) -> Result<OperatorResponse, Refusal> {
+        let page = self.context.store.with(move |store| store.receipts(asked)).await;
+        page.map(OperatorResponse::Receipts).map_err(|error| failed(&error))
+    }
+
     async fn run(&self, run: RunId) -> Result<OperatorResponse, Refusal> {
         let view: Option<RunView> =
             self.context.store.with(move |store| store.run(run)).await.map_err(|error| failed(&error))?;
@@ -279,6 +291,8 @@ fn shortened(mut response: OperatorResponse) -> OperatorResponse {
             | OperatorResponse::Run(_)
             | OperatorResponse::Events(_)
             | OperatorResponse::OnlineKeys(_)
+            | OperatorResponse::Heads(_)
+            | OperatorResponse::Receipts(_)
             | OperatorResponse::Refused(_) => break,
         }
     }

@@ -11,7 +11,7 @@ use sloth_core::{
 };
 use sloth_protocol::{
     coordinator::{AgentRecord, Command, Durable, Reply, Settings, Write},
-    wire::{Platform, Refusal, RefusalCode, RunView, RunsPage},
+    wire::{HeadsPage, Platform, ReceiptsAsked, ReceiptsPage, Refusal, RefusalCode, RunView, RunsPage},
 };
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -53,6 +53,14 @@ impl Store for Filling {
         self.inner.run(run)
     }
 
+    fn heads(&self, after: u64) -> Result<HeadsPage, StoreError> {
+        self.inner.heads(after)
+    }
+
+    fn receipts(&self, asked: ReceiptsAsked) -> Result<ReceiptsPage, StoreError> {
+        self.inner.receipts(asked)
+    }
+
     fn events(&self, run: RunId, after: u64, agent: Option<AgentId>) -> Result<Option<EventsRead>, StoreError> {
         self.inner.events(run, after, agent)
     }
@@ -89,6 +97,7 @@ fn agent(number: u128, name: &str) -> Write {
         version: "1".into(),
         platform: Platform::default(),
         key: Digest::of(name.as_bytes()),
+        receipt_key: "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse().expect("a key"),
         enrolled: Millis::ZERO,
         last_seen: Millis::ZERO,
         revoked: false,

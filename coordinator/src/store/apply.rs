@@ -9,6 +9,7 @@ use sloth_protocol::{
 };
 
 use super::{
+    chain::ChainTables,
     codec,
     database::Fault,
     tables::{
@@ -17,7 +18,7 @@ use super::{
     },
 };
 
-type Bytes<'t> = Table<'t, &'static [u8], &'static [u8]>;
+pub(super) type Bytes<'t> = Table<'t, &'static [u8], &'static [u8]>;
 
 /// Every table of one transaction, open for writing.
 pub(super) struct Changes<'t> {
@@ -36,10 +37,14 @@ pub(super) struct Changes<'t> {
     jobs: Bytes<'t>,
     events: Bytes<'t>,
     task_ends: Bytes<'t>,
+    receipts: Bytes<'t>,
+    receipt_of: Bytes<'t>,
+    /// Most receipts that are kept.
+    receipts_max: u64,
 }
 
 impl<'t> Changes<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, Fault> {
+    pub(super) fn open(transaction: &'t WriteTransaction, receipts_max: u64) -> Result<Self, Fault> {
         let open = |table| transaction.open_table(table).map_err(Fault::of);
         Ok(Self {
             meta: open(tables::META)?,
@@ -57,6 +62,9 @@ impl<'t> Changes<'t> {
             jobs: open(tables::JOBS)?,
             events: open(tables::EVENTS)?,
             task_ends: open(tables::TASK_ENDS)?,
+            receipts: open(tables::RECEIPTS)?,
+            receipt_of: open(tables::RECEIPT_OF)?,
+            receipts_max,
         })
     }
 
@@ -87,6 +95,17 @@ impl<'t> Changes<'t> {
             Write::PutJob(run, agent, update) => self.put_job(*run, *agent, update),
             Write::Append(agent, record) => self.append(*agent, record),
             Write::ForgetRun(run) => self.forget(*run),
+            Write::PutReceipt(receipt) => self.chain().put(receipt),
+        }
+    }
+
+    const fn chain(&mut self) -> ChainTables<'_, 't> {
+        ChainTables {
+            meta: &mut self.meta,
+            jobs: &mut self.jobs,
+            receipts: &mut self.receipts,
+            receipt_of: &mut self.receipt_of,
+            max: self.receipts_max,
         }
     }
 
@@ -179,17 +198,17 @@ impl<'t> Changes<'t> {
     }
 }
 
-fn put<T: Serialize>(table: &mut Bytes<'_>, name: &'static str, key: &[u8], value: &T) -> Result<(), Fault> {
+pub(super) fn put<T: Serialize>(table: &mut Bytes<'_>, name: &'static str, key: &[u8], value: &T) -> Result<(), Fault> {
     let bytes = codec::encode(value).map_err(Fault::row(name))?;
     put_bytes(table, key, &bytes)
 }
 
-fn put_bytes(table: &mut Bytes<'_>, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+pub(super) fn put_bytes(table: &mut Bytes<'_>, key: &[u8], value: &[u8]) -> Result<(), Fault> {
     table.insert(key, value).map_err(Fault::of)?;
     Ok(())
 }
 
-fn drop_row(table: &mut Bytes<'_>, key: &[u8]) -> Result<(), Fault> {
+pub(super) fn drop_row(table: &mut Bytes<'_>, key: &[u8]) -> Result<(), Fault> {
     table.remove(key).map_err(Fault::of)?;
     Ok(())
 }

@@ -19,12 +19,13 @@ use sloth_core::{
 };
 use sloth_protocol::{
     coordinator::{Durable, Write},
-    wire::{RunView, RunsPage},
+    wire::{HeadsPage, ReceiptsAsked, ReceiptsPage, RunView, RunsPage},
 };
 
 use super::{
     EventsRead, RowError, Store, StoreError,
     apply::Changes,
+    chain::{self, RECEIPTS_MAX},
     load,
     reads::{self, Reader},
     tables,
@@ -46,6 +47,8 @@ pub struct RedbStore {
     open: Open,
     /// None while it is opened anew, or when that failed.
     database: RwLock<Option<Database>>,
+    /// Most receipts that are kept.
+    receipts_max: u64,
 }
 
 /// What went wrong inside, before it is known in which file.
@@ -72,9 +75,16 @@ impl RedbStore {
     }
 
     pub(super) fn with(path: &Path, open: Open) -> Result<Self, StoreError> {
-        let store = Self { path: path.to_owned(), open, database: RwLock::new(None) };
+        let store = Self { path: path.to_owned(), open, database: RwLock::new(None), receipts_max: RECEIPTS_MAX };
         store.reopen()?;
         Ok(store)
+    }
+
+    /// The same store, which keeps no more receipts than this.
+    #[cfg(test)]
+    pub(super) fn with_receipts_max(mut self, receipts_max: u64) -> Self {
+        self.receipts_max = receipts_max;
+        self
     }
 
     fn write<T>(&self, change: impl FnOnce(&WriteTransaction) -> Result<T, Fault>) -> Result<T, StoreError> {
@@ -156,7 +166,7 @@ impl Store for RedbStore {
 
     fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
         self.write(|transaction| {
-            let mut changes = Changes::open(transaction)?;
+            let mut changes = Changes::open(transaction, self.receipts_max)?;
             if writes.is_empty() {
                 changes.probe()?;
             }
@@ -185,6 +195,14 @@ impl Store for RedbStore {
 
     fn run(&self, run: RunId) -> Result<Option<RunView>, StoreError> {
         self.read(|transaction| reads::run(&Reader::open(transaction)?, run))
+    }
+
+    fn heads(&self, after: u64) -> Result<HeadsPage, StoreError> {
+        self.read(|transaction| chain::heads(&Reader::open(transaction)?, after))
+    }
+
+    fn receipts(&self, asked: ReceiptsAsked) -> Result<ReceiptsPage, StoreError> {
+        self.read(|transaction| chain::receipts(&Reader::open(transaction)?, asked))
     }
 
     fn events(&self, run: RunId, after: u64, agent: Option<AgentId>) -> Result<Option<EventsRead>, StoreError> {

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Bytes of one answer's rows, well under a frame's.
-const ANSWER_BYTES_MAX: usize = 768 * 1024;
+pub(super) const ANSWER_BYTES_MAX: usize = 768 * 1024;
 /// Most events that one look passes over in search of one agent's.
 const EVENTS_SCANNED_MAX: usize = 16 * EVENTS_IN_FRAME_MAX;
 /// What a row takes besides its texts.
@@ -28,6 +28,7 @@ const ROW_BYTES: usize = 128;
 
 /// Every table of one moment, open for reading.
 pub(super) struct Reader {
+    pub(super) meta: Rows,
     pub(super) roots: Rows,
     pub(super) heads: Rows,
     pub(super) agents: Rows,
@@ -42,6 +43,8 @@ pub(super) struct Reader {
     pub(super) jobs: Rows,
     pub(super) events: Rows,
     pub(super) task_ends: Rows,
+    pub(super) receipts: Rows,
+    pub(super) receipt_of: Rows,
 }
 
 /// A table, open for reading.
@@ -51,6 +54,7 @@ impl Reader {
     pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, Fault> {
         let open = |table| transaction.open_table(table).map(Rows).map_err(Fault::of);
         Ok(Self {
+            meta: open(tables::META)?,
             roots: open(tables::ROOTS)?,
             heads: open(tables::HEADS)?,
             agents: open(tables::AGENTS)?,
@@ -65,6 +69,8 @@ impl Reader {
             jobs: open(tables::JOBS)?,
             events: open(tables::EVENTS)?,
             task_ends: open(tables::TASK_ENDS)?,
+            receipts: open(tables::RECEIPTS)?,
+            receipt_of: open(tables::RECEIPT_OF)?,
         })
     }
 }
@@ -103,7 +109,8 @@ impl Rows {
         self.until(name, range, |key, value| look(key, value).map(|()| Go::On))
     }
 
-    fn until<const N: usize>(
+    /// Shows the rows of a range of keys to `look`, in their order, until it has seen enough.
+    pub(super) fn until<const N: usize>(
         &self,
         name: &'static str,
         range: RangeInclusive<[u8; N]>,
@@ -122,7 +129,7 @@ impl Rows {
 }
 
 /// Whether to look at the next row.
-enum Go {
+pub(super) enum Go {
     On,
     Stop,
 }
@@ -214,7 +221,7 @@ pub(super) fn events(
 }
 
 /// How many more bytes fit into an answer.
-struct Room(usize);
+pub(super) struct Room(usize);
 
 /// What an answer's rows may take, and what their outputs may.
 struct Share {
@@ -233,7 +240,11 @@ impl Share {
 }
 
 impl Room {
-    const fn take(&mut self, bytes: usize) {
+    pub(super) const fn of(bytes: usize) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) const fn take(&mut self, bytes: usize) {
         self.0 = self.0.saturating_sub(bytes + ROW_BYTES);
     }
 
@@ -241,7 +252,7 @@ impl Room {
         self.0 == 0
     }
 
-    const fn fits(&self, bytes: usize) -> bool {
+    pub(super) const fn fits(&self, bytes: usize) -> bool {
         bytes + ROW_BYTES <= self.0
     }
 }
@@ -296,9 +307,11 @@ fn task_end(reader: &Reader, run: RunId, number: u64) -> Result<Option<TaskEnd>,
     let event: Option<EventRow> = decoded(&reader.events, &numbered_key(run.to_bytes(), number), "events")?;
     Ok(event.and_then(|event| match event.record.body {
         RecordBody::TaskEnded(end) => Some(end),
-        RecordBody::RunStarted | RecordBody::TaskStarted { .. } | RecordBody::RunEnded(_) | RecordBody::Log { .. } => {
-            None
-        }
+        RecordBody::RunStarted
+        | RecordBody::TaskStarted { .. }
+        | RecordBody::RunEnded(_)
+        | RecordBody::Log { .. }
+        | RecordBody::Receipt { .. } => None,
     }))
 }
 

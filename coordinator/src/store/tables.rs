@@ -46,9 +46,15 @@ pub(super) const EVENTS: Definition = Definition::new("events");
 /// Run, agent, number → nothing, for every event that is a task's end.
 pub(super) const TASK_ENDS: Definition = Definition::new("task_ends");
 
+/// Number → a line of the chain of receipts.
+pub(super) const RECEIPTS: Definition = Definition::new("receipts");
+/// Run, agent → the number of its receipt.
+pub(super) const RECEIPT_OF: Definition = Definition::new("receipt_of");
+
 /// Every table.
-pub(super) const ALL: [Definition; 15] = [
+pub(super) const ALL: [Definition; 17] = [
     META, ROOTS, HEADS, AGENTS, INBOXES, WORK, TOKENS, RELEASES, RUNS, VALUES, TALLIES, ENDED, JOBS, EVENTS, TASK_ENDS,
+    RECEIPTS, RECEIPT_OF,
 ];
 
 /// Most heads that are kept, which is about 68 years of those that only renew; the oldest goes first.
@@ -56,6 +62,8 @@ pub(super) const HEADS_MAX: u64 = 100_000;
 
 /// The version of this layout, a big-endian `u32`.
 pub(super) const META_SCHEMA: &[u8] = b"schema";
+/// Where the chain of receipts begins and ends: `ChainEnds`.
+pub(super) const META_RECEIPTS: &[u8] = b"receipts";
 /// Changes with every commit that changes nothing else.
 pub(super) const META_PROBE: &[u8] = b"probe";
 

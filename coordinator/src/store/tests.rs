@@ -1,5 +1,7 @@
 //! The store against what the machine believes of it, and against disks that fail.
 
+mod chain;
+
 use std::{
     collections::BTreeSet,
     path::Path,
@@ -82,6 +84,7 @@ fn put_agent(id: AgentId, next_generation: u64) -> Write {
         version: "1".into(),
         platform: Platform::default(),
         key: Digest::of(b"key"),
+        receipt_key: "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse().expect("a key"),
         enrolled: AT,
         last_seen: AT,
         revoked: next_generation.is_multiple_of(3),

@@ -11,12 +11,13 @@ use sloth_coord::{
     paths::Paths,
     serve::{self, ServeError, Server},
 };
-use sloth_core::{AgentId, Chain, Clock, Labels, Millis, RunId};
+use sloth_core::{AgentId, Chain, Clock, Labels, Millis, RunId, Secret};
 use sloth_protocol::wire::{
     AgentRequest, AgentResponse, CreateToken, Enroll, EnrollRequest, EnrollResponse, Enrolled, FRAME_BYTES_MAX, Hello,
     JoinToken, OperatorHello, OperatorRequest, OperatorResponse, Platform, Poll, Refusal, StartRun, Started, Work,
 };
 use sloth_transport::{CloseCode, Connector, Credential, Identity, KeyRequest, Link, Lost, Priority, recv, request};
+use sloth_trust::MachineKey;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 const WORKFLOW: &str = "task('hello'):command(function() print('hello') return true end)";
@@ -258,7 +259,13 @@ pub fn enroll(token: &JoinToken, name: &str, key: &KeyRequest) -> EnrollRequest 
         version: "test".into(),
         platform: Platform::default(),
         labels: Labels::new(),
+        receipt_key: receipt_key().public().clone(),
     })
+}
+
+/// What the agents of these tests sign receipts with.
+pub fn receipt_key() -> MachineKey {
+    MachineKey::from_seed(&Secret::new([7; 32]), [7; 8]).expect("a key")
 }
 
 pub async fn operate(link: &Link, question: OperatorRequest) -> OperatorResponse {

@@ -12,7 +12,7 @@ use sloth_protocol::wire::{
 use sloth_transport::{
     CloseCode, ConnectError, Connector, Identity, KeyRequest, Link, Priority, RequestError, Subject, request, settings,
 };
-use sloth_trust::{Envelope, EnvelopeError, Trusted};
+use sloth_trust::{Envelope, EnvelopeError, PublicKey, Trusted};
 use tokio::time::timeout;
 
 use super::{DirArgs, runtime};
@@ -87,9 +87,11 @@ async fn enroll(paths: &Paths, token: &JoinToken, name: String, host_labels: Lab
     }
     paths.create()?;
     let _lock = LockFile::acquire(&paths.lock())?;
+    // Before anybody is told of it.
+    let receipt_key = enrolment::receipt_key(paths)?;
     let key = enrolment::pending_key(paths)?;
     let link = Connector::enrolling(token.authority).connect(&token.addresses, Clock::new().now()).await?;
-    let asked = ask(&link, token, &key, &name, &host_labels).await;
+    let asked = ask(&link, token, (&key, receipt_key.public()), &name, &host_labels).await;
     CloseCode::Normal.close(&link.connection);
     let (enrolment, identity) = accept(asked?, &link, token, key, name, host_labels)?;
     enrolment.store(paths, &identity)?;
@@ -102,7 +104,7 @@ async fn enroll(paths: &Paths, token: &JoinToken, name: String, host_labels: Lab
 async fn ask(
     link: &Link,
     token: &JoinToken,
-    key: &KeyRequest,
+    (key, receipt_key): (&KeyRequest, &PublicKey),
     name: &str,
     labels: &Labels,
 ) -> Result<Enrolled, EnrollError> {
@@ -116,6 +118,7 @@ async fn ask(
         version: VERSION.to_owned(),
         platform: platform::detect(),
         labels: labels.clone(),
+        receipt_key: receipt_key.clone(),
     });
     let answer = request::<_, EnrollResponse>(&link.connection, &message, Priority::Control);
     let (response, _) = timeout(settings::REQUEST_TIMEOUT, answer).await.map_err(|_| EnrollError::Silent)??;

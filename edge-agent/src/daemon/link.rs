@@ -9,11 +9,12 @@ use quinn::Connection;
 use sloth_core::{Chain, Clock, Millis};
 use sloth_protocol::{
     agent::{Ask, Event, Ticket},
-    wire::{AgentRequest, AgentResponse, Lane, Renew, Renewed, Report},
+    wire::{AgentRequest, AgentResponse, Lane, Record, RecordBody, Renew, Renewed, Report},
 };
 use sloth_transport::{
     CloseCode, Connector, IdentityError, KeyRequest, Lost, Priority, RequestError, Subject, request,
 };
+use sloth_trust::{MachineKey, Receipt};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use tracing::Instrument as _;
@@ -174,7 +175,8 @@ impl Link {
             Ask::Hello(hello) => (AgentRequest::Hello(hello), Priority::Control),
             Ask::Poll(poll) => (AgentRequest::Poll(poll), Priority::Control),
             Ask::Report { lane, dropped, seqs } => {
-                let records = self.shared.store.records(lane, seqs).await?;
+                let mut records = self.shared.store.records(lane, seqs).await?;
+                sign_receipts(&mut records, &self.shared.receipt_key);
                 let priority = match lane {
                     Lane::Results => Priority::Results,
                     Lane::Logs => Priority::Logs,
@@ -216,5 +218,16 @@ impl Link {
     fn state(&self) -> MutexGuard<'_, State> {
         // It is changed as a whole or not at all.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Signs the receipts among records. A receipt gets the same bytes however often it is sent.
+fn sign_receipts(records: &mut [Record], key: &MachineKey) {
+    for record in records {
+        if let RecordBody::Receipt { payload, signature } = &mut record.body
+            && let Ok(receipt) = serde_json::from_slice::<Receipt>(payload)
+        {
+            *signature = key.sign(payload, &receipt.domain()).minisig;
+        }
     }
 }

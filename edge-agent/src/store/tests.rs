@@ -7,7 +7,7 @@ use redb::{ReadableDatabase as _, StorageBackend, backends::FileBackend};
 use serde_json::json;
 use sloth_core::{Chain, Digest, RunId};
 use sloth_protocol::{
-    agent::{Job, Stage, TaskState},
+    agent::{Basis, Job, Stage, TaskState},
     random::Random,
     wire::{Class, LogStream, OnInterrupt, RecordBody, RunEnd, RunOutcome, TaskEnd, TaskName, TaskStatus},
 };
@@ -42,6 +42,8 @@ fn job(n: u64, starts: u32) -> Job {
         capabilities: vec!["exec".into()],
         workflow: n.is_multiple_of(2).then(|| "w".into()),
         values: "{}".into(),
+        basis: Basis { order: n, counter: n, root: 1, head: n },
+        begun: (starts != 0).then_some(NOW),
         deadline: NOW,
         cancelled: n.is_multiple_of(3),
         stage: if starts == 0 { Stage::Accepted } else { Stage::Running { starts } },
@@ -49,7 +51,7 @@ fn job(n: u64, starts: u32) -> Job {
 }
 
 fn body(random: &mut Random, lane: Lane) -> RecordBody {
-    match (lane, random.below(4)) {
+    match (lane, random.below(5)) {
         (Lane::Logs, n) => {
             let text = "x".repeat(usize::try_from(random.below(300)).expect("small"));
             RecordBody::Log { task: (n == 0).then(|| task(n)), stream: LogStream::Stdout, text }
@@ -57,6 +59,7 @@ fn body(random: &mut Random, lane: Lane) -> RecordBody {
         (Lane::Results, 0) => RecordBody::RunStarted,
         (Lane::Results, 1) => RecordBody::TaskStarted { task: task(1), attempt: 2 },
         (Lane::Results, 2) => RecordBody::TaskEnded(end(3)),
+        (Lane::Results, 3) => RecordBody::Receipt { payload: b"{}".to_vec(), signature: String::new() },
         (Lane::Results, _) => {
             RecordBody::RunEnded(RunEnd { outcome: RunOutcome::Failed, message: "m".into(), outputs: "{}".into() })
         }

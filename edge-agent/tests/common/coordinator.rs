@@ -291,12 +291,13 @@ impl State {
     pub fn story(&self, run: RunId) -> Vec<String> {
         let records = self.records.iter().filter(|record| record.run == run);
         records
-            .map(|record| match &record.body {
-                RecordBody::RunStarted => "started".to_owned(),
-                RecordBody::TaskStarted { task, attempt } => format!("+{}/{attempt}", task.task),
-                RecordBody::TaskEnded(end) => format!("-{} {:?}", end.task.task, end.status),
-                RecordBody::RunEnded(end) => format!("ended {:?}", end.outcome),
-                RecordBody::Log { text, .. } => format!("| {text}"),
+            .filter_map(|record| match &record.body {
+                RecordBody::RunStarted => Some("started".to_owned()),
+                RecordBody::TaskStarted { task, attempt } => Some(format!("+{}/{attempt}", task.task)),
+                RecordBody::TaskEnded(end) => Some(format!("-{} {:?}", end.task.task, end.status)),
+                RecordBody::RunEnded(end) => Some(format!("ended {:?}", end.outcome)),
+                RecordBody::Log { text, .. } => Some(format!("| {text}")),
+                RecordBody::Receipt { .. } => None,
             })
             .collect()
     }

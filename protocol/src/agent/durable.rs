@@ -46,12 +46,29 @@ pub struct Job {
     pub workflow: Option<String>,
     /// A JSON object.
     pub values: String,
+    /// On what it was taken on.
+    pub basis: Basis,
+    /// When its first worker was started, by this host's clock.
+    pub begun: Option<Millis>,
     /// The run is not begun, and not gone on with, after this.
     pub deadline: Millis,
     /// Whether an operator cancelled it.
     pub cancelled: bool,
     /// How far it got.
     pub stage: Stage,
+}
+
+/// On what a run was taken on: what its receipt will say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basis {
+    /// The order's generation.
+    pub order: u64,
+    /// The release's counter.
+    pub counter: u64,
+    /// The version of the trust root that counted.
+    pub root: u64,
+    /// The version of the newest head; zero when there was none.
+    pub head: u64,
 }
 
 /// How far a job got.

@@ -7,7 +7,7 @@ use sloth_trust::{Assignment, BundleMetadata, Envelope, Inclusion, Refusal, Seen
 
 use super::{
     Effect, FETCH_RETRY_BASE, FETCH_RETRY_CAP, FetchError, GENERATION_STEP_MAX, JOBS_MAX, Job, Note, STOP_PATIENCE,
-    Stage, Start, StopReason, TaskState, WORKER_STARTS_MAX, Write, machine::Agent,
+    Stage, Start, StopReason, TaskState, WORKER_STARTS_MAX, Write, machine::Agent, receipts::About,
 };
 use crate::wire::{
     LogStream, NUMBER_MAX, OnInterrupt, Order, RecordBody, RunEnd, RunOrder, RunOutcome, TaskEnd, TaskName, TaskStatus,
@@ -186,11 +186,8 @@ impl Agent {
             return Ok(());
         }
         match self.verify(&assigned, order) {
-            Ok(accepted) => self.accept(assigned, accepted),
-            Err((outcome, reason)) => {
-                self.note(Note::Refused { run: order.run, reason: reason.clone() });
-                self.record(order.run, RecordBody::RunEnded(ended(outcome, reason)));
-            }
+            Ok(accepted) => self.accept(generation, assigned, accepted),
+            Err((outcome, reason)) => self.refuse(generation, &assigned, outcome, reason),
         }
         Ok(())
     }
@@ -245,7 +242,16 @@ impl Agent {
         Ok(Accepted { metadata: accepted, seen })
     }
 
-    fn accept(&mut self, assignment: Assignment, accepted: Accepted) {
+    fn refuse(&mut self, generation: u64, assigned: &Assignment, outcome: RunOutcome, reason: String) {
+        self.note(Note::Refused { run: assigned.run, reason: reason.clone() });
+        let end = ended(outcome, reason).fitted();
+        let basis = self.basis(generation, assigned.counter);
+        let receipt = self.receipt(&About::refused(assigned, basis), &end);
+        self.record(assigned.run, RecordBody::RunEnded(end));
+        self.record_receipt(&receipt);
+    }
+
+    fn accept(&mut self, generation: u64, assignment: Assignment, accepted: Accepted) {
         let Accepted { metadata, seen } = accepted;
         let run = assignment.run;
         if self.state.seen.get(&metadata.name) != Some(&seen) {
@@ -261,6 +267,8 @@ impl Agent {
             capabilities: metadata.capabilities,
             workflow: assignment.workflow,
             values: serde_json::Value::Object(assignment.values).to_string(),
+            basis: self.basis(generation, metadata.counter),
+            begun: None,
             deadline: assignment.deadline,
             cancelled: false,
             stage: Stage::Accepted,
@@ -316,7 +324,8 @@ impl Agent {
             let message = "the agent stopped in the middle of it, and it is neither idempotent nor to be retried";
             self.end_task(run, unfinished(task, attempt, at, self.wall(), TaskStatus::Interrupted, message));
         }
-        let job = Job { stage: Stage::Running { starts }, ..job };
+        let begun = job.begun.or_else(|| Some(self.wall()));
+        let job = Job { stage: Stage::Running { starts }, begun, ..job };
         self.write(Write::PutJob(job.clone()));
         let mut start = Start { job, ended: Vec::new(), attempts: BTreeMap::new() };
         for (task, state) in self.state.tasks.get(&run).into_iter().flatten() {
@@ -359,14 +368,21 @@ impl Agent {
         for (task, attempt, at) in self.begun_tasks(run, |_| true) {
             self.end_task(run, unfinished(task, attempt, at, self.wall(), status, "the run ended in the middle of it"));
         }
+        let end = end.fitted();
+        let receipt = self.state.jobs.get(&run).map(|job| self.receipt(&About::job(job), &end));
         self.note(Note::Ended { run, end: end.clone() });
         self.record(run, RecordBody::RunEnded(end));
+        if let Some(receipt) = receipt {
+            self.record_receipt(&receipt);
+        }
         self.write(Write::EndJob(run));
         self.live.remove(&run);
         self.effect(Effect::Forget { run });
     }
 
     fn end_task(&mut self, run: RunId, end: TaskEnd) {
+        // What is kept is what is reported, so that the receipt is of both.
+        let end = end.fitted();
         let state = TaskState::Ended(end.clone());
         self.write(Write::PutTask { run, task: end.task.clone(), state });
         self.record(run, RecordBody::TaskEnded(end));

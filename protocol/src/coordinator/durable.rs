@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
-use sloth_trust::{BundleMetadata, BundleName, HeadRef};
+use sloth_trust::{BundleMetadata, BundleName, HeadRef, PublicKey};
 
 use crate::wire::{Dropped, JobState, Lane, Platform, Record};
 
@@ -65,6 +65,8 @@ pub struct AgentRecord {
     pub platform: Platform,
     /// The digest of the key it enrolled with.
     pub key: Digest,
+    /// What verifies its receipts: it stays the same for as long as the agent is this agent.
+    pub receipt_key: PublicKey,
     /// When it was enrolled.
     pub enrolled: Millis,
     /// When it was last heard of; up to [`super::LAST_SEEN_STEP`] late on the disk.
@@ -190,6 +192,23 @@ pub struct JobUpdate {
     pub end: JobEnd,
 }
 
+/// A receipt that its agent signed, before it has its place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptRow {
+    /// Whose it is.
+    pub agent: AgentId,
+    /// Of which run.
+    pub run: RunId,
+    /// What verifies it.
+    pub key: PublicKey,
+    /// When it came in.
+    pub received: Millis,
+    /// What it says.
+    pub payload: String,
+    /// The four lines of its `.minisig` file.
+    pub signature: String,
+}
+
 /// One change of what is on the disk.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
@@ -221,6 +240,8 @@ pub enum Write {
     Append(AgentId, Record),
     /// A run goes with its jobs and events.
     ForgetRun(RunId),
+    /// A receipt, to be put at the end of the chain. It counts only for a job that is on the disk and has none.
+    PutReceipt(Box<ReceiptRow>),
 }
 
 impl Durable {
@@ -272,7 +293,7 @@ impl Durable {
                     self.jobs.entry(*run).or_default().insert(*agent, update.job);
                 }
             }
-            Write::Append(..) => {}
+            Write::Append(..) | Write::PutReceipt(_) => {}
             Write::ForgetRun(run) => {
                 self.ended.remove(run);
             }

@@ -3,8 +3,8 @@
 use sloth_core::AgentId;
 
 use super::{
-    Answer, Inbox, JOB_RESULT_BYTES_MAX, JobEnd, JobUpdate, LAST_SEEN_STEP, RUN_LOG_BYTES_MAX, Ticket, Write,
-    machine::Coordinator,
+    Answer, CheckedReport, Inbox, JOB_RESULT_BYTES_MAX, JobEnd, JobUpdate, LAST_SEEN_STEP, RUN_LOG_BYTES_MAX, Ticket,
+    Write, machine::Coordinator,
 };
 use crate::wire::{
     Acked, AgentResponse, JobState, Lane, NUMBER_MAX, REPORT_RECORDS_MAX, Record, RecordBody, Refusal, RefusalCode,
@@ -12,7 +12,8 @@ use crate::wire::{
 };
 
 impl Coordinator {
-    pub(super) fn report(&mut self, agent: AgentId, ticket: Ticket, report: Report) {
+    pub(super) fn report(&mut self, agent: AgentId, ticket: Ticket, checked: CheckedReport) {
+        let CheckedReport { report, mut rejected } = checked;
         let lane = report.lane;
         if let Err(refusal) = check(&report) {
             return self.answer(ticket, Answer::Refused(refusal));
@@ -23,7 +24,17 @@ impl Coordinator {
         for record in report.records {
             if inbox.through < record.seq {
                 inbox.through = record.seq;
-                self.count(agent, record);
+                let rejected = rejected.remove(&record.seq);
+                match record.body {
+                    RecordBody::Receipt { payload, signature } => {
+                        self.count_receipt(agent, record.run, (payload, signature), rejected);
+                    }
+                    body @ (RecordBody::RunStarted
+                    | RecordBody::TaskStarted { .. }
+                    | RecordBody::TaskEnded(_)
+                    | RecordBody::RunEnded(_)
+                    | RecordBody::Log { .. }) => self.count(agent, Record { body, ..record }),
+                }
             }
         }
         if inbox != before {
@@ -47,7 +58,10 @@ impl Coordinator {
             RecordBody::RunEnded(end) => {
                 Some((end.outcome.into(), JobEnd { message: end.message.clone(), outputs: end.outputs.clone() }))
             }
-            RecordBody::TaskStarted { .. } | RecordBody::TaskEnded(_) | RecordBody::Log { .. } => None,
+            RecordBody::TaskStarted { .. }
+            | RecordBody::TaskEnded(_)
+            | RecordBody::Log { .. }
+            | RecordBody::Receipt { .. } => None,
         };
         if is_kept {
             self.out.touched.insert(run);

@@ -7,7 +7,7 @@ use super::{
     TOKEN_TTL_MAX, TOKENS_MAX, Ticket, Token, Write,
     machine::{Coordinator, Timer},
 };
-use crate::wire::{AgentResponse, CreateToken, Hello, JobState, Platform, Refusal, RefusalCode, Welcome, negotiate};
+use crate::wire::{CreateToken, Hello, JobState, Platform, Refusal, RefusalCode, Welcome, negotiate};
 
 /// Most characters of an agent's name, its release and each text of its platform.
 const NAME_CHARS_MAX: usize = 128;
@@ -27,7 +27,13 @@ impl Coordinator {
             && let Some(record) = self.state.agents.get(&agent)
         {
             if record.key == enroll.key {
-                return Ok(Answer::Enrolled { agent, labels: record.enrolled_labels.clone(), root });
+                let labels = record.enrolled_labels.clone();
+                // Of a host that lost its key for receipts and not the other one.
+                if record.receipt_key != enroll.receipt_key {
+                    let record = AgentRecord { receipt_key: enroll.receipt_key.clone(), ..record.clone() };
+                    self.write(Write::PutAgent(agent, record));
+                }
+                return Ok(Answer::Enrolled { agent, labels, root });
             }
             let reason = format!(
                 "an agent named `{0}` is enrolled already: revoke it with `sloth-coord agents revoke {0}`, or enrol under another `--name`",
@@ -141,6 +147,7 @@ impl Coordinator {
             last_seen: self.now,
             ..record.clone()
         };
+        let receipt_key = Box::new(record.receipt_key.clone());
         let changed = (&said.host_labels, &said.version, &said.platform)
             != (&record.host_labels, &record.version, &record.platform);
         if changed || LAST_SEEN_STEP < self.now.since(record.last_seen) {
@@ -151,13 +158,14 @@ impl Coordinator {
         }
         let inbox = self.state.inboxes.get(&agent).copied().unwrap_or_default();
         let fleet = u64::try_from(self.state.agents.len()).unwrap_or(u64::MAX);
-        Ok(Answer::Agent(AgentResponse::Welcome(Welcome {
+        let welcome = Welcome {
             proto,
             features: 0,
             time: self.now,
             acked: inbox.map(|lane| lane.through),
             reconnect_within: Millis::from_secs(1 + fleet / RECONNECTS_PER_SECOND),
-        })))
+        };
+        Ok(Answer::Welcome { welcome, receipt_key })
     }
 
     fn check_token(&self, token: &Token) -> Result<(), Refusal> {
@@ -203,6 +211,7 @@ impl Coordinator {
             version: enroll.version.clone(),
             platform: enroll.platform.clone(),
             key: enroll.key,
+            receipt_key: enroll.receipt_key.clone(),
             enrolled: self.now,
             last_seen: self.now,
             revoked: false,

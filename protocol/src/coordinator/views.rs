@@ -44,6 +44,7 @@ impl Coordinator {
             jobs: u32::try_from(jobs).unwrap_or(u32::MAX),
             root,
             head,
+            receipt_key: record.receipt_key.clone(),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Labels, Millis, TokenId};
+use sloth_trust::PublicKey;
 
 use super::{Platform, ProtoVersion, Refusal, TokenSecret};
 
@@ -46,6 +47,8 @@ pub struct Enroll {
     pub platform: Platform,
     /// Labels from the host's own configuration.
     pub labels: Labels,
+    /// What verifies the receipts that it will sign.
+    pub receipt_key: PublicKey,
 }
 
 /// An identity.

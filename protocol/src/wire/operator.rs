@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
+use sloth_trust::{ChainEnds, PublicKey};
 
 use super::{Dropped, JobState, Platform, ProtoVersion, Record, Refusal, TaskEnd};
 
@@ -71,6 +72,13 @@ pub enum OperatorRequest {
     /// Makes one more online key, which counts when a trust root names it. Answered by
     /// [`OperatorResponse::OnlineKeys`].
     NewOnlineKey,
+    /// The heads that were issued, in order of their versions, from after one on.
+    Heads {
+        /// The version of the last of the page before; zero for the first page.
+        after: u64,
+    },
+    /// The chain of receipts. Answered by [`OperatorResponse::Receipts`].
+    Receipts(ReceiptsAsked),
 }
 
 /// One answer to an operator. Tags only grow.
@@ -111,6 +119,10 @@ pub enum OperatorResponse {
     Refused(Refusal),
     /// The public halves of the online keys in minisign's base 64, the newest last.
     OnlineKeys(Vec<String>),
+    /// To [`OperatorRequest::Heads`].
+    Heads(HeadsPage),
+    /// To [`OperatorRequest::Receipts`].
+    Receipts(ReceiptsPage),
 }
 
 /// Who is calling.
@@ -217,6 +229,8 @@ pub struct AgentView {
     pub root: u64,
     /// The version of the head that it had then, about the time in milliseconds at which that was issued.
     pub head: u64,
+    /// What verifies its receipts.
+    pub receipt_key: PublicKey,
 }
 
 /// Some agents.
@@ -366,4 +380,46 @@ pub struct RunEvent {
     pub agent: AgentId,
     /// What.
     pub record: Record,
+}
+
+/// A head that was issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadLine {
+    /// Its version.
+    pub version: u64,
+    /// What it says: JSON.
+    pub payload: Vec<u8>,
+}
+
+/// Some heads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadsPage {
+    /// Versions rising.
+    pub heads: Vec<HeadLine>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// Asks for receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptsAsked {
+    /// Those after this number; zero for all.
+    pub after: u64,
+    /// Only those of this agent.
+    pub agent: Option<AgentId>,
+    /// Only those of this run.
+    pub run: Option<RunId>,
+}
+
+/// Some receipts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptsPage {
+    /// Where what is kept of the chain begins and ends.
+    pub ends: ChainEnds,
+    /// Each the line of a [`ChainEntry`](sloth_trust::ChainEntry), numbers rising.
+    pub lines: Vec<Vec<u8>>,
+    /// Every receipt up to this number was looked at.
+    pub through: u64,
+    /// Whether there are receipts above it.
+    pub more: bool,
 }

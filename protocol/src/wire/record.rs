@@ -11,6 +11,8 @@ pub const OUTPUT_BYTES_MAX: usize = 32 * 1024;
 pub const TEXT_BYTES_MAX: usize = 32 * 1024;
 /// Most bytes of the name of a workflow or a task in a record.
 pub const NAME_BYTES_MAX: usize = 256;
+/// Most bytes of a receipt's signature: the four lines of a `.minisig` file that a program makes.
+pub const RECEIPT_SIGNATURE_BYTES_MAX: usize = 512;
 /// Most records of one report.
 pub const REPORT_RECORDS_MAX: usize = 256;
 /// Most bytes of one report's records, by [`Record::weight`].
@@ -146,6 +148,13 @@ pub enum RecordBody {
         /// One or more whole lines without the last line's end.
         text: String,
     },
+    /// What the agent signs of the run's end, right after that.
+    Receipt {
+        /// The bytes of a [`Receipt`](sloth_trust::Receipt), at most [`sloth_trust::envelope::RECEIPT_BYTES_MAX`].
+        payload: Vec<u8>,
+        /// The four lines of a `.minisig` file, at most [`RECEIPT_SIGNATURE_BYTES_MAX`] bytes; none before it is sent.
+        signature: String,
+    },
 }
 
 /// One thing to report, under a number that is never used again.
@@ -179,7 +188,7 @@ pub enum Class {
     Progress,
     /// How a task ended.
     Task,
-    /// How a run ended.
+    /// How a run ended, and the receipt for it.
     Run,
 }
 
@@ -192,7 +201,7 @@ pub struct Dropped {
     pub progress: u64,
     /// How a task ended.
     pub tasks: u64,
-    /// How a run ended.
+    /// How a run ended, and receipts.
     pub runs: u64,
 }
 
@@ -274,7 +283,7 @@ impl RecordBody {
             Self::Log { .. } => Class::Log,
             Self::RunStarted | Self::TaskStarted { .. } => Class::Progress,
             Self::TaskEnded(_) => Class::Task,
-            Self::RunEnded(_) => Class::Run,
+            Self::RunEnded(_) | Self::Receipt { .. } => Class::Run,
         }
     }
 
@@ -283,17 +292,11 @@ impl RecordBody {
     #[must_use]
     pub fn fitted(mut self) -> Self {
         match &mut self {
-            Self::RunStarted => {}
+            // Of a receipt no byte may go: one that is too long is not taken.
+            Self::RunStarted | Self::Receipt { .. } => {}
             Self::TaskStarted { task, .. } => task.fit(),
-            Self::TaskEnded(end) => {
-                end.task.fit();
-                cut(&mut end.message, TEXT_BYTES_MAX);
-                fit_outputs(&mut end.outputs);
-            }
-            Self::RunEnded(end) => {
-                cut(&mut end.message, TEXT_BYTES_MAX);
-                fit_outputs(&mut end.outputs);
-            }
+            Self::TaskEnded(end) => end.fit(),
+            Self::RunEnded(end) => end.fit(),
             Self::Log { task, text, .. } => {
                 task.iter_mut().for_each(TaskName::fit);
                 cut(text, TEXT_BYTES_MAX);
@@ -324,7 +327,38 @@ impl RecordBody {
             Self::RunEnded(end) => FIXED + end.message.len() + end.outputs.len(),
             Self::Log { task: Some(task), text, .. } => FIXED + task.workflow.len() + task.task.len() + text.len(),
             Self::Log { task: None, text, .. } => FIXED + text.len(),
+            // As much before it is signed as after.
+            Self::Receipt { payload, .. } => FIXED + payload.len() + RECEIPT_SIGNATURE_BYTES_MAX,
         }
+    }
+}
+
+impl TaskEnd {
+    /// Itself within its bounds, as it is reported.
+    #[must_use]
+    pub fn fitted(mut self) -> Self {
+        self.fit();
+        self
+    }
+
+    fn fit(&mut self) {
+        self.task.fit();
+        cut(&mut self.message, TEXT_BYTES_MAX);
+        fit_outputs(&mut self.outputs);
+    }
+}
+
+impl RunEnd {
+    /// Itself within its bounds, as it is reported.
+    #[must_use]
+    pub fn fitted(mut self) -> Self {
+        self.fit();
+        self
+    }
+
+    fn fit(&mut self) {
+        cut(&mut self.message, TEXT_BYTES_MAX);
+        fit_outputs(&mut self.outputs);
     }
 }
 

@@ -1,10 +1,12 @@
 //! A coordinator with one agent, as the tests of its machine begin.
 
-use sloth_core::{AgentId, Digest, Labels, Millis};
+use sloth_core::{AgentId, Digest, Labels, Millis, Secret};
 use sloth_protocol::{
     coordinator::{AgentRecord, Ask, Coordinator, Durable, Event, Run, Settings},
     wire::{Hello, PROTO_MAX, PROTO_MIN, Platform},
 };
+
+use sloth_trust::MachineKey;
 
 pub(crate) const NOW: Millis = Millis::from_secs(1_700_000_000);
 
@@ -17,11 +19,17 @@ pub(crate) fn agent_record() -> AgentRecord {
         version: String::new(),
         platform: Platform::default(),
         key: Digest::of(b"key"),
+        receipt_key: receipt_key().public().clone(),
         enrolled: NOW,
         last_seen: NOW,
         revoked: false,
         next_generation: 2,
     }
+}
+
+/// What the agent signs receipts with.
+pub(crate) fn receipt_key() -> MachineKey {
+    MachineKey::from_seed(&Secret::new([7; 32]), [0; 8]).expect("a key")
 }
 
 /// A run that has not ended.

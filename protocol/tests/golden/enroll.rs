@@ -5,7 +5,7 @@ use sloth_trust::RootPin;
 
 use super::{
     check,
-    values::{AT, agent, labels, platform, refusal, token},
+    values::{AT, agent, labels, platform, receipt_key, refusal, token},
     variants,
 };
 
@@ -26,6 +26,7 @@ fn requests() {
         version: "0.1.0".to_owned(),
         platform: platform(),
         labels: labels(),
+        receipt_key: receipt_key(),
     })];
     check("enroll_request", &samples, variant, VARIANTS);
 }

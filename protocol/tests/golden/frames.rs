@@ -59,6 +59,8 @@ fn body() -> impl Strategy<Value = RecordBody> {
     let outcome = prop_oneof![Just(RunOutcome::Succeeded), Just(RunOutcome::Expired)];
     prop_oneof![
         Just(RecordBody::RunStarted),
+        (vec(any::<u8>(), 0..40), ".{0,40}")
+            .prop_map(|(payload, signature)| RecordBody::Receipt { payload, signature }),
         (task(), any::<u32>()).prop_map(|(task, attempt)| RecordBody::TaskStarted { task, attempt }),
         task_end().prop_map(RecordBody::TaskEnded),
         (outcome, ".{0,40}", ".{0,40}").prop_map(|(outcome, message, outputs)| RecordBody::RunEnded(RunEnd {

@@ -2,14 +2,16 @@
 
 use sloth_core::Millis;
 use sloth_protocol::wire::{
-    AgentView, AgentsPage, BundleView, CreateToken, Events, Follow, FollowWait, JobState, JobView, LogStream,
-    OperatorHello, OperatorRequest, OperatorResponse, Published, RecordBody, RunEvent, RunSummary, RunView, RunsPage,
-    StartRun, Started, TaskStatus, TaskView, TokenIssued,
+    AgentView, AgentsPage, BundleView, CreateToken, Events, Follow, FollowWait, HeadLine, HeadsPage, JobState, JobView,
+    LogStream, OperatorHello, OperatorRequest, OperatorResponse, Published, ReceiptsAsked, ReceiptsPage, RecordBody,
+    RunEvent, RunSummary, RunView, RunsPage, StartRun, Started, TaskStatus, TaskView, TokenIssued,
 };
+
+use sloth_trust::{ChainEnds, ChainLink};
 
 use super::{
     check,
-    values::{AT, agent, digest, dropped, labels, log, platform, record, refusal, run, task_end, token},
+    values::{AT, agent, digest, dropped, labels, log, platform, receipt_key, record, refusal, run, task_end, token},
     variants,
 };
 
@@ -35,6 +37,8 @@ fn requests() {
         OperatorRequest::CancelRun(_) => "CancelRun",
         OperatorRequest::OnlineKeys => "OnlineKeys",
         OperatorRequest::NewOnlineKey => "NewOnlineKey",
+        OperatorRequest::Heads { .. } => "Heads",
+        OperatorRequest::Receipts(_) => "Receipts",
     });
     let mut samples = asks_about_bundles_and_agents();
     samples.extend(asks_about_runs());
@@ -77,6 +81,9 @@ fn asks_about_runs() -> Vec<OperatorRequest> {
         OperatorRequest::CancelRun(run()),
         OperatorRequest::OnlineKeys,
         OperatorRequest::NewOnlineKey,
+        OperatorRequest::Heads { after: 300 },
+        OperatorRequest::Receipts(ReceiptsAsked { after: 300, agent: Some(agent()), run: None }),
+        OperatorRequest::Receipts(ReceiptsAsked { after: 0, agent: None, run: Some(run()) }),
     ]
 }
 
@@ -98,6 +105,8 @@ fn responses() {
         OperatorResponse::Events(_) => "Events",
         OperatorResponse::Refused(_) => "Refused",
         OperatorResponse::OnlineKeys(_) => "OnlineKeys",
+        OperatorResponse::Heads(_) => "Heads",
+        OperatorResponse::Receipts(_) => "Receipts",
     });
     let mut samples = answers_about_bundles_and_agents();
     samples.extend(answers_about_runs());
@@ -144,6 +153,16 @@ fn answers_about_runs() -> Vec<OperatorResponse> {
         }),
         OperatorResponse::Refused(refusal()),
         OperatorResponse::OnlineKeys(vec!["RWQf6LRCGA9i53ml".to_owned()]),
+        OperatorResponse::Heads(HeadsPage {
+            heads: vec![HeadLine { version: 300, payload: b"{}".to_vec() }],
+            more: true,
+        }),
+        OperatorResponse::Receipts(ReceiptsPage {
+            ends: ChainEnds { dropped: None, newest: Some(ChainLink { number: 300, digest: digest() }) },
+            lines: vec![b"{}".to_vec()],
+            through: 300,
+            more: false,
+        }),
     ]
 }
 
@@ -162,6 +181,7 @@ fn agent_view() -> AgentView {
         jobs: 2,
         root: 3,
         head: 1_700_000_000_000,
+        receipt_key: receipt_key(),
     }
 }
 

@@ -20,6 +20,7 @@ fn records() {
         Record { body: RecordBody::TaskEnded(_), .. } => "TaskEnded",
         Record { body: RecordBody::RunEnded(_), .. } => "RunEnded",
         Record { body: RecordBody::Log { .. }, .. } => "Log",
+        Record { body: RecordBody::Receipt { .. }, .. } => "Receipt",
     });
     let samples = [
         record(1, RecordBody::RunStarted),
@@ -28,6 +29,7 @@ fn records() {
         record(70_000, RecordBody::RunEnded(run_end(RunOutcome::Failed))),
         record(u64::MAX, log(LogStream::Stderr)),
         record(5, RecordBody::Log { task: None, stream: LogStream::Info, text: String::new() }),
+        record(6, RecordBody::Receipt { payload: b"{}".to_vec(), signature: "four lines".to_owned() }),
     ];
     check("record", &samples, variant, VARIANTS);
 }

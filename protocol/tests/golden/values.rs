@@ -5,6 +5,7 @@ use sloth_protocol::wire::{
     Dropped, LogStream, Platform, Record, RecordBody, Refusal, RefusalCode, RunEnd, RunOutcome, TaskEnd, TaskName,
     TaskStatus,
 };
+use sloth_trust::PublicKey;
 
 /// 2023-11-14T22:13:20Z.
 pub(crate) const AT: Millis = Millis::from_secs(1_700_000_000);
@@ -31,6 +32,10 @@ pub(crate) fn labels() -> Labels {
 
 pub(crate) fn platform() -> Platform {
     Platform { os: "debian 12".to_owned(), arch: "x86_64".to_owned(), hostname: "web-1".to_owned() }
+}
+
+pub(crate) fn receipt_key() -> PublicKey {
+    "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse().expect("a key")
 }
 
 pub(crate) fn dropped() -> Dropped {

@@ -112,6 +112,8 @@ fn text(agent: Option<&str>, record: &Record) -> Vec<String> {
         RecordBody::TaskEnded(end) => lines(&task_end(end)),
         RecordBody::RunEnded(end) if end.message.is_empty() => lines(&format!("run {}", outcome_name(end.outcome))),
         RecordBody::RunEnded(end) => lines(&format!("run {}: {}", outcome_name(end.outcome), end.message)),
+        // Its bytes say nothing to people; `sloth-coord audit` shows them.
+        RecordBody::Receipt { .. } => Vec::new(),
         // Who looks for a fault asks for it with `-o json`.
         RecordBody::Log { stream: LogStream::Debug, .. } => Vec::new(),
         RecordBody::Log { task, stream, text } => {
@@ -141,6 +143,10 @@ fn line<'a>(origin: Origin<'a>, record: &Record) -> EventLine<'a> {
                 ("outputs", object(&end.outputs)),
             ]);
             ("run_ended", None, rest)
+        }
+        RecordBody::Receipt { payload, signature } => {
+            let receipt = serde_json::from_slice(payload).unwrap_or(Value::Null);
+            ("receipt", None, BTreeMap::from([("receipt", receipt), ("signature", signature.as_str().into())]))
         }
         RecordBody::Log { task, stream, text } => {
             let rest = BTreeMap::from([("stream", Value::from(stream_name(*stream))), ("text", text.as_str().into())]);

@@ -7,10 +7,12 @@ use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
 use sloth_protocol::wire::{
     Acked, AgentRequest, AgentResponse, AgentView, AgentsPage, BlobHead, CreateToken, Dropped, Enroll, EnrollRequest,
     EnrollResponse, Enrolled, Events, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_UNAUTHENTICATED_BYTES_MAX, Fetch,
-    Hello, Lane, LogStream, OperatorRequest, OperatorResponse, Order, Platform, Poll, Record, RecordBody, Refusal,
-    RefusalCode, Renew, Report, RunEnd, RunEvent, RunOrder, RunOutcome, StartRun, TaskEnd, TaskName, TaskStatus,
-    TokenSecret, Welcome, Work, WorkItem, decode, encode, frame_length,
+    Hello, Lane, LogStream, OperatorRequest, OperatorResponse, Order, Platform, Poll, ReceiptsAsked, Record,
+    RecordBody, Refusal, RefusalCode, Renew, Report, RunEnd, RunEvent, RunOrder, RunOutcome, StartRun, TaskEnd,
+    TaskName, TaskStatus, TokenSecret, Welcome, Work, WorkItem, decode, encode, frame_length,
 };
+
+use sloth_trust::PublicKey;
 
 use super::{Seed, Verdict, told};
 
@@ -160,6 +162,7 @@ fn operator_requests() -> Vec<(&'static str, OperatorRequest)> {
         ("agents", OperatorRequest::Agents { selector: "*".to_owned(), after: Some(agent()) }),
         ("start-run", OperatorRequest::StartRun(start)),
         ("runs", OperatorRequest::Runs { before: None, rows: 50 }),
+        ("receipts", OperatorRequest::Receipts(ReceiptsAsked { after: 300, agent: Some(agent()), run: None })),
     ]
 }
 
@@ -178,6 +181,7 @@ fn operator_responses() -> Vec<(&'static str, OperatorResponse)> {
         jobs: 2,
         root: 1,
         head: 0,
+        receipt_key: receipt_key(),
     };
     let events = records().into_iter().zip(1..).map(|(record, number)| RunEvent { number, agent: agent(), record });
     vec![
@@ -201,7 +205,12 @@ fn enroll() -> Enroll {
         version: "0.1.0".to_owned(),
         platform: platform(),
         labels: labels(),
+        receipt_key: receipt_key(),
     }
+}
+
+fn receipt_key() -> PublicKey {
+    "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3".parse().expect("a key")
 }
 
 fn enrolled() -> Enrolled {
@@ -233,6 +242,7 @@ fn records() -> Vec<Record> {
         RecordBody::Log { task: Some(task), stream: LogStream::Stdout, text: "hello".to_owned() },
         RecordBody::TaskEnded(ended),
         RecordBody::RunEnded(run_ended),
+        RecordBody::Receipt { payload: b"{}".to_vec(), signature: "four lines".to_owned() },
     ];
     bodies.into_iter().zip(1..).map(|(body, seq)| Record { seq, at: TIME, run: run_id(), body }).collect()
 }

@@ -197,12 +197,16 @@ impl Sim {
                 | Write::PutRelease(_)
                 | Write::DropRelease(..)
                 | Write::PutRun(..)
-                | Write::ForgetRun(_) => None,
+                | Write::ForgetRun(_)
+                | Write::PutReceipt(_) => None,
             };
+            if self.bug == Some(Bug::ForgetReceipts) && matches!(write, Write::PutReceipt(_)) {
+                continue;
+            }
             invariants::a_final_state_stays_final(&self.center.disk, write, &went_back)?;
             let counted = self.center.disk.commit(write, name);
             self.tally.counted += u64::from(name.is_some() && counted == Counted::NotAgain);
-            invariants::each_result_is_counted_once(counted, write)?;
+            invariants::each_result_is_counted_once(counted, write, &went_back)?;
         }
         let center = &mut self.center;
         invariants::numbers_never_fall_at_the_coordinator(&mut center.witness, &center.disk, writes)
@@ -241,6 +245,7 @@ impl Sim {
                 Some(AgentResponse::Work(self.forge(host, id, work)))
             }
             Answer::Agent(response) => Some(response),
+            Answer::Welcome { welcome, .. } => Some(AgentResponse::Welcome(welcome)),
             Answer::Refused(refusal) => Some(AgentResponse::Refused(refusal)),
             Answer::Certify { .. } => {
                 let (not_before, not_after) = (self.now, self.now + CERTIFICATE_LIFE);
@@ -304,7 +309,9 @@ fn forgetful(mut state: Durable, bug: Option<Bug>) -> Durable {
             | Bug::RunAgainWhatEnded
             | Bug::ForgetWhatBegan
             | Bug::TrustAnotherRoot
-            | Bug::AcknowledgeBeforeCommit,
+            | Bug::AcknowledgeBeforeCommit
+            | Bug::SignWithAnotherKey
+            | Bug::ForgetReceipts,
         )
         | None => {}
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sloth_core::{AgentId, Millis, RunId};
 use sloth_protocol::{
     agent,
-    coordinator::{self, JobUpdate},
+    coordinator::{self, JobUpdate, ReceiptRow},
     wire::Record,
 };
 
@@ -91,6 +91,8 @@ pub(super) struct CenterDisk {
     /// The names of the records that were kept, in their order, by run.
     pub events: BTreeMap<RunId, Vec<(AgentId, RecordName)>>,
     pub counted: BTreeSet<RecordName>,
+    /// The one receipt of each job, as the store keeps them.
+    pub receipts: BTreeMap<(RunId, AgentId), ReceiptRow>,
     /// Every head that there was, by version.
     pub heads: BTreeMap<u64, Vec<u8>>,
 }
@@ -121,6 +123,15 @@ impl CenterDisk {
                 self.jobs.remove(run);
                 self.events.remove(run);
             }
+            coordinator::Write::PutReceipt(receipt) => {
+                let (run, agent) = (receipt.run, receipt.agent);
+                let known = self.jobs.get(&run).is_some_and(|jobs| jobs.contains_key(&agent));
+                if self.receipts.contains_key(&(run, agent)) {
+                    counted = Counted::ReceiptAgain(agent);
+                } else if known {
+                    self.receipts.insert((run, agent), receipt.as_ref().clone());
+                }
+            }
             coordinator::Write::PutHead(head) => {
                 self.heads.insert(head.version, head.payload.clone());
             }
@@ -145,4 +156,6 @@ impl CenterDisk {
 pub(super) enum Counted {
     NotAgain,
     Again(RecordName),
+    /// A second receipt of a job, by the agent.
+    ReceiptAgain(AgentId),
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sloth_core::{AgentId, Digest, Labels, Millis, RunId};
+use sloth_core::{AgentId, Digest, Labels, Millis, RunId, Secret};
 use sloth_protocol::{
     agent::{Agent, Ask, Config, Durable, Effect, Event, FetchError, Note, Output, Pacing, Write},
     coordinator::ConnId,
-    wire::{AgentRequest, Platform, Record, Renew, Report},
+    wire::{AgentRequest, Platform, Record, RecordBody, Renew, Report},
 };
-use sloth_trust::RootPin;
+use sloth_trust::{MachineKey, Receipt, RootPin};
 
 use super::{
     Bug, Happening, Sim,
@@ -101,6 +101,15 @@ impl Host {
     /// The version of the root that it trusts.
     pub(super) fn root_version(&self) -> Option<u64> {
         self.machine.as_ref().map(|machine| machine.root().version)
+    }
+
+    /// The key that it was enrolled with for receipts.
+    pub(super) fn receipt_key(&self) -> MachineKey {
+        receipt_key(&self.plan.name)
+    }
+
+    fn signs_with(&self, bug: Option<Bug>) -> MachineKey {
+        if bug == Some(Bug::SignWithAnotherKey) { receipt_key("another") } else { self.receipt_key() }
     }
 
     fn config(&self, id: AgentId, bug: Option<Bug>) -> Config {
@@ -266,6 +275,7 @@ impl Sim {
         invariants::numbers_never_fall(&mut host.witness, &host.disk, &removed)?;
         self.excused.extend(removed.shed.iter().map(|(name, _)| *name));
         invariants::none_acknowledged_is_lost(&removed, &self.center.disk, &self.excused)?;
+        invariants::acknowledged_receipts_are_kept(host, &removed, &self.center.disk)?;
         host.witness.note(writes, &removed);
         invariants::queues_stay_under_their_bounds(host)?;
         Ok(true)
@@ -345,11 +355,27 @@ impl Sim {
                 let kept = &self.hosts[index].disk.records[lane.index()];
                 let found: Vec<&(RecordName, Record)> = seqs.iter().filter_map(|seq| kept.get(seq)).collect();
                 let names = found.iter().map(|(name, record)| (record.seq, *name)).collect();
-                let records = found.into_iter().map(|(_, record)| record.clone()).collect();
+                let key = self.hosts[index].signs_with(self.bug);
+                let records = found.into_iter().map(|(_, record)| signed(record, &key)).collect();
                 (AgentRequest::Report(Report { lane, dropped, records }), names)
             }
         }
     }
+}
+
+fn receipt_key(name: &str) -> MachineKey {
+    let seed = Digest::of(name.as_bytes());
+    MachineKey::from_seed(&Secret::new(*seed.as_bytes()), [0; 8]).expect("a key")
+}
+
+/// The record as it is sent: a receipt with its signature.
+fn signed(record: &Record, key: &MachineKey) -> Record {
+    let mut record = record.clone();
+    if let RecordBody::Receipt { payload, signature } = &mut record.body {
+        let receipt: Receipt = serde_json::from_slice(payload).expect("a receipt");
+        *signature = key.sign(payload, &receipt.domain()).minisig;
+    }
+    record
 }
 
 /// What a driver with a planted bug reads from its disk.
@@ -376,6 +402,8 @@ fn forgetful(mut state: Durable, bug: Option<Bug>) -> Durable {
             | Bug::AcknowledgeBeforeCommit
             | Bug::CountAgain
             | Bug::ReuseGenerations
+            | Bug::SignWithAnotherKey
+            | Bug::ForgetReceipts
             | Bug::TrustAnotherRoot,
         )
         | None => {}

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use sloth_core::{AgentId, Digest, Millis, RunId, labels::Subject};
 use sloth_protocol::{
     agent::{Ask, Effect, JOBS_MAX, Job, Stage, Start, TaskState},
-    coordinator::{self, Answer, Instruction, Item, RUNS_ACTIVE_MAX, Reply, Unsigned, WORK_WAITING_MAX},
-    wire::{AgentResponse, Class, JobState, Lane, OnInterrupt, RunOutcome, TaskName},
+    coordinator::{self, Answer, Instruction, Item, RUNS_ACTIVE_MAX, ReceiptRow, Reply, Unsigned, WORK_WAITING_MAX},
+    wire::{AgentResponse, Class, JobState, Lane, OnInterrupt, RecordBody, RunOutcome, TaskName},
 };
-use sloth_trust::{BundleName, Envelope, Head, MachineKey, RoleKeys, verify_threshold};
+use sloth_trust::{
+    BundleName, Envelope, Head, MachineKey, Receipt, ReceiptOutcome, RoleKeys, receipt_envelope, verify_receipt,
+    verify_threshold,
+};
 
 use super::{
     disk::{AgentDisk, CenterDisk, Counted, RecordName, Removed},
@@ -175,6 +178,7 @@ pub(super) fn numbers_never_fall_at_the_coordinator(
             | coordinator::Write::PutRun(..)
             | coordinator::Write::PutJob(..)
             | coordinator::Write::Append(..)
+            | coordinator::Write::PutReceipt(_)
             | coordinator::Write::ForgetRun(_) => {}
         }
     }
@@ -225,9 +229,58 @@ pub(super) fn an_attempt_without_retry_is_begun_at_most_once(
     Ok(())
 }
 
-/// No record is counted twice.
-pub(super) fn each_result_is_counted_once(counted: Counted, write: &coordinator::Write) -> Check {
-    hold("each_result_is_counted_once", counted == Counted::NotAgain, || format!("{counted:?}: {write:?}"))
+/// No record is counted twice, and no job has two receipts unless its agent's disk went back.
+pub(super) fn each_result_is_counted_once(
+    counted: Counted,
+    write: &coordinator::Write,
+    went_back: &BTreeSet<AgentId>,
+) -> Check {
+    let once = match counted {
+        Counted::NotAgain => true,
+        Counted::Again(_) => false,
+        Counted::ReceiptAgain(agent) => went_back.contains(&agent),
+    };
+    hold("each_result_is_counted_once", once, || format!("{counted:?}: {write:?}"))
+}
+
+/// A receipt that an agent forgets because it was acknowledged is in the chain, byte for byte, and its agent's key vouches
+/// for it.
+pub(super) fn acknowledged_receipts_are_kept(host: &Host, removed: &Removed, disk: &CenterDisk) -> Check {
+    let Some(id) = host.id.filter(|_| !host.rolled_back) else { return Ok(()) };
+    for (_, record) in &removed.acked {
+        let RecordBody::Receipt { payload, .. } = &record.body else { continue };
+        let kept = disk.receipts.get(&(record.run, id));
+        let same = kept.is_some_and(|kept| kept.payload.as_bytes() == payload && vouches(host, kept));
+        hold("acknowledged_receipts_are_kept", same, || format!("{record:?}, kept is {kept:?}"))?;
+    }
+    Ok(())
+}
+
+fn vouches(host: &Host, kept: &ReceiptRow) -> bool {
+    let key = host.receipt_key();
+    let envelope = receipt_envelope(kept.payload.clone().into_bytes(), kept.signature.clone(), key.public());
+    verify_receipt(&envelope, key.public()).is_ok_and(|receipt| (receipt.agent, receipt.run) == (kept.agent, kept.run))
+}
+
+/// In the end each run that ended on an agent, and whose end was not given up, has a receipt that says what the
+/// coordinator's own records of it say.
+pub(super) fn every_end_has_its_receipt(host: &Host, disk: &CenterDisk) -> Check {
+    let name = "every_end_has_its_receipt";
+    let witness = &host.witness;
+    let Some(id) = host.id.filter(|_| !host.rolled_back && !witness.lost_unnamed) else { return Ok(()) };
+    for (run, outcome) in witness.ended_runs.iter().filter(|(run, _)| !witness.lost_ends.contains(run)) {
+        let kept = disk.receipts.get(&(*run, id));
+        let receipt = kept.and_then(|kept| serde_json::from_str::<Receipt>(&kept.payload).ok());
+        let job = disk.jobs.get(run).and_then(|jobs| jobs.get(&id));
+        let agrees = receipt.as_ref().zip(job).is_some_and(|(receipt, job)| {
+            receipt.outcome == ReceiptOutcome::from(*outcome)
+                && JobState::from(*outcome) == job.job.state
+                && receipt.message == Digest::of(job.end.message.as_bytes())
+                && receipt.outputs == Digest::of(job.end.outputs.as_bytes())
+        });
+        hold(name, agrees, || format!("run {run} on {}: {receipt:?}, and {job:?}", host.plan.name))?;
+    }
+    Ok(())
 }
 
 /// What an agent forgets because it was acknowledged is on the coordinator's disk.
@@ -236,7 +289,9 @@ pub(super) fn none_acknowledged_is_lost(
     center: &CenterDisk,
     excused: &BTreeSet<RecordName>,
 ) -> Check {
-    let lost = removed.acked.iter().find(|(name, _)| !center.counted.contains(name) && !excused.contains(name));
+    // Receipts have a place of their own.
+    let mut records = removed.acked.iter().filter(|(_, record)| !matches!(record.body, RecordBody::Receipt { .. }));
+    let lost = records.find(|(name, _)| !center.counted.contains(name) && !excused.contains(name));
     hold("none_acknowledged_is_lost", lost.is_none(), || format!("{lost:?}"))
 }
 
@@ -308,9 +363,7 @@ pub(super) fn commit_before_send_of_the_coordinator(
     let through =
         |lane: Lane| agent.and_then(|agent| state.inboxes.get(&agent)).map_or(0, |inbox| inbox[lane.index()].through);
     let true_on_disk = match answer {
-        Answer::Agent(AgentResponse::Welcome(welcome)) => {
-            Lane::ALL.iter().all(|lane| welcome.acked[lane.index()] <= through(*lane))
-        }
+        Answer::Welcome { welcome, .. } => Lane::ALL.iter().all(|lane| welcome.acked[lane.index()] <= through(*lane)),
         Answer::Agent(AgentResponse::Acked(acked)) => acked.through <= through(acked.lane),
         Answer::Work(orders) => {
             // Another one may have followed in the same commit.
@@ -338,7 +391,7 @@ pub(super) fn commit_before_send_of_the_coordinator(
         }),
         Answer::Operator(Reply::Root(root)) => root.as_deref() == state.root(),
         // What the driver alone makes.
-        Answer::Agent(AgentResponse::Work(_)) => false,
+        Answer::Agent(AgentResponse::Work(_) | AgentResponse::Welcome(_)) => false,
         Answer::Agent(AgentResponse::Blob(_) | AgentResponse::Renewed(_) | AgentResponse::Refused(_))
         | Answer::Operator(
             Reply::Done | Reply::Token { .. } | Reply::Agents(_) | Reply::Agent(_) | Reply::Bundles(_),
@@ -437,7 +490,7 @@ pub(super) fn the_coordinator_knows_how_runs_ended(host: &Host, disk: &CenterDis
 impl HostWitness {
     /// Notes what a commit changed. To be called after the checks.
     pub(super) fn note(&mut self, writes: &[sloth_protocol::agent::Write], removed: &Removed) {
-        use sloth_protocol::{agent::Write, wire::RecordBody};
+        use sloth_protocol::agent::Write;
         for write in writes {
             match write {
                 Write::PutTask { run, task, state: TaskState::Ended(_) } => {
@@ -464,7 +517,7 @@ impl HostWitness {
             }
         }
         for (_, record) in &removed.shed {
-            if let RecordBody::RunEnded(_) = record.body {
+            if let RecordBody::RunEnded(_) | RecordBody::Receipt { .. } = record.body {
                 self.lost_ends.insert(record.run);
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sloth_protocol::{
     agent::{Ask, Event, Ticket},
-    coordinator::{self, ConnId},
+    coordinator::{self, CheckedReport, ConnId},
     wire::{AgentRequest, AgentResponse, FRAME_HEADER_BYTES, Renewed, decode, encode},
 };
 
@@ -141,7 +141,10 @@ impl Sim {
             AgentRequest::Poll(poll) => coordinator::Ask::Poll(poll),
             AgentRequest::Report(report) => {
                 self.tally.reports += 1;
-                coordinator::Ask::Report(report)
+                let id = self.hosts[known.host].id;
+                let record = id.and_then(|id| self.center.disk.state.agents.get(&id).map(|record| (id, record)));
+                let Some((id, record)) = record else { return Ok(()) };
+                coordinator::Ask::Report(CheckedReport::new(report, id, Some(&record.receipt_key)))
             }
             AgentRequest::Renew(renew) => coordinator::Ask::Renew(renew),
             AgentRequest::Fetch(_) => return Ok(()),

@@ -106,6 +106,7 @@ impl Sim {
             version: "0.1.0".to_owned(),
             platform: Platform::default(),
             labels: host.plan.labels.clone(),
+            receipt_key: host.receipt_key().public().clone(),
         };
         let ticket = self.center.wait_for(Waiting::Host { host: index, life });
         self.center_event(Event::Enroll { ticket, enroll }, BTreeMap::new())
@@ -123,7 +124,11 @@ impl Sim {
                 self.after(wait, Happening::Enrolled { host, life, agent, labels, root });
             }
             Answer::Refused(refusal) => self.after(wait, Happening::NotEnrolled { host, reason: refusal.reason }),
-            Answer::Agent(_) | Answer::Work(_) | Answer::Certify { .. } | Answer::Operator(_) => {}
+            Answer::Agent(_)
+            | Answer::Welcome { .. }
+            | Answer::Work(_)
+            | Answer::Certify { .. }
+            | Answer::Operator(_) => {}
         }
     }
 

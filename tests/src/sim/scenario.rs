@@ -135,7 +135,7 @@ fn host(index: u64, days: bool, small: bool, random: &mut Random) -> HostPlan {
         labels: [("role".to_owned(), role.to_owned())].into(),
         pacing,
         runs_max: 1 + pick(random, 3),
-        outbox: if small { [900, 300] } else { [1 << 20, 1 << 19] },
+        outbox: if small { [6_000, 300] } else { [1 << 20, 1 << 19] },
         ahead: if random.below(3) == 0 { random.below(40_000) } else { 0 },
         token: index_of_token,
     }
