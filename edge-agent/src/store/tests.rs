@@ -410,7 +410,7 @@ fn the_bytes_on_the_disk_are_frozen() {
             hex(&job(2, 3)),
             concat!(
                 "0182808080808080808080808080adf9e78b0303776562013145f1a93d108f229fa8fb4bc476bab4dd3fecd20ee16f8b",
-                "a6d77f6c744e02061d02010465786563010177027b7d80d095ffbc31000103"
+                "a6d77f6c744e02061d02010465786563010177027b7d020201020180d095ffbc3180d095ffbc31000103"
             ),
         ),
         ("started task", hex(&started), "0100020180d095ffbc31"),
