@@ -16,8 +16,9 @@ use common::{
     is_alive, said, send, write,
 };
 use rustix::process::Signal;
-use sloth_core::Millis;
+use sloth_core::{Digest, Millis};
 use sloth_protocol::wire::{RecordBody, Refusal, RefusalCode, RunOutcome};
+use sloth_trust::ReceiptOutcome;
 
 /// Tells its process, and waits for the file `go`.
 const WAITS: &str = r#"
@@ -60,6 +61,10 @@ outputs = { all = "well" }
     let end = agent.coordinator.wait_for_end(run);
     assert_eq!((end.outcome, end.message.as_str()), (RunOutcome::Succeeded, ""));
     assert_eq!(end.outputs, r#"{"all":"well"}"#);
+    let receipt = agent.coordinator.wait_for_receipt(run);
+    assert_eq!((receipt.outcome, receipt.tasks.succeeded), (ReceiptOutcome::Succeeded, 2));
+    assert_eq!(receipt.outputs, Digest::of(end.outputs.as_bytes()));
+    assert!(receipt.started.is_some_and(|started| started <= receipt.ended) && 0 < receipt.head, "{receipt:?}");
     let state = agent.coordinator.state();
     let results = ["started", "+a/1", "-a Succeeded", "+b/1", "-b Succeeded", "ended Succeeded"];
     assert_eq!(state.results(run), results);

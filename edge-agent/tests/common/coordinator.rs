@@ -16,7 +16,8 @@ use sloth_protocol::wire::{
 };
 use sloth_transport::{Authority, CloseCode, Limits, Peer, listen, recv, requested_key, send, server};
 use sloth_trust::{
-    Assignment, BundleMetadata, Envelope, Head, RootPin, RootRef, SPEC, Tree, Trigger, head::leaf, sign::sign,
+    Assignment, BundleMetadata, Envelope, Head, PublicKey, Receipt, RootPin, RootRef, SPEC, Tree, Trigger, head::leaf,
+    receipt_envelope, sign::sign, verify_receipt,
 };
 use tokio::sync::watch;
 
@@ -71,6 +72,8 @@ pub struct State {
     pub certificates: Vec<Millis>,
     /// By their keys.
     pub agents: BTreeMap<Vec<u8>, AgentId>,
+    /// What the newest agent's receipts are verified with.
+    pub receipt_key: Option<PublicKey>,
     /// How long certificates count from now on.
     pub term: Option<Millis>,
     /// What the next enrolments are refused with.
@@ -161,6 +164,25 @@ impl Coordinator {
 
     pub fn wait_for_agent(&self) {
         self.wait("an agent", |state| (!state.certificates.is_empty()).then_some(()));
+    }
+
+    /// Waits for a run's receipt, which its agent has signed.
+    pub fn wait_for_receipt(&self, run: RunId) -> Receipt {
+        self.wait("the run's receipt", |state| {
+            let key = state.receipt_key.as_ref()?;
+            let mut bodies = state.records.iter().filter(|record| record.run == run).map(|record| &record.body);
+            let envelope = bodies.find_map(|body| match body {
+                RecordBody::Receipt { payload, signature } => {
+                    Some(receipt_envelope(payload.clone(), signature.clone(), key))
+                }
+                RecordBody::RunStarted
+                | RecordBody::TaskStarted { .. }
+                | RecordBody::TaskEnded(_)
+                | RecordBody::RunEnded(_)
+                | RecordBody::Log { .. } => None,
+            })?;
+            Some(verify_receipt(&envelope, key).expect("signed by the key that was enrolled"))
+        })
     }
 
     /// Waits for the end of a run.
@@ -385,6 +407,7 @@ fn enrolled(shared: &Shared, enroll: &Enroll) -> Option<EnrollResponse> {
     let mut state = shared.state();
     let count = u128::try_from(state.agents.len()).expect("fits");
     let key = requested_key(&enroll.csr).expect("a request");
+    state.receipt_key = Some(enroll.receipt_key.clone());
     let agent = *state.agents.entry(key).or_insert_with(|| AgentId::new(now(), count));
     if 0 < state.lose_answers {
         state.lose_answers -= 1;

@@ -94,3 +94,63 @@ pub fn release_leaf(release: &AgentRelease, envelope: &Envelope) -> Vec<u8> {
     let numbers = [release.counter, envelope.payload.len() as u64].map(u64::to_be_bytes);
     [&[0], numbers.as_flattened(), digest.as_bytes()].concat()
 }
+
+/// Follows the heads that a coordinator issued, each of which names the one before it.
+#[derive(Debug, Default)]
+pub struct HeadWalk {
+    last: Option<HeadRef>,
+    heads: u64,
+}
+
+/// The first place at which the heads do not hold together.
+#[derive(Debug, thiserror::Error)]
+#[error("the chain of heads breaks at head {version}: {what}")]
+pub struct BrokenHeads {
+    /// The head that is not what it was.
+    pub version: u64,
+    /// What is wrong, for people.
+    pub what: &'static str,
+}
+
+impl HeadWalk {
+    /// Takes the head after the one before, and what it says. Their signatures are not kept: what holds them together is
+    /// that each names the one before.
+    ///
+    /// # Errors
+    ///
+    /// The head at which the chain breaks: this one, or the one before it.
+    pub fn take(&mut self, version: u64, payload: &[u8]) -> Result<Head, BrokenHeads> {
+        let broken = |version, what| BrokenHeads { version, what };
+        let head: Head =
+            serde_json::from_slice(payload).map_err(|_| broken(version, "it cannot be read, so it was changed"))?;
+        if head.version != version {
+            return Err(broken(version, "it says that it is another one, so it was changed"));
+        }
+        match (self.last, head.previous) {
+            (None, _) => {}
+            (Some(last), Some(previous)) if last == previous => {}
+            (Some(last), Some(previous)) if last.version == previous.version => {
+                return Err(broken(last.version, "the head after it names another digest: it was changed"));
+            }
+            (Some(_), Some(previous)) => {
+                return Err(broken(previous.version, "it is missing: the head after it names it"));
+            }
+            (Some(_), None) => return Err(broken(version, "it names none before it, so it was changed")),
+        }
+        self.last = Some(head.reference(payload));
+        self.heads += 1;
+        Ok(head)
+    }
+
+    /// The newest head that was taken.
+    #[must_use]
+    pub const fn newest(&self) -> Option<HeadRef> {
+        self.last
+    }
+
+    /// How many were taken.
+    #[must_use]
+    pub const fn heads(&self) -> u64 {
+        self.heads
+    }
+}

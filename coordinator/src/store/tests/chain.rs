@@ -165,7 +165,8 @@ fn a_changed_row_is_named() {
             Some(text.replace(from, to).into_bytes())
         }
     };
-    let cases: [(u64, Box<dyn FnOnce(Vec<u8>) -> Option<Vec<u8>>>, u64, &str); 5] = [
+    type Change = Box<dyn FnOnce(Vec<u8>) -> Option<Vec<u8>>>;
+    let cases: [(u64, Change, u64, &str); 5] = [
         (2, Box::new(swap("succeeded\\\"", "failed\\\"")), 2, "did not sign"),
         (2, Box::new(swap("\"received\":17", "\"received\":18")), 2, "names another digest"),
         (3, Box::new(swap("\"received\":17", "\"received\":18")), 3, "names another digest"),
