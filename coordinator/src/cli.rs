@@ -4,6 +4,7 @@
 //! interface. Standard output carries data only.
 
 mod agents;
+mod audit;
 mod bundles;
 mod client;
 mod follow;
@@ -67,6 +68,9 @@ enum Command {
     /// What is running and what has run
     #[command(subcommand)]
     Runs(runs::RunsCommand),
+    /// What agents signed of runs, and whether that is still what is here
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// Where the coordinator lives.
@@ -120,6 +124,7 @@ pub fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Bundles(command) => bundles::run(command, format),
         Command::Run(args) => run::run(&args, format),
         Command::Runs(command) => runs::run(command, format),
+        Command::Audit(command) => audit::run(command, format),
     }
 }
 

@@ -57,6 +57,7 @@ struct Shown {
     /// Versions at its last poll; zero when it has not polled since the coordinator's start.
     root: u64,
     head: u64,
+    receipt_key: String,
 }
 
 pub(super) fn run(command: AgentsCommand, format: Format) -> Result<Outcome, Failure> {
@@ -131,6 +132,7 @@ fn print_one(agent: AgentView, format: Format) -> Result<Outcome, Failure> {
         ("labels", show::labels(&agent.labels)),
         ("open jobs", agent.jobs.to_string()),
         ("trust", trust(&agent, now)),
+        ("receipts", format!("signed by {}", agent.receipt_key)),
         ("given up", format!("{logs} log lines, {progress} starts, {tasks} task ends, {runs} run ends")),
     ];
     for (name, value) in lines {
@@ -178,6 +180,7 @@ impl From<AgentView> for Shown {
             dropped: agent.dropped,
             root: agent.root,
             head: agent.head,
+            receipt_key: agent.receipt_key.to_string(),
         }
     }
 }

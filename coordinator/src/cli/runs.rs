@@ -62,7 +62,7 @@ pub(super) struct LogsArgs {
 
 /// Which run is meant.
 #[derive(Debug, Clone, Copy)]
-enum Which {
+pub(super) enum Which {
     Latest,
     Id(RunId),
 }
@@ -188,7 +188,8 @@ async fn page(client: &Client, rows: u32) -> Result<Vec<RunSummary>, AskError> {
     }
 }
 
-async fn resolve(client: &Client, which: Which) -> Result<RunId, Failure> {
+/// The run that is meant.
+pub(super) async fn resolve(client: &Client, which: Which) -> Result<RunId, Failure> {
     match which {
         Which::Id(run) => Ok(run),
         Which::Latest => match page(client, 1).await?.first() {

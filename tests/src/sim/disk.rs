@@ -1,6 +1,6 @@
 //! Disks: they hold what was committed, and nothing else survives a crash.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use sloth_core::{AgentId, Millis, RunId};
 use sloth_protocol::{
@@ -126,10 +126,12 @@ impl CenterDisk {
             coordinator::Write::PutReceipt(receipt) => {
                 let (run, agent) = (receipt.run, receipt.agent);
                 let known = self.jobs.get(&run).is_some_and(|jobs| jobs.contains_key(&agent));
-                if self.receipts.contains_key(&(run, agent)) {
-                    counted = Counted::ReceiptAgain(agent);
-                } else if known {
-                    self.receipts.insert((run, agent), receipt.as_ref().clone());
+                match self.receipts.entry((run, agent)) {
+                    Entry::Occupied(_) => counted = Counted::ReceiptAgain(agent),
+                    Entry::Vacant(vacant) if known => {
+                        vacant.insert(receipt.as_ref().clone());
+                    }
+                    Entry::Vacant(_) => {}
                 }
             }
             coordinator::Write::PutHead(head) => {

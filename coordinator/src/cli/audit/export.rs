@@ -1,0 +1,126 @@
+//! `sloth-coord audit export`.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    path::Path,
+};
+
+use serde::Serialize;
+use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
+use sloth_core::fs::{self, Access, Action, FsError};
+use sloth_protocol::wire::ReceiptsAsked;
+use sloth_trust::{ChainEntry, PublicKey};
+
+use super::{
+    super::{client::with_client, printed},
+    ExportArgs,
+    source::{self, Layout},
+};
+
+#[derive(Serialize)]
+struct Report {
+    dir: String,
+    entries: u64,
+    heads: u64,
+    receipts: u64,
+}
+
+pub(super) fn run(args: &ExportArgs, format: Format) -> Result<Outcome, Failure> {
+    let layout = Layout::new(&args.dir);
+    for dir in [layout.dir().to_owned(), layout.keys(), layout.receipts()] {
+        fs::create_dir(&dir, Access::Everyone).map_err(Outcome::Usage.because())?;
+    }
+    let report = with_client(&args.credential, async |client| {
+        let asked = args.filter.asked(client).await?;
+        for (agent, (_, key)) in source::agents(client).await? {
+            put(&layout.key(agent), key.file().as_bytes())?;
+        }
+        let mut heads = Lines::create(&layout.heads())?;
+        source::each_head(client, |head| heads.add(&head.payload)).await?;
+        let heads = heads.finish()?;
+        let mut chain = Lines::create(&layout.chain())?;
+        let whole = ReceiptsAsked { after: 0, agent: None, run: None };
+        let ends = source::each_receipt(client, whole, |_, line| chain.add(&line)).await?;
+        let entries = chain.finish()?;
+        let ends = serde_json::to_vec(&ends).map_err(Outcome::Internal.because())?;
+        put(&layout.ends(), &ends)?;
+        let mut receipts = 0;
+        source::each_receipt(client, asked, |_, line| {
+            receipts += u64::from(export(&layout, &line)?);
+            Ok(())
+        })
+        .await?;
+        Ok(Report { dir: args.dir.display().to_string(), entries, heads, receipts })
+    })?;
+    print(&report, &layout, format)?;
+    Ok(Outcome::Done)
+}
+
+/// Writes a receipt as `minisign` takes it; false for an entry that cannot be read.
+fn export(layout: &Layout, line: &[u8]) -> Result<bool, Failure> {
+    let Ok(entry) = ChainEntry::decode(line) else { return Ok(false) };
+    put(&layout.receipt(entry.number), entry.receipt.as_bytes())?;
+    put(&layout.signature(entry.number), entry.signature.as_bytes())?;
+    if let Some(receipt) = entry.claimed() {
+        keep_key(&layout.key(receipt.agent), &entry.key)?;
+    }
+    Ok(true)
+}
+
+/// Keeps the key of an agent that the coordinator knows no more.
+fn keep_key(path: &Path, key: &PublicKey) -> Result<(), Failure> {
+    if path.exists() { Ok(()) } else { put(path, key.file().as_bytes()) }
+}
+
+fn print(report: &Report, layout: &Layout, format: Format) -> Result<(), Failure> {
+    if format == Format::Json {
+        return printed(print_json(report));
+    }
+    let Report { dir, entries, heads, receipts } = report;
+    printed(print_line(&format!(
+        "{entries} entries of the chain, {heads} heads and {receipts} receipts are in `{dir}`"
+    )))?;
+    let (keys, files) = (layout.keys(), layout.receipts());
+    let line = format!("minisign -V -p {}/AGENT.pub -m {}/NUMBER.json", keys.display(), files.display());
+    printed(print_line(&format!("check one with `{line}`")))
+}
+
+fn put(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    fs::replace(path, bytes, Access::Everyone).map_err(Outcome::Usage.because())
+}
+
+/// A file of lines, which may be larger than the memory: it gets its name when it is whole.
+struct Lines {
+    file: BufWriter<File>,
+    temporary: std::path::PathBuf,
+    path: std::path::PathBuf,
+    lines: u64,
+}
+
+impl Lines {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let (temporary, file) = fs::create_temporary(dir, Access::Everyone).map_err(Outcome::Usage.because())?;
+        Ok(Self { file: BufWriter::new(file), temporary, path: path.to_owned(), lines: 0 })
+    }
+
+    fn add(&mut self, line: &[u8]) -> Result<(), Failure> {
+        let written = self.file.write_all(line).and_then(|()| self.file.write_all(b"\n"));
+        self.lines += 1;
+        written.map_err(|error| failed(&self.temporary, error))
+    }
+
+    /// How many lines there are.
+    fn finish(self) -> Result<u64, Failure> {
+        let Self { file, temporary, path, lines } = self;
+        let file = file.into_inner().map_err(|error| failed(&temporary, error.into_error()))?;
+        file.sync_all().map_err(|error| failed(&temporary, error))?;
+        fs::rename(&temporary, &path).map_err(Outcome::Usage.because())?;
+        Ok(lines)
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> Failure {
+    Outcome::Usage.because()(FsError::of(Action::Write, path)(error))
+}
