@@ -162,7 +162,7 @@ impl Agent {
     }
 
     pub(super) fn jobs_wake(&self) -> Option<Millis> {
-        let time = self.coordinators_time();
+        let time = self.deadlines_time();
         let due = self.live.iter().flat_map(|(run, live)| {
             let own = match live {
                 Live::FetchLater { at, .. } => Some(*at),
@@ -201,7 +201,7 @@ impl Agent {
 
     /// Checks the publisher's signatures, the head and the assignment; how the run ends, and why, when one is against it.
     fn verify(&self, assigned: &Assignment, order: &RunOrder) -> Result<Accepted, (RunOutcome, String)> {
-        if assigned.deadline <= self.wall() {
+        if assigned.deadline <= self.deadlines_time() {
             let reason = format!("the agent was told of it after its deadline, {}", assigned.deadline);
             return Err((RunOutcome::Expired, reason));
         }
@@ -237,7 +237,7 @@ impl Agent {
         let known = self.state.seen.get(&assigned.bundle).copied();
         let accepted = self.trusted.accept_bundle(metadata, now, known, subject)?;
         head.offers(&accepted, metadata, inclusion)?;
-        assigned.fits(&accepted, now)?;
+        assigned.fits(&accepted, self.deadlines_time())?;
         let seen = Seen::of(metadata, &accepted);
         Ok(Accepted { metadata: accepted, seen })
     }
@@ -287,7 +287,7 @@ impl Agent {
         let against = if job.cancelled {
             Some(StopReason::Cancelled)
         } else {
-            (job.deadline <= self.coordinators_time()).then_some(StopReason::Expired)
+            (job.deadline <= self.deadlines_time()).then_some(StopReason::Expired)
         };
         match (live, against) {
             (Live::Running, Some(why)) => self.stop(run, why),

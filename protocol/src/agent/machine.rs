@@ -107,6 +107,12 @@ impl Agent {
         self.session.ahead().map_or_else(|| self.wall(), |ahead| shifted(self.now, ahead))
     }
 
+    /// The time by which deadlines are judged, before a run is begun and while it goes on: the coordinator's, which set
+    /// them, and not before its newest head, which is signed.
+    pub(super) fn deadlines_time(&self) -> Millis {
+        self.coordinators_time().max(self.not_before())
+    }
+
     /// The time before which it is not: that of the newest head. For hosts that have no clock.
     #[must_use]
     pub fn not_before(&self) -> Millis {
