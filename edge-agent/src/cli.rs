@@ -24,7 +24,7 @@ mod workflow_file;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use sloth_cli::{Failure, LogArgs, Outcome, keep_memory_private, logging, report};
 
 use crate::{paths::Paths, worker};
@@ -88,6 +88,12 @@ impl DirArgs {
     }
 }
 
+/// The program's arguments, for those who write them down: manual pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Does what the process's arguments say.
 #[must_use]
 pub fn main() -> Outcome {
@@ -122,10 +128,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     #[test]
     fn the_arguments_fit_together() {
-        super::Arguments::command().debug_assert();
+        super::command().debug_assert();
     }
 }

@@ -1,6 +1,11 @@
 //! `sloth-coord init`.
 
-use std::{io::IsTerminal as _, net::SocketAddr};
+use std::{
+    io::IsTerminal as _,
+    net::SocketAddr,
+    os::unix::fs::{MetadataExt as _, lchown},
+    path::Path,
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -8,7 +13,7 @@ use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
 use sloth_core::{
     Clock, Millis,
     config::Span,
-    fs::{self, Access},
+    fs::{self, Access, Action, FsError},
 };
 use sloth_protocol::coordinator::HEAD_LIFE;
 use sloth_transport::{Authority, Credential};
@@ -108,7 +113,25 @@ fn make(paths: &Paths, config: &Config) -> Result<(), Failure> {
     let credential = Credential { addresses, authority: authority.certificate().to_vec(), identity };
     credential.store(&paths.admin()).map_err(Outcome::Refused.because())?;
     let text = config.to_text();
-    fs::replace(&paths.config(), text.as_bytes(), Access::Owner).map_err(Outcome::Refused.because())
+    give_to_owner(paths.dir())?;
+    fs::replace(&paths.config(), text.as_bytes(), Access::Owner).map_err(Outcome::Refused.because())?;
+    give_to_owner(paths.dir())
+}
+
+/// What root makes in the directory of another user is that user's: packages make the directory for the user that the
+/// service runs as.
+fn give_to_owner(dir: &Path) -> Result<(), Failure> {
+    let of_dir = std::fs::metadata(dir).map_err(Outcome::Refused.because())?;
+    if !rustix::process::geteuid().is_root() || of_dir.uid() == 0 {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(dir).map_err(Outcome::Refused.because())? {
+        let entry = entry.map_err(Outcome::Refused.because())?.path();
+        lchown(&entry, Some(of_dir.uid()), Some(of_dir.gid()))
+            .map_err(FsError::of(Action::SetMode, &entry))
+            .map_err(Outcome::Refused.because())?;
+    }
+    Ok(())
 }
 
 /// A new authority, or the one that an `init` which was cut off has left: it may have been told to somebody.

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 use sloth_cli::{Failure, Outcome};
 
@@ -13,7 +12,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let mut command = super::Arguments::command();
+    let mut command = super::command();
     let name = command.get_name().to_owned();
     // The generator panics where it cannot write, so it writes to memory.
     let mut script = Vec::new();

@@ -1,9 +1,14 @@
-//! `sloth-agent enroll`.
+//! `sloth-agent enroll`, and hosts that enrol by themselves.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sloth_cli::{Failure, Outcome, print_line};
 use sloth_core::{
-    Clock, Labels,
-    fs::{LockError, LockFile},
+    Chain, Clock, Labels, Millis, backoff,
+    fs::{self, Action, FsError, LockError, LockFile, SecretError},
     labels::parse_label,
 };
 use sloth_protocol::wire::{
@@ -25,8 +30,11 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The join token, from `sloth-coord token create`
-    token: String,
+    /// The join token, from `sloth-coord token create` [default: what SLOTH_JOIN_TOKEN says]
+    token: Option<String>,
+    /// A file that holds the join token, readable by its owner alone
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
     /// The agent's name, unique in the fleet [default: this host's name]
     #[arg(long)]
     name: Option<String>,
@@ -37,6 +45,15 @@ pub(super) struct Arguments {
     dir: DirArgs,
 }
 
+/// Says the join token, where no argument does.
+const TOKEN_VARIABLE: &str = "SLOTH_JOIN_TOKEN";
+/// Most bytes of a file with a join token.
+const TOKEN_BYTES_MAX: u64 = 16 * 1024;
+/// The pause after the first attempt of a host that enrols by itself that failed.
+const RETRY_BASE: Millis = Millis::from_secs(2);
+/// And the longest one: images may start thousands of hosts before their coordinator is there.
+const RETRY_MAX: Millis = Millis::from_secs(300);
+
 /// Why a host was not enrolled.
 #[derive(Debug, thiserror::Error)]
 enum EnrollError {
@@ -45,7 +62,7 @@ enum EnrollError {
     #[error("cannot enrol while a daemon runs")]
     Lock(#[from] LockError),
     #[error("cannot prepare the enrolment")]
-    Prepare(#[from] sloth_core::fs::FsError),
+    Prepare(#[from] FsError),
     #[error(transparent)]
     Enrolment(#[from] EnrolmentError),
     #[error("cannot reach the coordinator")]
@@ -67,7 +84,7 @@ enum EnrollError {
 }
 
 pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let token: JoinToken = arguments.token.parse().map_err(Outcome::Usage.because())?;
+    let token = token(arguments)?;
     let pairs = arguments.labels.iter().map(|text| parse_label(text)).collect::<Result<Labels, _>>();
     let host_labels = pairs.map_err(Outcome::Usage.because())?;
     let name = arguments.name.clone().unwrap_or_else(platform::hostname);
@@ -78,6 +95,58 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
         .map_err(Outcome::Internal.because())?;
     print_line(&format!("start it with `sloth-agent daemon --dir {dir}`")).map_err(Outcome::Internal.because())?;
     Ok(Outcome::Done)
+}
+
+/// Enrols this host with the token in `file`, as images and first boots leave it, and removes the file: whoever finds a
+/// token that is not used up can enrol as well. Tries until it succeeds, and does nothing when the host is enrolled.
+///
+/// # Errors
+///
+/// When the file cannot be removed.
+pub(super) async fn enroll_from_file(paths: &Paths, file: &Path) -> Result<(), Failure> {
+    let mut attempt = 0;
+    while !Enrolment::exists(paths) {
+        let Err(failed) = enroll_once(paths, file).await else { break };
+        // Hosts that start as one must not come back as one; without randomness they wait as long as may be.
+        let random = getrandom::u64().unwrap_or(u64::MAX);
+        let pause = backoff::full_jitter(attempt, RETRY_BASE, RETRY_MAX, random);
+        tracing::warn!(error = %Chain(failed.error.as_ref()), again_in_s = pause.as_u64() / 1000, "this host is not enrolled yet");
+        tokio::time::sleep(Duration::from_millis(pause.as_u64())).await;
+        attempt = attempt.saturating_add(1);
+    }
+    match std::fs::remove_file(file) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Outcome::Internal.because()(FsError::of(Action::Remove, file)(source)))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+async fn enroll_once(paths: &Paths, file: &Path) -> Result<(), Failure> {
+    let token = read_token(file)?;
+    let enrolment = enroll(paths, &token, platform::hostname(), Labels::new()).await.map_err(failure)?;
+    tracing::info!(agent = %enrolment.agent, name = enrolment.name, "this host is enrolled");
+    Ok(())
+}
+
+fn token(arguments: &Arguments) -> Result<JoinToken, Failure> {
+    if let Some(file) = &arguments.token_file {
+        return read_token(file);
+    }
+    let said = || std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
+    let Some(token) = arguments.token.clone().or_else(said) else {
+        let sentence = format!("there is no join token: give it as an argument, by `--token-file` or in {TOKEN_VARIABLE}");
+        return Err(Failure::new(Outcome::Usage, sentence));
+    };
+    token.parse().map_err(Outcome::Usage.because())
+}
+
+fn read_token(file: &Path) -> Result<JoinToken, Failure> {
+    let text = fs::read_secret(file, TOKEN_BYTES_MAX).map_err(|error| match &error {
+        SecretError::Exposed { .. } => Outcome::Refused.because()(error),
+        SecretError::Read(_) => Outcome::Usage.because()(error),
+    })?;
+    text.expose().trim().parse().map_err(Outcome::Usage.because())
 }
 
 async fn enroll(paths: &Paths, token: &JoinToken, name: String, host_labels: Labels) -> Result<Enrolment, EnrollError> {
