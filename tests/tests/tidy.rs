@@ -26,6 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sloth-cli", &["sloth-core", "sloth-protocol", "sloth-trust"]),
     ("sloth-coord", LIBRARIES),
     ("sloth-agent", LIBRARIES),
+    // Writes down the arguments of both programs.
+    ("sloth-packaging", &["sloth-core", "sloth-agent", "sloth-coord"]),
 ];
 const LIBRARIES: &[&str] =
     &["sloth-core", "sloth-cli", "sloth-trust", "sloth-bundle", "sloth-workflow", "sloth-protocol", "sloth-transport"];
