@@ -14,11 +14,8 @@ use crate::write;
 /// When one cannot be written.
 pub(crate) fn write_all(directory: &Path, mut command: Command) -> anyhow::Result<()> {
     let program = command.get_name().to_owned();
-    let named = [
-        (Shell::Bash, program.clone()),
-        (Shell::Zsh, format!("_{program}")),
-        (Shell::Fish, format!("{program}.fish")),
-    ];
+    let named =
+        [(Shell::Bash, program.clone()), (Shell::Zsh, format!("_{program}")), (Shell::Fish, format!("{program}.fish"))];
     for (shell, name) in named {
         let mut script = Vec::new();
         generate(shell, &mut command, &program, &mut script);

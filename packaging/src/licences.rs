@@ -77,7 +77,11 @@ fn metadata() -> anyhow::Result<Metadata> {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("cannot ask Cargo for the dependencies")?;
-    ensure!(output.status.success(), "Cargo does not tell the dependencies: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "Cargo does not tell the dependencies: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).context("cannot read what Cargo tells of the dependencies")
 }
 
@@ -118,7 +122,8 @@ fn text(program: &str, crates: &[&Package]) -> anyhow::Result<String> {
 /// The terms that a crate brings with it.
 fn files(package: &Package) -> anyhow::Result<Vec<String>> {
     let directory = Path::new(&package.manifest_path).parent().context("a manifest lies in a directory")?;
-    let entries = std::fs::read_dir(directory).with_context(|| format!("cannot look into `{}`", directory.display()))?;
+    let entries =
+        std::fs::read_dir(directory).with_context(|| format!("cannot look into `{}`", directory.display()))?;
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry?;

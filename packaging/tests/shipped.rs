@@ -58,7 +58,7 @@ fn the_agents_settings_show_every_key_with_its_default() {
 fn every_directive_that_narrows_a_service_says_why() {
     for name in ["agent/sloth-agent.service", "coord/sloth-coord.service"] {
         let unit = read(name);
-        let service = unit.split("[Service]").nth(1).expect("a service");
+        let service = unit.split("[Service]\n").nth(1).expect("a service");
         let narrowing = service.lines().skip_while(|line| !line.is_empty());
         let mut reason = false;
         for line in narrowing.take_while(|line| !line.starts_with('[')) {

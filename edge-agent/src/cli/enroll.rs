@@ -135,7 +135,8 @@ fn token(arguments: &Arguments) -> Result<JoinToken, Failure> {
     }
     let said = || std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
     let Some(token) = arguments.token.clone().or_else(said) else {
-        let sentence = format!("there is no join token: give it as an argument, by `--token-file` or in {TOKEN_VARIABLE}");
+        let sentence =
+            format!("there is no join token: give it as an argument, by `--token-file` or in {TOKEN_VARIABLE}");
         return Err(Failure::new(Outcome::Usage, sentence));
     };
     token.parse().map_err(Outcome::Usage.because())

@@ -19,3 +19,4 @@ mod outages;
 mod parameters;
 mod scripts;
 mod secrets;
+mod token_file;

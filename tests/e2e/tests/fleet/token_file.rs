@@ -1,0 +1,53 @@
+//! Hosts that enrol by themselves, as images and first boots have them do.
+
+use std::{os::unix::fs::PermissionsExt, time::Duration};
+
+use sloth_core::fs::{Access, replace};
+use sloth_e2e::{Fleet, Process, Ran, until_true};
+
+use crate::bad_input::{REFUSED, USAGE};
+
+/// For a coordinator that comes up late, and an agent that tries again.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_host_with_a_token_in_a_file_enrols_when_its_coordinator_comes() {
+    let mut fleet = Fleet::start();
+    let token = fleet.token(&["role=web"]);
+    let home = fleet.host("first-boot").dir.clone();
+    let file = home.with_extension("token");
+    replace(&file, format!("{token}\n").as_bytes(), Access::Owner).expect("written");
+    fleet.kill_coordinator();
+    let arguments = ["daemon", "--dir", &home.display().to_string(), "--join-token-file", &file.display().to_string()];
+    let mut daemon = Process::start(fleet.agent_command("first-boot", &arguments), &home.with_extension("log"));
+    until_true("a first attempt", LIMIT, || daemon.stderr().contains("this host is not enrolled yet"));
+    assert!(file.exists(), "the token is still needed");
+    fleet.start_coordinator();
+    until_true("the agent", LIMIT, || !fleet.connected().is_empty());
+    assert!(!file.exists(), "nobody needs the token any more");
+    daemon.terminate();
+    assert!(daemon.wait(LIMIT).success());
+}
+
+#[test]
+fn a_token_comes_from_a_file_or_the_environment() {
+    let mut fleet = Fleet::start();
+    let token = fleet.token(&[]);
+    let home = fleet.host("host").dir.display().to_string();
+    let file = fleet.dir().join("token");
+    replace(&file, token.as_bytes(), Access::Owner).expect("written");
+    let path = file.display().to_string();
+    let enrol = |more: &[&str]| fleet.agent_command("host", &[&["enroll", "--dir", &home], more].concat());
+
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).expect("changed");
+    Ran::of(enrol(&["--token-file", &path])).refuses(REFUSED, &["lets others read it", "chmod 600"]);
+    Ran::of(enrol(&["--token-file", "/nonexistent/token"])).refuses(USAGE, &["/nonexistent/token"]);
+    Ran::of(enrol(&[])).refuses(USAGE, &["there is no join token", "SLOTH_JOIN_TOKEN"]);
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("changed");
+    Ran::of(enrol(&["--token-file", &path, "--name", "by-file"])).expect(0);
+
+    let other = fleet.host("other").dir.display().to_string();
+    let mut command = fleet.agent_command("other", &["enroll", "--dir", &other, "--name", "by-environment"]);
+    command.env("SLOTH_JOIN_TOKEN", &token);
+    Ran::of(command).expect(0);
+}
