@@ -109,6 +109,35 @@ fn files_are_run_and_mistakes_are_named() {
 }
 
 #[test]
+fn what_a_run_exports_is_shown() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = "outputs = { url = 'http://x', list = { 1, 2 }, long = ('y'):rep(300) }\ntask('t'):command('true')\n";
+    write(dir.path(), "good.sloth", text);
+    let shown = ["good/t", "OUTPUT", "VALUE", "list", "[1,2]", "long", "yyy…", "url", "http://x", "1 task in"];
+    check(dir.path(), &["good.sloth"], &shown, 0);
+}
+
+const HOME: &str = r#"
+task("write"):command(function()
+    assert(fs.write("~/a.txt", "of home"))
+    assert(fs.exists("~/a.txt") and fs.read("~/a.txt") == "of home" and workdir.exists("~"))
+    assert(file_ops.copy({ src = "~/a.txt", dest = "~/b.txt" }).changed)
+    assert(workdir.create("~/made") and io.open("~/b.txt"):read("*a") == "of home")
+    return not exec.run("test -e '~'").success, exec.run("pwd", { workdir = "~/made" }).stdout
+end)
+"#;
+
+#[test]
+fn a_tilde_is_the_home_and_no_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(dir, "home.sloth", HOME);
+    let made = dir.join("made").display().to_string();
+    check(dir, &["home.sloth"], &["home/write  succeeded", &made], 0);
+    assert!(dir.join("b.txt").is_file() && dir.join("made").is_dir());
+}
+
+#[test]
 fn programs_get_one_event_a_line() {
     let dir = tempfile::tempdir().expect("a directory");
     write(dir.path(), "good.sloth", GOOD);

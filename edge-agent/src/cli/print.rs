@@ -15,6 +15,11 @@ use sloth_workflow::{Attempt, Level, LogLine, Plan, RunEnd, Stream, TaskEnd, Tas
 use super::{live::Live, run_arguments::Arguments};
 use crate::convert;
 
+/// Most outputs of a run that people are shown.
+const OUTPUTS_MAX: usize = 50;
+/// Most characters of one of them.
+const OUTPUT_CHARS_MAX: usize = 200;
+
 /// Tells what happens in a run.
 #[derive(Debug)]
 pub(super) struct Teller {
@@ -146,7 +151,33 @@ fn summary(end: &RunEnd, took: Millis, check: bool) -> io::Result<()> {
         table.print()?;
         print_line("")?;
     }
+    print_outputs(end)?;
     print_line(&totals(end, took, check))
+}
+
+/// What the run exports, a line each: the whole of it is in JSON.
+fn print_outputs(end: &RunEnd) -> io::Result<()> {
+    if end.outputs.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&["OUTPUT", "VALUE"]);
+    for (name, value) in end.outputs.iter().take(OUTPUTS_MAX) {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        table.row(vec![events::printable(name), short(&events::printable(&text))]);
+    }
+    table.print()?;
+    match end.outputs.len().saturating_sub(OUTPUTS_MAX) {
+        0 => {}
+        more => print_line(&format!("{more} more are shown with `-o json`"))?,
+    }
+    print_line("")
+}
+
+/// The start of a text.
+fn short(text: &str) -> String {
+    let mut chars = text.chars();
+    let start: String = chars.by_ref().take(OUTPUT_CHARS_MAX).collect();
+    if chars.next().is_none() { start } else { format!("{start}…") }
 }
 
 /// The last line: how many tasks there were, and how many ended how.

@@ -14,6 +14,7 @@ mod export;
 mod finish;
 mod flow;
 mod hook;
+mod members;
 mod notes;
 mod order;
 mod refer;

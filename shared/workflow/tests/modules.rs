@@ -317,7 +317,9 @@ fn a_deadlock_is_survived() {
     let script = "
         local ch = goroutine.channel()
         goroutine.select({{channel = ch, receive = true}, {default = true, handler = function() log.info('default') end}})
-        local sent, reason = ch:send('Hello')
+        equal(ch:send('Hello'), true)
+        equal(ch:receive(), 'Hello')
+        local sent, reason = ch:send('again')
         equal({sent, reason}, {false, 'deadlock'})
         equal({ch:try_receive()}, {nil, false})
         raises('deadlock', ch.receive)

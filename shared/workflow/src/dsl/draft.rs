@@ -24,6 +24,15 @@ pub(super) enum Dependency {
     Task(SharedTask),
 }
 
+impl Dependency {
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Name(name) => name.clone(),
+            Self::Task(task) => task.borrow().name.clone(),
+        }
+    }
+}
+
 /// Where a task is meant to run.
 #[derive(Debug, Clone)]
 pub(super) enum Delegate {

@@ -14,6 +14,7 @@ use super::{
     draft::{Delegate, Dependency},
     entries,
     hook::{Hook, WorkflowHook},
+    members,
     notes::{self, Notes},
     order, refer,
     values::look_up,
@@ -75,7 +76,8 @@ pub(crate) fn settle(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> 
         settled.errors.extend(refer::resolve(&definitions, &mut drafts));
         (definitions.tasks.clone(), drafts, definitions.tasks_max, definitions.text.clone())
     };
-    let drafts = adopted(with_members(drafts, &tasks), &tasks);
+    let mut drafts = members::adopted(members::with_members(drafts, &tasks), &tasks);
+    drafts.iter_mut().for_each(|draft| members::take_awaited(draft, &tasks));
     if drafts.is_empty() {
         let tasks: Vec<_> = tasks.into_iter().filter(|task| !task.borrow().used).collect();
         if tasks.is_empty() {
@@ -92,6 +94,7 @@ pub(crate) fn settle(lua: &Lua, definitions: &SharedDefinitions, file: &str) -> 
         left = left.saturating_sub(draft.tasks.len());
     }
     let orphans = tasks.iter().filter(|task| !task.borrow().used && !task.borrow().ran);
+    let orphans = orphans.filter(|task| !members::is_named_again(&text, &task.borrow().name));
     let orphans: Vec<String> = orphans.map(|task| format!("`{}`", task.borrow().name)).collect();
     if !orphans.is_empty() {
         let names = shortened(&orphans);
@@ -114,33 +117,6 @@ fn take_legacy(lua: &Lua, definitions: &SharedDefinitions) -> mlua::Result<()> {
         builder.as_of_old();
     }
     Ok(())
-}
-
-/// The workflows with the tasks that name them; one that nobody began is begun by the first that names it.
-fn with_members(mut drafts: Vec<WorkflowDraft>, tasks: &[SharedTask]) -> Vec<WorkflowDraft> {
-    for task in tasks {
-        let name = task.borrow().workflow.clone().filter(|_| !task.borrow().used);
-        let Some(name) = name else { continue };
-        task.borrow_mut().used = true;
-        match drafts.iter_mut().find(|draft| draft.name == name) {
-            Some(draft) => draft.tasks.push(Rc::clone(task)),
-            None => drafts.push(WorkflowDraft { name, tasks: vec![Rc::clone(task)], ..WorkflowDraft::default() }),
-        }
-    }
-    drafts
-}
-
-/// The file's only workflow, where it names no tasks at all, has those that the file defines beside it.
-fn adopted(mut drafts: Vec<WorkflowDraft>, tasks: &[SharedTask]) -> Vec<WorkflowDraft> {
-    if let [draft] = drafts.as_mut_slice()
-        && draft.tasks.is_empty()
-    {
-        for task in tasks.iter().filter(|task| !task.borrow().used && !task.borrow().ran) {
-            task.borrow_mut().used = true;
-            draft.tasks.push(Rc::clone(task));
-        }
-    }
-    drafts
 }
 
 /// Whether the tasks are to be done in the order of the file, one after the other. So is a list in which no task names
@@ -297,15 +273,6 @@ fn unknown_consumes(specs: &[TaskSpec]) -> Vec<String> {
         }));
     }
     told
-}
-
-impl Dependency {
-    fn name(&self) -> String {
-        match self {
-            Self::Name(name) => name.clone(),
-            Self::Task(task) => task.borrow().name.clone(),
-        }
-    }
 }
 
 fn names(value: &Value) -> Option<Vec<String>> {

@@ -4,7 +4,7 @@ use std::{fmt::Display, path::PathBuf, pin::Pin, rc::Rc, time::Duration};
 
 use mlua::{FromLuaMulti, Function, IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value};
 
-use super::Context;
+use super::{Context, at_home};
 use crate::capability::Capability;
 
 /// A module's table while it is filled.
@@ -268,7 +268,7 @@ impl Call {
         value.as_table().cloned().ok_or_else(|| self.expected(argument, "a table", value))
     }
 
-    /// The path that a script means: a relative one begins at the task's directory.
+    /// The path that a script means: a relative one begins at the task's directory, and `~` is the home of the task's user.
     pub(super) fn path(&self, argument: &str, value: &Value) -> mlua::Result<PathBuf> {
         let text = self.text(argument, value)?;
         if text.is_empty() || text.contains('\0') {
@@ -276,7 +276,8 @@ impl Call {
                 self.error(format_args!("`{argument}` takes a path, got an empty text or one with a zero byte"))
             );
         }
-        Ok(self.workdir().join(text))
+        let user = self.context.current.get().and_then(|scope| scope.user.clone());
+        Ok(at_home(&text, user.as_deref()).unwrap_or_else(|| self.workdir().join(text)))
     }
 
     /// Where commands run and relative paths begin.

@@ -189,12 +189,15 @@ fn list(call: &Call, path: &Value) -> mlua::Result<Result<Vec<String>, String>> 
     Ok(foreseen::list(call, &call.context.may_read(&path, Last::Followed, &call.name)?))
 }
 
-fn size(call: &Call, path: &Value) -> mlua::Result<Result<u64, String>> {
+/// The size of a file; where there is none to tell, 0 and why.
+fn size(call: &Call, path: &Value) -> mlua::Result<(u64, Option<String>)> {
     let path = readable(call, "path", path)?;
-    if foreseen::look(call, &path) != Seen::AsItIs {
-        return Ok(foreseen::read(call, &path).map(|content| content.len() as u64));
-    }
-    Ok(path.metadata().map(|found| found.len()).map_err(files::said("read the size of", &path)))
+    let found = if foreseen::look(call, &path) == Seen::AsItIs {
+        path.metadata().map(|found| found.len()).map_err(files::said("read the size of", &path))
+    } else {
+        foreseen::read(call, &path).map(|content| content.len() as u64)
+    };
+    Ok(found.map_or_else(|reason| (0, Some(reason)), |size| (size, None)))
 }
 
 fn read_link(call: &Call, path: &Value) -> mlua::Result<Result<String, String>> {

@@ -8,6 +8,7 @@ use super::{
     Context,
     call::{Builder, Call, Gate},
     goroutine,
+    http::exchange::content,
 };
 use crate::vm::Builtin;
 
@@ -33,7 +34,8 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
 /// `circuit`: the circuit breakers of `reliability`, with results that are always tables.
 pub(super) fn circuit_module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let reliability = super::find(lua, "reliability")?;
-    let public: Table = CIRCUIT.function(lua)?.call(reliability)?;
+    let content = lua.create_function(|lua, answer: Table| content(lua)?.call::<Table>(answer))?;
+    let public: Table = CIRCUIT.function(lua)?.call((reliability, content))?;
     let mut builder = Builder::new(lua, context, "circuit")?;
     for pair in public.pairs::<String, Value>() {
         let (name, value) = pair?;

@@ -169,3 +169,26 @@ workflow.define("w"):config({ max_parallel_tasks = 2 })
     :tasks({ task("a"):command("true"), task("b"):command("true"), task("c"):command("true"):depends_on("b") })
 workflow.define("v"):tasks({ task("d"):command("true"), task("e"):async(true):command("true"), task("f"):command("true"):depends_on("e") })
 workflow.define("u"):tasks({ task("g"):command("true"), task("h"):command("true"):depends_on("g"), task("i"):command("true"):depends_on("h") })
+
+==== a task that others wait for, and that no list has, is in their workflow
+--@ plan: w: a, b after a, c after b, d after a
+--@ task: a succeeded
+--@ task: b succeeded
+--@ task: c succeeded
+--@ task: d succeeded
+local a = task("a"):command("true"):build()
+local b = task("b"):command("true"):depends_on({ a }):build()
+local c = task("c"):command("true"):depends_on("b"):build()
+workflow.define("w"):tasks({ c, task("d"):command("true"):depends_on("a") })
+
+==== one that another workflow has is not
+--@ error: task `b` of workflow `w` depends on `a`, which is not one of its tasks
+workflow.define("v"):tasks({ task("a"):command("true") })
+workflow.define("w"):tasks({ task("b"):command("true"):depends_on("a") })
+
+==== a task that a task runs is not called left out
+--@ plan: w: main
+--@ log: main: of built
+--@ task: main succeeded: built
+local built = task("built"):command(function() print("of built") return true, "built" end):build()
+workflow.define("w"):tasks({ task("main"):command(function() return built:run() end) })

@@ -141,6 +141,32 @@ task("t"):command(function()
     return true
 end)
 
+==== T12: what was looked for in vain can be sent, once
+--@ log: t: none
+--@ log: t: true
+--@ log: t: got	Hello
+--@ log: t: none
+--@ log: t: true	1
+--@ log: t: channel.send: nobody is left who could receive, so it was not sent
+--@ log: t: false	deadlock
+--@ task: t succeeded
+task("t"):command(function()
+    local ch = goroutine.channel()
+    local function look()
+        goroutine.select({
+            { channel = ch, receive = true, handler = function(v) print("got", v) end },
+            { default = true, handler = function() print("none") end },
+        })
+    end
+    look()
+    print((ch:send("Hello")))
+    look()
+    look()
+    print(ch:send("again"), ch:len())
+    print(ch:send("once more"))
+    return true
+end)
+
 ==== T13: random keeps to its bounds
 --@ task: t succeeded
 task("t"):command(function()

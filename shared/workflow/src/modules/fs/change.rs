@@ -62,6 +62,7 @@ pub(super) fn extend(builder: Builder<'_>) -> mlua::Result<Builder<'_>> {
         .function("rm", gate, |call, path: &Value| remove(call, path, files::Depth::One))?
         .function("rmr", gate, |call, path: &Value| remove(call, path, files::Depth::All))?
         .alias("rm_r", "rmr")?
+        .alias("remove", "rm")?
         .function("copy", gate, copy)?
         .function("move", gate, rename)?
         .function("chmod", gate, chmod)?

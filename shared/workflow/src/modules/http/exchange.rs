@@ -1,7 +1,7 @@
 //! Requests made as often as they are to be, and what scripts see of them.
 
 use http::{HeaderMap, Method, StatusCode};
-use mlua::{IntoLuaMulti, MultiValue, Table};
+use mlua::{Function, IntoLuaMulti, MultiValue, Table};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Level,
     host::Stream,
-    modules::call::Call,
+    modules::{self, call::Call},
     vm::{Builtin, convert::to_lua},
 };
 
@@ -35,6 +35,45 @@ return {
 }
 "#,
 );
+
+/// Answers are asked for their content in several ways: `data` is the body, and `data.json()` and `json()` what it says.
+static CONTENT: Builtin = Builtin::new(
+    r#"
+local decode = ...
+local rawget, setmetatable, tostring, type = rawget, setmetatable, tostring, type
+local methods = string
+local body = { __json = "text" }
+local function text(value)
+    if type(value) == "table" then return rawget(value, "text") or value end
+    return value
+end
+function body.__index(self, name)
+    if name == "json" then
+        return function() return decode(rawget(self, "text")) end
+    end
+    local method = methods[name]
+    if method == nil then return nil end
+    return function(first, ...) return method(text(first), ...) end
+end
+function body.__tostring(self) return rawget(self, "text") end
+function body.__concat(left, right) return tostring(text(left)) .. tostring(text(right)) end
+function body.__len(self) return #rawget(self, "text") end
+function body.__eq(left, right) return text(left) == text(right) end
+table.freeze(body)
+local response = {}
+function response.__index(self, name)
+    if name == "data" then return setmetatable({ text = rawget(self, "body") }, body) end
+    return nil
+end
+table.freeze(response)
+local called = table.freeze({ __call = function(self) return self end })
+return function(table)
+    if type(table.json) == "table" and getmetatable(table.json) == nil then setmetatable(table.json, called) end
+    return setmetatable(table, response)
+end
+"#,
+);
+const CONTENT_REGISTRY: &str = "sloth.http.content";
 const HEADERS_REGISTRY: &str = "sloth.http.headers";
 
 /// An answer with its body.
@@ -166,7 +205,7 @@ impl Response {
         headers.set_metatable(Some(found_by_any_case(lua)?))?;
         table.raw_set("headers", headers)?;
         table.raw_set("body", lua.create_string(self.body)?)?;
-        Ok(table)
+        content(lua)?.call(table)
     }
 
     /// The headers as lists of values.
@@ -190,6 +229,17 @@ impl Response {
         let looks = self.body.trim_ascii_start().first().is_some_and(|first| b"{[".contains(first));
         if kind.contains("json") || looks { serde_json::from_slice(&self.body).ok() } else { None }
     }
+}
+
+/// What gives an answer its ways to be asked for its content.
+pub(crate) fn content(lua: &mlua::Lua) -> mlua::Result<Function> {
+    if let Ok(mlua::Value::Function(known)) = lua.named_registry_value(CONTENT_REGISTRY) {
+        return Ok(known);
+    }
+    let json: Table = modules::find(lua, "json")?.ok_or_else(|| mlua::Error::runtime("there is no module `json`"))?;
+    let made: Function = CONTENT.function(lua)?.call(json.get::<Function>("decode")?)?;
+    lua.set_named_registry_value(CONTENT_REGISTRY, &made)?;
+    Ok(made)
 }
 
 fn found_by_any_case(lua: &mlua::Lua) -> mlua::Result<Table> {
