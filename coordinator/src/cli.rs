@@ -12,6 +12,7 @@ mod init;
 mod keys;
 mod plan;
 mod publish;
+mod release;
 mod run;
 mod runs;
 mod serve;
@@ -63,6 +64,9 @@ enum Command {
     /// What was published
     #[command(subcommand)]
     Bundles(bundles::BundlesCommand),
+    /// Versions of the agent: publish them, and order agents to go to them
+    #[command(subcommand)]
+    Release(release::ReleaseCommand),
     /// Run a bundle on agents
     Run(run::RunArgs),
     /// What is running and what has run
@@ -122,6 +126,7 @@ pub fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Token(command) => tokens::run(command, format),
         Command::Agents(command) => agents::run(command, format),
         Command::Bundles(command) => bundles::run(command, format),
+        Command::Release(command) => release::run(command, format),
         Command::Run(args) => run::run(&args, format),
         Command::Runs(command) => runs::run(command, format),
         Command::Audit(command) => audit::run(command, format),

@@ -13,6 +13,7 @@ mod http;
 mod online;
 mod operator_lane;
 mod publish;
+mod releases;
 mod shares;
 #[cfg(test)]
 mod tests;

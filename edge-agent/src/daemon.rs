@@ -12,6 +12,7 @@ mod notes;
 mod pace;
 mod status;
 mod supervise;
+mod updates;
 mod workers;
 
 use std::{
@@ -24,9 +25,9 @@ use sloth_core::{
     Clock, Millis,
     fs::{FsError, LockError, LockFile},
 };
-use sloth_protocol::agent::{Config, RestoreError};
+use sloth_protocol::agent::{Config, RestoreError, Updates};
 use sloth_transport::Identity;
-use sloth_trust::MachineKey;
+use sloth_trust::{MachineKey, Triple};
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 
@@ -178,6 +179,7 @@ impl Shared {
             pacing: self.settings.pacing(),
             runs_max: self.settings.runs_max,
             outbox_bytes_max: [self.settings.outbox_results_bytes, self.settings.outbox_logs_bytes],
+            updates: Updates { target: Triple::own(), rules: updates::rules() },
         }
     }
 

@@ -75,6 +75,12 @@ impl Paths {
         self.dir.join("state.redb")
     }
 
+    /// The binary of an update that was brought in and not tried yet.
+    #[must_use]
+    pub fn update_binary(&self, digest: sloth_trust::Sha256) -> PathBuf {
+        self.dir.join("updates").join(digest.to_string())
+    }
+
     /// Held by the daemon, and by whoever enrols.
     #[must_use]
     pub fn lock(&self) -> PathBuf {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use sloth_core::fs;
 use sloth_protocol::wire::Platform;
+use sloth_trust::Triple;
 
 /// Most bytes of the file that names the operating system.
 const OS_RELEASE_BYTES_MAX: u64 = 64 * 1024;
@@ -13,7 +14,7 @@ const PART_CHARS_MAX: usize = 64;
 /// This host.
 #[must_use]
 pub fn detect() -> Platform {
-    Platform { os: os(), arch: std::env::consts::ARCH.to_owned(), hostname: hostname() }
+    Platform { os: os(), arch: Triple::own().to_string(), hostname: hostname() }
 }
 
 /// The host's own name.

@@ -348,7 +348,8 @@ fn a_bundle_that_was_changed_on_the_disk_is_unpacked_anew() {
             | RecordBody::TaskStarted { .. }
             | RecordBody::RunEnded(_)
             | RecordBody::Log { .. }
-            | RecordBody::Receipt { .. } => None,
+            | RecordBody::Receipt { .. }
+            | RecordBody::Update(_) => None,
         });
         assert_eq!(ends.collect::<Vec<_>>(), ["false"]);
         drop(state);

@@ -16,16 +16,18 @@ mod outbox;
 mod receipts;
 mod session;
 mod trust;
+mod updates;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-pub use durable::{Basis, Durable, Entry, Job, LaneState, Stage, TaskState, Write};
+pub use durable::{Basis, Durable, Entry, Job, LaneState, Stage, TaskState, Update, UpdateStage, Write};
 pub use machine::{Agent, RestoreError};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId};
-use sloth_trust::{BundleName, RootPin};
+use sloth_trust::{BundleName, Channel, RootPin, Triple, Version};
 
 use crate::wire::{
     AgentResponse, Dropped, Hello, Lane, LogStream, OnInterrupt, Platform, Poll, RunEnd, TaskEnd, TaskName,
+    UpdateVerdict,
 };
 
 /// Most jobs that an agent holds, begun or not.
@@ -87,6 +89,47 @@ pub struct Config {
     pub runs_max: usize,
     /// Most bytes of records that wait in each lane, in the order of [`Lane::ALL`].
     pub outbox_bytes_max: [usize; 2],
+    /// What it does about updates of itself.
+    pub updates: Updates,
+}
+
+/// What an agent does about updates of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Updates {
+    /// The platform that it was built for.
+    pub target: Triple,
+    /// The host's own word, until [`Agent::hear_update_rules`] brings another.
+    pub rules: UpdateRules,
+}
+
+/// The host's own word on updates of the agent: it counts above everybody else's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UpdateRules {
+    /// Why it takes none, in one sentence; none when it takes them.
+    pub held: Option<String>,
+    /// The only version that it takes.
+    pub pin: Option<Version>,
+    /// Which releases it takes.
+    pub channel: Channel,
+    /// Versions that failed here.
+    pub bad: BTreeSet<Version>,
+}
+
+/// What a supervisor says of an update that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateOutcome {
+    /// Above that of every outcome before.
+    pub number: u64,
+    /// The version that ran before.
+    pub from: String,
+    /// The version that was tried.
+    pub to: String,
+    /// Whether it stays.
+    pub verdict: UpdateVerdict,
+    /// Why, when it does not.
+    pub reason: String,
+    /// What it logged last, when it failed.
+    pub log_tail: String,
 }
 
 /// How an agent keeps in touch.
@@ -189,6 +232,29 @@ pub enum Event {
         /// Whole lines.
         text: String,
     },
+    /// An [`Effect::Stage`] is over.
+    UpdateReady {
+        /// The release's number.
+        counter: u64,
+        /// Whether its binary is on the disk and was tried.
+        result: Result<(), FetchError>,
+    },
+    /// What [`Effect::Switch`] asked for will happen: this process ends soon.
+    UpdateSwitching {
+        /// The release's number.
+        counter: u64,
+    },
+    /// What [`Effect::Switch`] asked for cannot happen.
+    UpdateFailed {
+        /// The release's number.
+        counter: u64,
+        /// [`UpdateVerdict::Held`] where the host's rules are against it, else [`UpdateVerdict::Refused`].
+        verdict: UpdateVerdict,
+        /// Why.
+        reason: String,
+    },
+    /// The supervisor says what came of an update. Answered by [`Effect::UpdateNoted`].
+    UpdateOutcome(UpdateOutcome),
 }
 
 /// Why a bundle is not there.
@@ -253,6 +319,26 @@ pub enum Effect {
     Forget {
         /// Which run.
         run: RunId,
+    },
+    /// See that the binary of a release is on the disk and tried; answer with [`Event::UpdateReady`].
+    Stage(Box<Update>),
+    /// Have the supervisor hand over to a staged version, as soon as the host's rules let it; answer with
+    /// [`Event::UpdateSwitching`] or [`Event::UpdateFailed`].
+    Switch {
+        /// The release's number.
+        counter: u64,
+        /// Its version.
+        version: Version,
+    },
+    /// The update is over before it was handed over to: what was brought in for it may go.
+    ForgetUpdate {
+        /// The release's number.
+        counter: u64,
+    },
+    /// What the supervisor said of an update is on the disk: it need not be said again.
+    UpdateNoted {
+        /// Up to this number.
+        number: u64,
     },
     /// Tell the log.
     Note(Note),
@@ -326,6 +412,18 @@ pub enum Note {
         run: RunId,
         /// How.
         end: RunEnd,
+    },
+    /// The agent will go to a release.
+    UpdateAccepted {
+        /// Its version.
+        version: Version,
+    },
+    /// The agent does not go to a release.
+    UpdateRefused {
+        /// Its version.
+        version: Version,
+        /// Why.
+        reason: String,
     },
     /// This agent's disk is older than what the coordinator has of it, as after a restored snapshot.
     StateWentBack {

@@ -13,12 +13,14 @@ mod machine;
 mod orders;
 mod receipts;
 mod registry;
+mod releases;
 mod views;
 
 use std::collections::BTreeSet;
 
 pub use durable::{
-    AgentRecord, Durable, HeadRow, Inbox, Item, Job, JobEnd, JobUpdate, ReceiptRow, Release, Run, Token, Write,
+    AgentRecord, AgentReleaseRow, Durable, HeadRow, Inbox, Item, Job, JobEnd, JobUpdate, ReceiptRow, Release, Run,
+    Token, UpdateStanding, Write,
 };
 pub use machine::Coordinator;
 pub use orders::{Instruction, Orders, Unsigned};
@@ -27,8 +29,8 @@ use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
 use sloth_trust::PublicKey;
 
 use crate::wire::{
-    AgentResponse, AgentsPage, BundleView, CreateToken, Hello, Platform, Poll, Published, Refusal, Renew, StartRun,
-    Started, Welcome,
+    AgentResponse, AgentsPage, AssignRelease, BundleView, CreateToken, Hello, Platform, Poll, Published, Refusal,
+    ReleaseView, Renew, StartRun, Started, Welcome,
 };
 
 /// Most agents that a coordinator takes.
@@ -39,6 +41,8 @@ pub const TOKENS_MAX: usize = 10_000;
 pub const TOKEN_TTL_MAX: Millis = Millis::from_secs(30 * 24 * 3600);
 /// Most releases of one bundle that are kept; the oldest one that no run uses goes first.
 pub const RELEASES_MAX: usize = 100;
+/// Most releases of the agent that are kept; the oldest goes first.
+pub const AGENT_RELEASES_MAX: usize = 100;
 /// Most trust roots, each of which vouched for the next.
 pub const ROOTS_MAX: usize = 1024;
 /// Most runs that have not ended.
@@ -211,6 +215,14 @@ pub enum Command {
     StartRun(StartRun),
     /// To cancel a run.
     CancelRun(RunId),
+    /// To publish a release of the agent whose blobs the driver has checked.
+    PublishRelease(Vec<u8>),
+    /// For every release of the agent.
+    Releases,
+    /// To take back the release of the agent with this number.
+    WithdrawRelease(u64),
+    /// To order one agent to go to a release.
+    AssignRelease(AssignRelease),
 }
 
 /// What a manifest says that the machine needs.
@@ -284,6 +296,8 @@ pub enum Reply {
     Started(Started),
     /// A run is being cancelled.
     Cancelling(RunId),
+    /// Releases of the agent.
+    Releases(Vec<ReleaseView>),
 }
 
 /// Why a connection is closed.

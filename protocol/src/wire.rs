@@ -13,13 +13,14 @@ mod enroll;
 mod frame;
 mod operator;
 mod record;
+mod release;
 mod rollout;
 mod token;
 mod version;
 
 pub use agent::{
     Acked, AgentRequest, AgentResponse, BlobHead, Fetch, HOLD_MAX, Hello, Order, Platform, Poll, Renew, Renewed,
-    Report, RunOrder, WORK_ITEMS_MAX, WORK_ROOTS_MAX, Welcome, Work, WorkItem,
+    Report, RunOrder, UpdateOrder, WORK_ITEMS_MAX, WORK_ROOTS_MAX, Welcome, Work, WorkItem,
 };
 pub use enroll::{CSR_BYTES_MAX, Enroll, EnrollRequest, EnrollResponse, Enrolled};
 pub use frame::{
@@ -35,12 +36,14 @@ pub use operator::{
 pub use record::{
     Class, Dropped, JobState, Lane, LogStream, NAME_BYTES_MAX, NUMBER_MAX, OUTPUT_BYTES_MAX, OnInterrupt,
     RECEIPT_SIGNATURE_BYTES_MAX, REPORT_BYTES_MAX, REPORT_RECORDS_MAX, Record, RecordBody, RunEnd, RunOutcome,
-    TEXT_BYTES_MAX, TaskEnd, TaskName, TaskStatus,
+    TEXT_BYTES_MAX, TaskEnd, TaskName, TaskStatus, UPDATE_LOG_BYTES_MAX, UPDATE_REASON_BYTES_MAX,
+    UPDATE_VERSION_BYTES_MAX, UpdateReport, UpdateVerdict,
 };
+pub use release::{AssignRelease, ReleaseTarget, ReleaseView, UpdateState, UpdateView};
 pub use rollout::{
     Approval, HostView, HostsPage, OnHalt, Passing, ReasonView, Resume, RolloutAction, RolloutBundle, RolloutPlan,
     RolloutRequest, RolloutResponse, RolloutSpec, RolloutStatus, RolloutSummary, RolloutView, RolloutWhat, Share,
     WaveCounts, WaveMembers, WaveSpec, WaveView, WindowSpec,
 };
 pub use token::{ADDRESSES_MAX, JoinToken, TOKEN_CHARS_MAX, TokenError, TokenSecret};
-pub use version::{ALPN, PROTO_MAX, PROTO_MIN, ProtoVersion, Refusal, RefusalCode, negotiate};
+pub use version::{ALPN, PROTO_MAX, PROTO_MIN, PROTO_UPDATES, ProtoVersion, Refusal, RefusalCode, negotiate};

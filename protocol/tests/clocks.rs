@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId};
 use sloth_protocol::{
-    agent::{Agent, Ask, Basis, Config, Durable, Effect, Event, Job, Output, Pacing, RENEW_RETRY, Stage, Ticket},
+    agent::{
+        Agent, Ask, Basis, Config, Durable, Effect, Event, Job, Output, Pacing, RENEW_RETRY, Stage, Ticket, Updates,
+    },
     wire::{AgentResponse, Platform, Welcome, Work},
 };
 use sloth_trust::{
@@ -48,6 +50,7 @@ fn agent(now: Millis) -> Agent {
         pacing: Pacing::Hold(Millis::from_secs(60)),
         runs_max: 1,
         outbox_bytes_max: [20_000, 10_000],
+        updates: Updates::default(),
     };
     let job = Job {
         run: run(),

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Secret, TokenId};
 use sloth_protocol::{
-    agent::{self, Agent, Config, DENIED_RETRY, Effect, Pacing, TOLD_WAIT_MAX},
+    agent::{self, Agent, Config, DENIED_RETRY, Effect, Pacing, TOLD_WAIT_MAX, Updates},
     coordinator::{self, AgentRecord, Coordinator},
     random::Random,
     wire::{
-        Acked, AgentResponse, BlobHead, CreateToken, Dropped, Hello, Lane, LogStream, OnInterrupt, Order, Platform,
-        Poll, Record, RecordBody, Refusal, RefusalCode, Renew, Report, RunEnd, RunOrder, RunOutcome, StartRun, TaskEnd,
-        TaskName, TaskStatus, Welcome, Work, WorkItem,
+        Acked, AgentResponse, BlobHead, CreateToken, Dropped, Hello, Lane, LogStream, OnInterrupt, Order, PROTO_MAX,
+        Platform, Poll, Record, RecordBody, Refusal, RefusalCode, Renew, Report, RunEnd, RunOrder, RunOutcome,
+        StartRun, TaskEnd, TaskName, TaskStatus, Welcome, Work, WorkItem,
     },
 };
 use sloth_trust::{
@@ -70,6 +70,7 @@ fn agent(pacing: Pacing, seed: u64) -> Agent {
         pacing,
         runs_max: 1,
         outbox_bytes_max: [2000, 1000],
+        updates: Updates::default(),
     };
     Agent::restore(config, agent::Durable::default(), NOW, seed).expect("a root that fits its pin")
 }
@@ -279,6 +280,8 @@ fn coordinator(seed: u64) -> Coordinator {
         last_seen: NOW,
         revoked: false,
         next_generation: 1,
+        proto: PROTO_MAX,
+        update: None,
     };
     let state = coordinator::Durable { agents: [(id(), record)].into(), ..Default::default() };
     Coordinator::restore(state, coordinator::Settings::default(), NOW, seed).expect("no root yet")

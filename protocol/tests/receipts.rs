@@ -56,6 +56,7 @@ fn agent() -> Agent {
         pacing: Pacing::Hold(Millis::from_secs(60)),
         runs_max: 1,
         outbox_bytes_max: [200_000, 10_000],
+        updates: agent::Updates::default(),
     };
     let job = agent::Job {
         run: run_id(),

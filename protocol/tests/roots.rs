@@ -4,7 +4,7 @@
 
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId};
 use sloth_protocol::{
-    agent::{Agent, Ask, Config, Durable, Effect, Event, Note, Output, Pacing, Ticket, Write},
+    agent::{Agent, Ask, Config, Durable, Effect, Event, Note, Output, Pacing, Ticket, Updates, Write},
     wire::{AgentResponse, Platform, Welcome, Work},
 };
 use sloth_trust::{
@@ -47,6 +47,7 @@ fn config(first: &Envelope) -> Config {
         pacing: Pacing::Hold(Millis::from_secs(60)),
         runs_max: 1,
         outbox_bytes_max: [2000, 1000],
+        updates: Updates::default(),
     }
 }
 

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sloth_core::{AgentId, Digest, Labels, Millis};
 use sloth_protocol::{
-    agent::{self, Agent, Ask, Config, Effect, Pacing},
+    agent::{self, Agent, Ask, Config, Effect, Pacing, Updates},
     coordinator::{self, AgentRecord, Answer, Coordinator, Settings},
     random::Random,
-    wire::{AgentResponse, Platform},
+    wire::{AgentResponse, PROTO_MAX, Platform},
 };
 
 use crate::sim::publisher::{START, Sealer, publisher};
@@ -207,6 +207,10 @@ impl Herd {
                 | Effect::Noted { .. }
                 | Effect::Stop { .. }
                 | Effect::Forget { .. }
+                | Effect::Stage(_)
+                | Effect::Switch { .. }
+                | Effect::ForgetUpdate { .. }
+                | Effect::UpdateNoted { .. }
                 | Effect::Note(_) => {}
             }
         }
@@ -297,6 +301,7 @@ fn agent(index: usize, id: AgentId, seed: u64) -> Agent {
         pacing: Pacing::Hold(HOLD),
         runs_max: 1,
         outbox_bytes_max: [1 << 20; 2],
+        updates: Updates::default(),
     };
     Agent::restore(config, agent::Durable::default(), START, seed).expect("a root that fits its pin")
 }
@@ -314,5 +319,7 @@ fn record(index: usize) -> AgentRecord {
         last_seen: START,
         revoked: false,
         next_generation: 1,
+        proto: PROTO_MAX,
+        update: None,
     }
 }

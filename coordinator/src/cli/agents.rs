@@ -2,9 +2,9 @@
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
+use sloth_cli::{Failure, Format, Outcome, Table, events::printable, print_json, print_line};
 use sloth_core::{Clock, Labels, Millis, Selector};
-use sloth_protocol::wire::{AgentView, Dropped, OperatorRequest, OperatorResponse};
+use sloth_protocol::wire::{AgentView, Dropped, OperatorRequest, OperatorResponse, UpdateState, UpdateView};
 
 use super::{
     CredentialArgs,
@@ -58,6 +58,24 @@ struct Shown {
     root: u64,
     head: u64,
     receipt_key: String,
+    /// The version of the protocol that it speaks.
+    protocol: u16,
+    /// How the newest update of it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update: Option<ShownUpdate>,
+}
+
+#[derive(Serialize)]
+struct ShownUpdate {
+    number: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<String>,
+    from: String,
+    to: String,
+    state: &'static str,
+    at: String,
+    reason: String,
+    log_tail: String,
 }
 
 pub(super) fn run(command: AgentsCommand, format: Format) -> Result<Outcome, Failure> {
@@ -98,7 +116,7 @@ fn print_all(agents: Vec<AgentView>, format: Format) -> Result<Outcome, Failure>
         return Ok(Outcome::Done);
     }
     let now = Clock::new().now();
-    let mut table = Table::new(&["NAME", "STATE", "SEEN", "JOBS", "VERSION", "OS", "LABELS"]);
+    let mut table = Table::new(&["NAME", "STATE", "SEEN", "JOBS", "VERSION", "UPDATE", "OS", "LABELS"]);
     for agent in agents {
         table.row(vec![
             agent.name.clone(),
@@ -106,6 +124,7 @@ fn print_all(agents: Vec<AgentView>, format: Format) -> Result<Outcome, Failure>
             seen(&agent, now),
             agent.jobs.to_string(),
             agent.version.clone(),
+            agent.update.as_deref().map(brief).unwrap_or_default(),
             format!("{} {}", agent.platform.os, agent.platform.arch),
             show::labels(&agent.labels),
         ]);
@@ -114,7 +133,7 @@ fn print_all(agents: Vec<AgentView>, format: Format) -> Result<Outcome, Failure>
     Ok(Outcome::Done)
 }
 
-fn print_one(agent: AgentView, format: Format) -> Result<Outcome, Failure> {
+pub(super) fn print_one(agent: AgentView, format: Format) -> Result<Outcome, Failure> {
     if format == Format::Json {
         printed(print_json(&Shown::from(agent)))?;
         return Ok(Outcome::Done);
@@ -138,7 +157,41 @@ fn print_one(agent: AgentView, format: Format) -> Result<Outcome, Failure> {
     for (name, value) in lines {
         printed(print_line(format!("{name:<10} {value}").trim_end()))?;
     }
+    if let Some(update) = agent.update.as_deref() {
+        print_update(update, now)?;
+    }
     Ok(Outcome::Done)
+}
+
+/// How the newest update stands: `1.2.3 confirmed`.
+fn brief(update: &UpdateView) -> String {
+    format!("{} {}", update.to, update_state(update.state))
+}
+
+fn print_update(update: &UpdateView, now: Millis) -> Result<(), Failure> {
+    let from = if update.from.is_empty() { String::new() } else { format!(" from {}", update.from) };
+    printed(print_line(&format!("{:<10} {}{from}, {}", "update", brief(update), show::ago(now, update.at))))?;
+    if !update.reason.is_empty() {
+        printed(print_line(&format!("{:<10} {}", "", printable(&update.reason))))?;
+    }
+    for line in update.log_tail.lines() {
+        printed(print_line(&format!("{:<10} | {}", "", printable(line))))?;
+    }
+    Ok(())
+}
+
+const fn update_state(state: UpdateState) -> &'static str {
+    match state {
+        UpdateState::Queued => "queued",
+        UpdateState::Accepted => "accepted",
+        UpdateState::Staged => "staged",
+        UpdateState::Switched => "switched",
+        UpdateState::Confirmed => "confirmed",
+        UpdateState::RolledBack => "rolled back",
+        UpdateState::Refused => "refused",
+        UpdateState::Held => "held",
+        UpdateState::Withdrawn => "withdrawn",
+    }
 }
 
 /// What the agent knew of roots and heads when it last asked.
@@ -181,6 +234,23 @@ impl From<AgentView> for Shown {
             root: agent.root,
             head: agent.head,
             receipt_key: agent.receipt_key.to_string(),
+            protocol: agent.proto,
+            update: agent.update.map(|update| ShownUpdate::from(*update)),
+        }
+    }
+}
+
+impl From<UpdateView> for ShownUpdate {
+    fn from(update: UpdateView) -> Self {
+        Self {
+            number: update.counter,
+            rollout: update.rollout.map(|rollout| rollout.to_string()),
+            from: update.from,
+            to: update.to,
+            state: update_state(update.state),
+            at: update.at.to_string(),
+            reason: update.reason,
+            log_tail: update.log_tail,
         }
     }
 }

@@ -17,6 +17,7 @@ use sloth_protocol::wire::{OperatorRequest, OperatorResponse};
 use sloth_trust::{Envelope, PublicKey, Root, RootPin, Trusted};
 
 pub(super) use self::change::{Change, Role, all_roles, first as first_root, keys_of};
+pub(super) use self::files::signature_files;
 use self::files::{RootFile, print_written};
 pub(super) use self::status::warnings;
 use super::{

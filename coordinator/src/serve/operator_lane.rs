@@ -26,7 +26,7 @@ use tracing::Instrument as _;
 use super::{
     connection::{self, Context, Ended, FRAME_TIMEOUT, failed, misbehaved},
     core_handle::unexpected,
-    follow, publish,
+    follow, publish, releases,
 };
 use crate::events;
 
@@ -130,6 +130,23 @@ impl Operator {
             OperatorRequest::NewOnlineKey => self.new_online_key().await,
             OperatorRequest::Heads { after } => self.heads(after).await,
             OperatorRequest::Receipts(asked) => self.receipts(asked).await,
+            OperatorRequest::PublishRelease(envelope) => {
+                let published = releases::publish(&self.context, &self.name, envelope).await?;
+                ordered("publish release", &published.version);
+                Ok(OperatorResponse::Published(published))
+            }
+            OperatorRequest::Releases => self.command(Command::Releases).await,
+            OperatorRequest::WithdrawRelease(counter) => {
+                let response = self.command(Command::WithdrawRelease(counter)).await?;
+                ordered("withdraw release", &counter.to_string());
+                Ok(response)
+            }
+            OperatorRequest::AssignRelease(assign) => {
+                let agent = assign.agent.clone();
+                let response = self.command(Command::AssignRelease(assign)).await?;
+                ordered("assign release", &agent);
+                Ok(response)
+            }
             OperatorRequest::Hello(_) | OperatorRequest::Follow(_) => Err(unexpected()),
         }
     }
@@ -152,6 +169,7 @@ impl Operator {
             Reply::Agent(agent) => OperatorResponse::Agent(*agent),
             Reply::Bundles(bundles) => OperatorResponse::Bundles(bundles),
             Reply::Started(started) => OperatorResponse::Started(started),
+            Reply::Releases(releases) => OperatorResponse::Releases(releases),
             Reply::Token { .. } => return Err(unexpected()),
         })
     }
@@ -293,6 +311,7 @@ fn shortened(mut response: OperatorResponse) -> OperatorResponse {
             | OperatorResponse::OnlineKeys(_)
             | OperatorResponse::Heads(_)
             | OperatorResponse::Receipts(_)
+            | OperatorResponse::Releases(_)
             | OperatorResponse::Refused(_) => break,
         }
     }

@@ -81,7 +81,8 @@ pub(super) async fn publish(context: &Context, operator: &str, bytes: Vec<u8>) -
         | Reply::Agent(_)
         | Reply::Bundles(_)
         | Reply::Started(_)
-        | Reply::Cancelling(_) => Err(unexpected()),
+        | Reply::Cancelling(_)
+        | Reply::Releases(_) => Err(unexpected()),
     }
 }
 
@@ -110,17 +111,22 @@ fn examine(blobs: &ChunkStore, root: &[u8], bytes: &[u8]) -> Result<ManifestFact
         );
         return Err(invalid(reason));
     }
-    let missing = blobs.missing(&manifest.chunks());
-    if !missing.is_empty() {
-        let shown: Vec<_> = missing.iter().take(MISSING_SHOWN_MAX).map(|chunk| chunk.digest.short()).collect();
-        let reason =
-            format!("{} blobs of the bundle are missing, like {}: publish it again", missing.len(), shown.join(", "));
-        return Err(Refusal::new(RefusalCode::NotFound, reason));
-    }
+    check_blobs(blobs, &manifest)?;
     let workflows: Vec<Planned> = serde_json::from_slice(&parts.plan)
         .map_err(|error| invalid(format!("the plan in the manifest cannot be read: {error}")))?;
     let workflows: BTreeSet<String> = workflows.into_iter().map(|planned| planned.name).collect();
     Ok(ManifestFacts { size: manifest.total_bytes(), workflows })
+}
+
+/// Whether every chunk of a manifest is there.
+pub(super) fn check_blobs(blobs: &ChunkStore, manifest: &Manifest) -> Result<(), Refusal> {
+    let missing = blobs.missing(&manifest.chunks());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<_> = missing.iter().take(MISSING_SHOWN_MAX).map(|chunk| chunk.digest.short()).collect();
+    let reason = format!("{} blobs of it are missing, like {}: publish it again", missing.len(), shown.join(", "));
+    Err(Refusal::new(RefusalCode::NotFound, reason))
 }
 
 fn verified(root: &[u8], bytes: &[u8]) -> Result<BundleMetadata, Refusal> {
@@ -130,7 +136,7 @@ fn verified(root: &[u8], bytes: &[u8]) -> Result<BundleMetadata, Refusal> {
     trusted.verify_bundle(&envelope).map_err(|error| invalid(Chain(&error).to_string()))
 }
 
-fn manifest(blobs: &ChunkStore, reference: ManifestRef) -> Result<Manifest, Refusal> {
+pub(super) fn manifest(blobs: &ChunkStore, reference: ManifestRef) -> Result<Manifest, Refusal> {
     let bytes = match blobs.read(reference.digest, reference.length) {
         Ok(bytes) => bytes,
         Err(error @ (StoreError::Missing { .. } | StoreError::Corrupt { .. } | StoreError::Oversized { .. })) => {
@@ -142,6 +148,6 @@ fn manifest(blobs: &ChunkStore, reference: ManifestRef) -> Result<Manifest, Refu
     Manifest::decode(&bytes, &Limits::default()).map_err(|error| invalid(Chain(&error).to_string()))
 }
 
-fn invalid(reason: String) -> Refusal {
+pub(super) fn invalid(reason: String) -> Refusal {
     Refusal::new(RefusalCode::Invalid, reason)
 }

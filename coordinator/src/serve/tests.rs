@@ -102,8 +102,10 @@ fn agent(number: u128, name: &str) -> Write {
         last_seen: Millis::ZERO,
         revoked: false,
         next_generation: 1,
+        proto: sloth_protocol::wire::PROTO_MAX,
+        update: None,
     };
-    Write::PutAgent(AgentId::new(Millis::from_secs(1), number), record)
+    Write::PutAgent(AgentId::new(Millis::from_secs(1), number), Box::new(record))
 }
 
 async fn revoke(core: &CoreHandle, name: &str) -> Result<Reply, Refusal> {

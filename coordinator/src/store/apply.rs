@@ -13,8 +13,8 @@ use super::{
     codec,
     database::Fault,
     tables::{
-        self, EventRow, JobRow, ReleaseRow, Tally, beginning_with, inbox_key, job_key, number_of, numbered_key,
-        release_key, split_id, task_key,
+        self, AgentReleaseRow, EventRow, JobRow, ReleaseRow, Tally, beginning_with, inbox_key, job_key, number_of,
+        numbered_key, release_key, split_id, task_key,
     },
 };
 
@@ -30,6 +30,7 @@ pub(super) struct Changes<'t> {
     work: Bytes<'t>,
     tokens: Bytes<'t>,
     releases: Bytes<'t>,
+    agent_releases: Bytes<'t>,
     runs: Bytes<'t>,
     values: Bytes<'t>,
     tallies: Bytes<'t>,
@@ -55,6 +56,7 @@ impl<'t> Changes<'t> {
             work: open(tables::WORK)?,
             tokens: open(tables::TOKENS)?,
             releases: open(tables::RELEASES)?,
+            agent_releases: open(tables::AGENT_RELEASES)?,
             runs: open(tables::RUNS)?,
             values: open(tables::VALUES)?,
             tallies: open(tables::TALLIES)?,
@@ -79,7 +81,7 @@ impl<'t> Changes<'t> {
         match write {
             Write::PutRoot(version, envelope) => put_bytes(&mut self.roots, &version.to_be_bytes(), envelope),
             Write::PutHead(head) => self.put_head(head),
-            Write::PutAgent(id, agent) => put(&mut self.agents, "agents", &id.to_bytes(), agent),
+            Write::PutAgent(id, agent) => put(&mut self.agents, "agents", &id.to_bytes(), agent.as_ref()),
             Write::PutInbox(id, lane, inbox) => put(&mut self.inboxes, "inboxes", &inbox_key(*id, *lane), inbox),
             Write::PutWork(id, generation, item) => {
                 put(&mut self.work, "work", &numbered_key(id.to_bytes(), *generation), item)
@@ -91,6 +93,11 @@ impl<'t> Changes<'t> {
             Write::DropToken(id) => drop_row(&mut self.tokens, &id.to_bytes()),
             Write::PutRelease(release) => self.put_release(release),
             Write::DropRelease(name, counter) => drop_row(&mut self.releases, &release_key(name, *counter)),
+            Write::PutAgentRelease(row) => {
+                let stored = AgentReleaseRow { envelope: row.envelope.clone(), signers: row.signers.clone() };
+                put(&mut self.agent_releases, "agent_releases", &row.release.counter.to_be_bytes(), &stored)
+            }
+            Write::DropAgentRelease(counter) => drop_row(&mut self.agent_releases, &counter.to_be_bytes()),
             Write::PutRun(id, run) => self.put_run(*id, run),
             Write::PutJob(run, agent, update) => self.put_job(*run, *agent, update),
             Write::Append(agent, record) => self.append(*agent, record),

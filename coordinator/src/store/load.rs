@@ -1,14 +1,14 @@
 //! Everything that a machine is restored from.
 
 use sloth_core::{AgentId, RunId};
-use sloth_protocol::coordinator::{AgentRecord, Durable, HeadRow, Inbox, Item, Release, Run, Token};
-use sloth_trust::{BundleMetadata, Envelope};
+use sloth_protocol::coordinator::{AgentRecord, AgentReleaseRow, Durable, HeadRow, Inbox, Item, Release, Run, Token};
+use sloth_trust::{AgentRelease, BundleMetadata, Envelope};
 
 use super::{
     RowError, codec,
     database::Fault,
     reads::{Reader, row},
-    tables::{JobRow, ReleaseRow, beginning_with, number_of, run_of, split_id, token_of},
+    tables::{self, JobRow, ReleaseRow, beginning_with, number_of, run_of, split_id, token_of},
 };
 
 pub(super) fn durable(reader: &Reader) -> Result<Durable, Fault> {
@@ -45,6 +45,11 @@ pub(super) fn durable(reader: &Reader) -> Result<Durable, Fault> {
         let release = release(codec::decode(value)?)?;
         let releases = state.bundles.entry(release.metadata.name.clone()).or_default();
         releases.insert(release.metadata.counter, release);
+        Ok(())
+    })?;
+    reader.agent_releases.each("agent_releases", |_, value| {
+        let row = agent_release(codec::decode(value)?)?;
+        state.releases.insert(row.release.counter, row);
         Ok(())
     })?;
     reader.ended.each("ended", |key, _| {
@@ -96,4 +101,13 @@ fn release(row: ReleaseRow) -> Result<Release, RowError> {
         serde_json::from_slice(&envelope.payload).map_err(|source| RowError::Metadata { source })?;
     let ReleaseRow { envelope, size, workflows, signers } = row;
     Ok(Release { envelope, metadata, size, workflows, signers })
+}
+
+fn agent_release(row: tables::AgentReleaseRow) -> Result<AgentReleaseRow, RowError> {
+    let envelope = Envelope::decode(&row.envelope).map_err(|source| RowError::Envelope { source })?;
+    // It was verified before it was stored; here it is only read again.
+    let release: AgentRelease =
+        serde_json::from_slice(&envelope.payload).map_err(|source| RowError::Metadata { source })?;
+    let tables::AgentReleaseRow { envelope, signers } = row;
+    Ok(AgentReleaseRow { envelope, release, signers })
 }

@@ -36,6 +36,7 @@ pub(super) struct Reader {
     pub(super) work: Rows,
     pub(super) tokens: Rows,
     pub(super) releases: Rows,
+    pub(super) agent_releases: Rows,
     pub(super) runs: Rows,
     pub(super) values: Rows,
     pub(super) tallies: Rows,
@@ -62,6 +63,7 @@ impl Reader {
             work: open(tables::WORK)?,
             tokens: open(tables::TOKENS)?,
             releases: open(tables::RELEASES)?,
+            agent_releases: open(tables::AGENT_RELEASES)?,
             runs: open(tables::RUNS)?,
             values: open(tables::VALUES)?,
             tallies: open(tables::TALLIES)?,
@@ -311,7 +313,8 @@ fn task_end(reader: &Reader, run: RunId, number: u64) -> Result<Option<TaskEnd>,
         | RecordBody::TaskStarted { .. }
         | RecordBody::RunEnded(_)
         | RecordBody::Log { .. }
-        | RecordBody::Receipt { .. } => None,
+        | RecordBody::Receipt { .. }
+        | RecordBody::Update(_) => None,
     }))
 }
 

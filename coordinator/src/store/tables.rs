@@ -31,6 +31,8 @@ pub(super) const WORK: Definition = Definition::new("work");
 pub(super) const TOKENS: Definition = Definition::new("tokens");
 /// Bundle, counter → [`ReleaseRow`].
 pub(super) const RELEASES: Definition = Definition::new("releases");
+/// Counter → [`AgentReleaseRow`], of releases of the agent.
+pub(super) const AGENT_RELEASES: Definition = Definition::new("agent_releases");
 /// Run → `Run` without its values.
 pub(super) const RUNS: Definition = Definition::new("runs");
 /// Run → its values, a JSON object.
@@ -52,9 +54,25 @@ pub(super) const RECEIPTS: Definition = Definition::new("receipts");
 pub(super) const RECEIPT_OF: Definition = Definition::new("receipt_of");
 
 /// Every table.
-pub(super) const ALL: [Definition; 17] = [
-    META, ROOTS, HEADS, AGENTS, INBOXES, WORK, TOKENS, RELEASES, RUNS, VALUES, TALLIES, ENDED, JOBS, EVENTS, TASK_ENDS,
-    RECEIPTS, RECEIPT_OF,
+pub(super) const ALL: [Definition; 18] = [
+    META,
+    ROOTS,
+    HEADS,
+    AGENTS,
+    INBOXES,
+    WORK,
+    TOKENS,
+    RELEASES,
+    AGENT_RELEASES,
+    RUNS,
+    VALUES,
+    TALLIES,
+    ENDED,
+    JOBS,
+    EVENTS,
+    TASK_ENDS,
+    RECEIPTS,
+    RECEIPT_OF,
 ];
 
 /// Most heads that are kept, which is about 68 years of those that only renew; the oldest goes first.
@@ -73,6 +91,13 @@ pub(super) struct ReleaseRow {
     pub(super) envelope: Vec<u8>,
     pub(super) size: u64,
     pub(super) workflows: BTreeSet<String>,
+    pub(super) signers: Vec<String>,
+}
+
+/// A release of the agent; what it says is read again from its envelope.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AgentReleaseRow {
+    pub(super) envelope: Vec<u8>,
     pub(super) signers: Vec<String>,
 }
 

@@ -89,8 +89,10 @@ fn put_agent(id: AgentId, next_generation: u64) -> Write {
         last_seen: AT,
         revoked: next_generation.is_multiple_of(3),
         next_generation,
+        proto: sloth_protocol::wire::PROTO_MAX,
+        update: None,
     };
-    Write::PutAgent(id, agent)
+    Write::PutAgent(id, Box::new(agent))
 }
 
 fn put_release(name: &str, counter: u64) -> Write {

@@ -11,7 +11,7 @@ use super::{
     fetch::Fetcher,
     link::Link,
     local_socket::Question,
-    notes,
+    notes, updates,
     workers::{Told, Workers},
 };
 use crate::{store::StoreError, worker::random};
@@ -86,6 +86,7 @@ struct Life {
     shared: Arc<Shared>,
     machine: Agent,
     events: mpsc::Receiver<Event>,
+    sender: mpsc::Sender<Event>,
     link: Link,
     fetcher: Fetcher,
     workers: Workers,
@@ -102,10 +103,10 @@ impl Life {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let link = Link::new(Arc::clone(shared), sender.clone());
         let fetcher = Fetcher::new(Arc::clone(shared), link.clone(), sender.clone());
-        let workers = Workers::new(Arc::clone(shared), sender);
+        let workers = Workers::new(Arc::clone(shared), sender.clone());
         let shared = Arc::clone(shared);
         let disconnected = "not connected yet".to_owned();
-        Ok(Self { shared, machine, events, link, fetcher, workers, wake_at: Some(now), disconnected })
+        Ok(Self { shared, machine, events, sender, link, fetcher, workers, wake_at: Some(now), disconnected })
     }
 
     /// Works until `stop` resolves, or the disk fails.
@@ -135,7 +136,8 @@ impl Life {
 
     /// Ends all that was begun for the machine.
     async fn end(self) {
-        let Self { link, workers, fetcher, events, .. } = self;
+        let Self { link, workers, fetcher, events, sender, .. } = self;
+        drop(sender);
         // Nobody hears them any more; who waits for room must not wait for ever.
         drop(events);
         fetcher.end();
@@ -170,6 +172,9 @@ impl Life {
         self.hear(&event);
         let now = self.shared.clock.steady();
         self.machine.hear_clock(now, self.shared.clock.wall());
+        if matches!(event, Event::Answered { .. }) {
+            self.machine.hear_update_rules(updates::rules());
+        }
         let Output { writes, effects, wake_at } = self.machine.handle(now, event);
         merged.writes.extend(writes);
         merged.effects.extend(effects);
@@ -200,7 +205,15 @@ impl Life {
             }
             Event::Fetched { run, result: Err(error) } => tracing::warn!(%run, ?error, "the bundle is not there"),
             Event::Fetched { run, result: Ok(()) } => tracing::debug!(%run, "the bundle is there"),
-            Event::Wake | Event::Answered { .. } | Event::Renewed { .. } | Event::Logged { .. } => {}
+            Event::UpdateReady { result: Err(error), .. } => tracing::warn!(?error, "the update is not there"),
+            Event::UpdateReady { result: Ok(()), counter } => tracing::info!(counter, "the update is on the disk"),
+            Event::UpdateSwitching { counter } => tracing::info!(counter, "handing over to the update"),
+            Event::Wake
+            | Event::Answered { .. }
+            | Event::Renewed { .. }
+            | Event::Logged { .. }
+            | Event::UpdateFailed { .. }
+            | Event::UpdateOutcome(_) => {}
         }
     }
 
@@ -219,6 +232,11 @@ impl Life {
                 self.workers.remove(run);
             }
             Effect::Note(note) => notes::log(&note),
+            Effect::Stage(update) => self.fetcher.stage(*update),
+            Effect::Switch { counter, version } => updates::switch(&self.sender, counter, &version),
+            Effect::ForgetUpdate { counter } => self.fetcher.forget_update(counter),
+            // Nobody who could say anything of updates is there.
+            Effect::UpdateNoted { .. } => {}
         }
     }
 

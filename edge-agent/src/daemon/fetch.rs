@@ -1,5 +1,7 @@
 //! Bringing bundles in: the manifest by its signed digest, then the chunks that are not here yet.
 
+mod binary;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
@@ -44,6 +46,8 @@ pub(super) struct Fetcher {
     tasks: JoinSet<()>,
     /// Who fetches for a run, until the run is forgotten.
     fetches: BTreeMap<RunId, AbortHandle>,
+    /// Who brings in the binary of the update with this number.
+    staging: Option<(u64, AbortHandle)>,
 }
 
 #[derive(Debug)]
@@ -60,7 +64,7 @@ struct Work {
 impl Fetcher {
     pub(super) fn new(shared: Arc<Shared>, link: Link, events: mpsc::Sender<Event>) -> Self {
         let work = Work { shared, link, events, pins: Mutex::default(), turn: Arc::default() };
-        Self { work: Arc::new(work), tasks: JoinSet::new(), fetches: BTreeMap::new() }
+        Self { work: Arc::new(work), tasks: JoinSet::new(), fetches: BTreeMap::new(), staging: None }
     }
 
     /// Sees that the bundle is unpacked, and tells.

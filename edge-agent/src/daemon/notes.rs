@@ -32,6 +32,8 @@ pub(super) fn log(note: &Note) {
                 tracing::warn!(%run, outcome = ?end.outcome, message = %end.message, "run did not succeed");
             }
         },
+        Note::UpdateAccepted { version } => tracing::info!(%version, "update accepted"),
+        Note::UpdateRefused { version, reason } => tracing::warn!(%version, %reason, "the agent is not updated"),
         Note::StateWentBack { lane } => {
             tracing::warn!(?lane, "this agent's disk is older than what the coordinator has of it: going on above it");
         }

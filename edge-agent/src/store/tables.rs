@@ -28,6 +28,8 @@ pub(super) type Open<'txn> = Table<'txn, &'static [u8], &'static [u8]>;
 
 pub(super) const META: Bytes = TableDefinition::new("meta");
 pub(super) const SEEN: Bytes = TableDefinition::new("seen");
+/// Channel → the newest accepted release of the agent.
+pub(super) const RELEASES: Bytes = TableDefinition::new("releases");
 pub(super) const JOBS: Bytes = TableDefinition::new("jobs");
 pub(super) const TASKS: Bytes = TableDefinition::new("tasks");
 pub(super) const STATE: Bytes = TableDefinition::new("state");
@@ -45,6 +47,10 @@ pub(super) mod keys {
     pub(in crate::store) const ROOT: &[u8] = b"root";
     /// The envelope of the newest head.
     pub(in crate::store) const HEAD: &[u8] = b"head";
+    /// The release of the agent that it is going to, if any.
+    pub(in crate::store) const UPDATE: &[u8] = b"update";
+    /// The number of the outcome of an update that was taken in last, as a `u64`.
+    pub(in crate::store) const OUTCOME: &[u8] = b"outcome";
     /// The highest generation that was dealt with, as a `u64`.
     pub(in crate::store) const ACCEPTED: &[u8] = b"accepted";
     /// Bytes of all keys and values in `state`, as a `u64`.
@@ -106,7 +112,7 @@ pub(super) fn after_run(run: RunId) -> Option<[u8; 16]> {
 
 /// Makes every table, so that readers find them.
 pub(super) fn create_all(txn: &WriteTransaction) -> Result<(), redb::Error> {
-    for table in [META, SEEN, JOBS, TASKS, STATE, RESULTS, LOGS] {
+    for table in [META, SEEN, RELEASES, JOBS, TASKS, STATE, RESULTS, LOGS] {
         txn.open_table(table)?;
     }
     Ok(())
@@ -117,6 +123,7 @@ pub(super) fn apply(txn: &WriteTransaction, writes: &[Write]) -> Result<(), Faul
     let mut open = Tables {
         meta: txn.open_table(META)?,
         seen: txn.open_table(SEEN)?,
+        releases: txn.open_table(RELEASES)?,
         jobs: txn.open_table(JOBS)?,
         tasks: txn.open_table(TASKS)?,
         lanes: [txn.open_table(RESULTS)?, txn.open_table(LOGS)?],
@@ -131,6 +138,7 @@ pub(super) fn apply(txn: &WriteTransaction, writes: &[Write]) -> Result<(), Faul
 struct Tables<'txn> {
     meta: Open<'txn>,
     seen: Open<'txn>,
+    releases: Open<'txn>,
     jobs: Open<'txn>,
     tasks: Open<'txn>,
     lanes: [Open<'txn>; 2],
@@ -153,6 +161,14 @@ impl Tables<'_> {
                 Ok(())
             }
             Write::Seen { bundle, seen } => put(&mut self.seen, bundle.as_str().as_bytes(), seen),
+            Write::ReleaseSeen { channel, seen } => put(&mut self.releases, channel.as_str().as_bytes(), seen),
+            Write::ForgetReleases => Ok(self.releases.retain(|_, _| false)?),
+            Write::PutUpdate(update) => put(&mut self.meta, keys::UPDATE, update),
+            Write::DropUpdate => {
+                self.meta.remove(keys::UPDATE)?;
+                Ok(())
+            }
+            Write::OutcomeTaken(outcome) => put(&mut self.meta, keys::OUTCOME, outcome),
             Write::PutJob(job) => put(&mut self.jobs, &job.run.to_bytes(), job),
             Write::PutTask { run, task, state } => put(&mut self.tasks, &task_key(*run, task)?, state),
             Write::EndJob(run) => self.end_job(*run),

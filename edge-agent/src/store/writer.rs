@@ -19,7 +19,7 @@ use super::{
     codec::decode_plain,
     error::Fault,
     state,
-    tables::{self, JOBS, LaneMeta, META, SEEN, STATE, StoredRecord, TASKS, keys},
+    tables::{self, JOBS, LaneMeta, META, RELEASES, SEEN, STATE, StoredRecord, TASKS, keys},
 };
 
 /// Most commands that are committed together.
@@ -231,11 +231,18 @@ fn load(database: &Database) -> Result<Durable, Fault> {
         accepted: tables::get(&meta, keys::ACCEPTED)?.unwrap_or(0),
         root: tables::get(&meta, keys::ROOT)?,
         head: tables::get(&meta, keys::HEAD)?,
+        update: tables::get(&meta, keys::UPDATE)?,
+        outcome: tables::get(&meta, keys::OUTCOME)?.unwrap_or(0),
         ..Durable::default()
     };
     each(&txn.open_table(SEEN)?, |key, seen: Seen| {
         let name = std::str::from_utf8(key).ok().and_then(|name| name.parse().ok()).ok_or(Fault::Key)?;
         durable.seen.insert(name, seen);
+        Ok(())
+    })?;
+    each(&txn.open_table(RELEASES)?, |key, seen: Seen| {
+        let channel = std::str::from_utf8(key).ok().and_then(|name| name.parse().ok()).ok_or(Fault::Key)?;
+        durable.releases.insert(channel, seen);
         Ok(())
     })?;
     each(&txn.open_table(JOBS)?, |_, job: Job| {

@@ -179,7 +179,8 @@ impl Coordinator {
                 | RecordBody::TaskStarted { .. }
                 | RecordBody::TaskEnded(_)
                 | RecordBody::RunEnded(_)
-                | RecordBody::Log { .. } => None,
+                | RecordBody::Log { .. }
+                | RecordBody::Update(_) => None,
             })?;
             Some(verify_receipt(&envelope, key).expect("signed by the key that was enrolled"))
         })
@@ -320,6 +321,7 @@ impl State {
                 RecordBody::RunEnded(end) => Some(format!("ended {:?}", end.outcome)),
                 RecordBody::Log { text, .. } => Some(format!("| {text}")),
                 RecordBody::Receipt { .. } => None,
+                RecordBody::Update(report) => Some(format!("update {:?}", report.verdict)),
             })
             .collect()
     }

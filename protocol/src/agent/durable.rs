@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sloth_core::{Digest, Millis, RunId};
-use sloth_trust::{BundleName, Seen};
+use sloth_trust::{BundleName, Channel, Seen, Sha256, Version};
 
 use crate::wire::{Class, Dropped, Lane, OnInterrupt, Record, TaskEnd, TaskName};
 
@@ -19,6 +19,12 @@ pub struct Durable {
     pub head: Option<Vec<u8>>,
     /// The newest release of each bundle that was ever accepted under the keys that count today.
     pub seen: BTreeMap<BundleName, Seen>,
+    /// The newest release of the agent of each channel that was ever accepted under the keys that count today.
+    pub releases: BTreeMap<Channel, Seen>,
+    /// The release that it is going to.
+    pub update: Option<Update>,
+    /// Outcomes of updates up to this number were taken in.
+    pub outcome: u64,
     /// Jobs that have not ended.
     pub jobs: BTreeMap<RunId, Job>,
     /// Their tasks that have begun.
@@ -69,6 +75,38 @@ pub struct Basis {
     pub root: u64,
     /// The version of the newest head; zero when there was none.
     pub head: u64,
+}
+
+/// A release that this agent was ordered to go to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// Its number.
+    pub counter: u64,
+    /// Its version.
+    pub version: Version,
+    /// The digest of the manifest of its binary.
+    pub manifest: Digest,
+    /// The manifest's length.
+    pub manifest_bytes: u64,
+    /// The binary's SHA-256.
+    pub digest: Sha256,
+    /// How many bytes the binary has.
+    pub length: u64,
+    /// It is not begun after this.
+    pub deadline: Millis,
+    /// How far it got.
+    pub stage: UpdateStage,
+}
+
+/// How far an update got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateStage {
+    /// It was verified.
+    Accepted,
+    /// Its binary is on the disk and was tried.
+    Staged,
+    /// The supervisor was asked to start it.
+    Switched,
 }
 
 /// How far a job got.
@@ -141,6 +179,21 @@ pub enum Write {
         /// The release.
         seen: Seen,
     },
+    /// A channel's newest accepted release of the agent.
+    ReleaseSeen {
+        /// The channel.
+        channel: Channel,
+        /// The release.
+        seen: Seen,
+    },
+    /// What was accepted as releases of the agent counts no more: their signers were replaced.
+    ForgetReleases,
+    /// The release that the agent is going to, new or changed.
+    PutUpdate(Update),
+    /// It is going to none any more.
+    DropUpdate,
+    /// The outcomes of updates up to this number were taken in.
+    OutcomeTaken(u64),
     /// A job, new or changed.
     PutJob(Job),
     /// A task of a job, new or changed.
@@ -223,6 +276,13 @@ impl Durable {
             Write::Seen { bundle, seen } => {
                 self.seen.insert(bundle.clone(), *seen);
             }
+            Write::ReleaseSeen { channel, seen } => {
+                self.releases.insert(channel.clone(), *seen);
+            }
+            Write::ForgetReleases => self.releases.clear(),
+            Write::PutUpdate(update) => self.update = Some(update.clone()),
+            Write::DropUpdate => self.update = None,
+            Write::OutcomeTaken(outcome) => self.outcome = *outcome,
             Write::PutJob(job) => {
                 self.jobs.insert(job.run, job.clone());
             }

@@ -55,6 +55,7 @@ impl Agent {
         }
         match item.order {
             Order::Run(order) => self.take_run(generation, &order)?,
+            Order::Update(order) => self.take_update(generation, &order)?,
             Order::Cancel { run } => self.cancel(run),
         }
         self.write(Write::Accepted(generation));

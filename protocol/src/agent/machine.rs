@@ -7,6 +7,7 @@ use sloth_trust::{Envelope, EnvelopeError, Refusal, Root, RootPin, Trusted, Trus
 
 use super::{
     Config, Durable, Effect, Event, Note, Output, Pacing, Write, jobs::Live, outbox::RunEndHold, session::Session,
+    updates::LiveUpdate,
 };
 use crate::random::Random;
 
@@ -27,6 +28,8 @@ pub struct Agent {
     pub(super) session: Session,
     /// Invariant: has a key for every job of `state`, and no other.
     pub(super) live: BTreeMap<RunId, Live>,
+    /// Invariant: there is one when `state` has an update.
+    pub(super) live_update: Option<LiveUpdate>,
     /// By the number of the record.
     pub(super) run_ends: BTreeMap<u64, RunEndHold>,
     pub(super) out: Output,
@@ -63,6 +66,7 @@ impl Agent {
         let trusted = newest_root(trusted, state.root.as_deref())?;
         let head = state.head.as_deref().and_then(|bytes| stored_head(&trusted, bytes));
         let live = state.jobs.keys().map(|run| (*run, Live::New)).collect();
+        let live_update = state.update.as_ref().map(|_| LiveUpdate::New);
         let mut random = Random::new(seed);
         let session = Session::new(&config, &state.lanes, now, &mut random);
         Ok(Self {
@@ -75,6 +79,7 @@ impl Agent {
             ahead: 0,
             session,
             live,
+            live_update,
             run_ends: BTreeMap::new(),
             out: Output::default(),
         })
@@ -90,6 +95,7 @@ impl Agent {
     pub fn handle(&mut self, now: Millis, event: Event) -> Output {
         self.now = self.now.max(now);
         self.take(event);
+        self.advance_update();
         self.advance_jobs();
         self.advance_session();
         self.out.wake_at = self.next_wake();
@@ -147,6 +153,10 @@ impl Agent {
             Event::RunEnded { run, end } => self.run_ended(run, end),
             Event::WorkerDied { run, how } => self.worker_died(run, &how),
             Event::Logged { run, task, stream, text } => self.logged(run, task, stream, text),
+            Event::UpdateReady { counter, result } => self.update_ready(counter, result),
+            Event::UpdateSwitching { counter } => self.update_switching(counter),
+            Event::UpdateFailed { counter, verdict, reason } => self.update_failed(counter, verdict, reason),
+            Event::UpdateOutcome(outcome) => self.update_outcome(outcome),
         }
     }
 
@@ -165,7 +175,7 @@ impl Agent {
     }
 
     fn next_wake(&self) -> Option<Millis> {
-        [self.jobs_wake(), self.outbox_wake(), self.session_wake()].into_iter().flatten().min()
+        [self.jobs_wake(), self.update_wake(), self.outbox_wake(), self.session_wake()].into_iter().flatten().min()
     }
 
     /// The trust root that counts.

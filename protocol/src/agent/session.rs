@@ -10,8 +10,8 @@ use super::{
 use crate::{
     random::Random,
     wire::{
-        Acked, AgentResponse, Hello, Lane, NUMBER_MAX, Order, PROTO_MAX, PROTO_MIN, Poll, Refusal, RefusalCode,
-        Welcome, Work, WorkItem, negotiate,
+        Acked, AgentResponse, Hello, Lane, NUMBER_MAX, Order, PROTO_MAX, PROTO_MIN, Poll, ProtoVersion, Refusal,
+        RefusalCode, Welcome, Work, WorkItem, negotiate,
     },
 };
 
@@ -36,6 +36,8 @@ pub(super) struct Session {
     renewed_until: Millis,
     /// By how many milliseconds the coordinator's clock is ahead of the machine's time, once it has told.
     ahead: Option<i64>,
+    /// The version of the protocol that was settled last.
+    proto: ProtoVersion,
 }
 
 #[derive(Debug)]
@@ -97,11 +99,17 @@ impl Session {
             certificate_until: config.certificate_until,
             renewed_until: Millis::ZERO,
             ahead: None,
+            proto: PROTO_MIN,
         }
     }
 
     pub(super) const fn ahead(&self) -> Option<i64> {
         self.ahead
+    }
+
+    /// The version of the protocol that was settled last.
+    pub(super) const fn proto(&self) -> ProtoVersion {
+        self.proto
     }
 
     pub(super) fn is_welcome(&self) -> bool {
@@ -314,6 +322,7 @@ impl Agent {
         let leaves = self.leaves();
         let empty = self.state.lanes.iter().all(|lane| lane.entries.is_empty());
         let fetching = self.live.values().any(|live| matches!(live, super::jobs::Live::Fetching { .. }));
+        let fetching = fetching || self.fetches_update();
         let Some(up) = self.session.up() else { return };
         let quiet = up.polled && up.poll.is_none() && up.renew.is_none() && up.reports.iter().all(Option::is_none);
         if !(leaves && quiet && empty && !fetching) {
@@ -336,6 +345,8 @@ impl Agent {
             return self.stay_away(DENIED_RETRY);
         }
         up.welcome = true;
+        self.session.proto = welcome.proto;
+        let Some(up) = self.session.up_mut() else { return };
         up.poll_at = self.now;
         self.session.ahead = Some(difference(welcome.time, self.now));
         self.session.reconnect_within = welcome.reconnect_within.min(TOLD_WAIT_MAX);
@@ -343,6 +354,8 @@ impl Agent {
             self.settle_lane(lane, welcome.acked[lane.index()]);
         }
         self.retry_fetches();
+        self.retry_update();
+        self.settle_update();
     }
 
     /// Compares a lane with what the coordinator has of it.
@@ -402,8 +415,8 @@ impl Agent {
             match item.order {
                 // What is to be stopped stops at once; its number counts when its turn has come.
                 Order::Cancel { run } if waiting => self.cancel(run),
-                Order::Run(_) if against.is_some() => waiting = true,
-                Order::Run(_) | Order::Cancel { .. } => {
+                Order::Run(_) | Order::Update(_) if against.is_some() => waiting = true,
+                Order::Run(_) | Order::Update(_) | Order::Cancel { .. } => {
                     if let Err(reason) = self.take_order(item) {
                         against.get_or_insert(reason);
                         waiting = true;

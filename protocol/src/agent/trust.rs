@@ -39,6 +39,11 @@ impl Agent {
         for bundle in self.superseded(&before) {
             self.write(Write::ForgetSeen(bundle));
         }
+        if !self.state.releases.is_empty()
+            && superseded(before.releases.as_ref(), self.trusted.root().roles.releases.as_ref())
+        {
+            self.write(Write::ForgetReleases);
+        }
         self.note(Note::RootAccepted { version });
         Ok(())
     }

@@ -33,6 +33,7 @@ impl Coordinator {
         self.write(Write::PutRoot(next.root().version, bytes));
         let before = self.trusted.replace(next);
         self.drop_unsigned(before.as_ref());
+        self.drop_unsigned_releases(before.as_ref());
         self.issue_head();
         self.offer_roots();
         Ok(Reply::Done)

@@ -10,13 +10,13 @@ use super::{
     POLL_PAUSE_MAX, POLLS_PER_SECOND, RUN_TTL_MAX, RUN_TTL_MIN, RUNS_ACTIVE_MAX, RUNS_ENDED_MAX, Reply, Run, Ticket,
     Unsigned, WORK_WAITING_MAX, Write,
     catalog::no_bundle,
-    machine::{Coordinator, Held, Presence, Timer},
+    machine::{Coordinator, Held, LeafKey, Presence, Timer},
     registry::invalid,
     views::matches,
 };
 use crate::wire::{
-    HOLD_MAX, JobState, NUMBER_MAX, Poll, Refusal, RefusalCode, StartRun, Started, VALUES_BYTES_MAX, WORK_ITEMS_MAX,
-    WORK_ROOTS_MAX,
+    HOLD_MAX, JobState, NUMBER_MAX, Poll, Refusal, RefusalCode, StartRun, Started, UpdateState, VALUES_BYTES_MAX,
+    WORK_ITEMS_MAX, WORK_ROOTS_MAX,
 };
 
 /// Bytes of orders after which an answer takes no further one; one order may be up to its own bounds over it.
@@ -214,14 +214,21 @@ impl Coordinator {
             self.end_job(run, agent, JobState::Cancelled, "cancelled before the agent was told of it");
             return;
         }
+        self.queue_first(agent, Item::Cancel(run));
+        self.offer(agent);
+    }
+
+    /// Queues something before the runs that the agent was not told of, and gives its generation.
+    pub(super) fn queue_first(&mut self, agent: AgentId, item: Item) -> u64 {
+        let told = self.told.get(&agent).copied().unwrap_or(0);
         let put_off = self.take_untold(agent, told);
-        self.queue(agent, Item::Cancel(run));
+        let generation = self.queue(agent, item);
         for run in put_off {
             if self.job(run, agent).is_some_and(|job| !job.state.is_final()) {
                 self.queue_job(run, agent);
             }
         }
-        self.offer(agent);
+        generation
     }
 
     /// Takes back the runs that an agent was not told of. One that holds as many runs as it may is told of no other,
@@ -251,12 +258,17 @@ impl Coordinator {
             return;
         };
         let record = AgentRecord { next_generation: accepted + 1, ..record.clone() };
-        self.write(Write::PutAgent(agent, record));
+        self.write(Write::PutAgent(agent, Box::new(record)));
         let waiting = self.state.work.get(&agent).cloned().unwrap_or_default();
         self.write(Write::DropWork(agent, waiting.keys().copied().collect()));
-        for run in waiting.into_values().filter_map(Item::run) {
-            let message = "this coordinator's store was set back, and the agent may have done it already: look, and start it again";
-            self.end_job(run, agent, JobState::Failed, message);
+        let message =
+            "this coordinator's store was set back, and the agent may have done it already: look, and start it again";
+        for (generation, item) in waiting {
+            match item {
+                Item::Run(run) => self.end_job(run, agent, JobState::Failed, message),
+                Item::Update { .. } => self.end_update(agent, generation, UpdateState::Withdrawn, message),
+                Item::Cancel(_) => {}
+            }
         }
     }
 
@@ -269,8 +281,15 @@ impl Coordinator {
             return;
         }
         self.write(Write::DropWork(agent, confirmed.iter().map(|(generation, _)| *generation).collect()));
-        for (_, item) in confirmed {
-            let Item::Run(run) = item else { continue };
+        for (generation, item) in confirmed {
+            let run = match item {
+                Item::Run(run) => run,
+                Item::Update { .. } => {
+                    self.update_accepted(agent, generation);
+                    continue;
+                }
+                Item::Cancel(_) => continue,
+            };
             if let Some(job) = self.job(run, agent).filter(|job| job.state == JobState::Pending) {
                 let job = Job { state: JobState::Accepted, ..job };
                 self.write(Write::PutJob(run, agent, JobUpdate { job, end: JobEnd::default() }));
@@ -280,7 +299,7 @@ impl Coordinator {
     }
 
     /// Answers an agent's held poll if there is something to tell.
-    fn offer(&mut self, agent: AgentId) {
+    pub(super) fn offer(&mut self, agent: AgentId) {
         let Some(held) = self.present.get(&agent).and_then(|presence| presence.held) else { return };
         let items = self.next_items(agent, 0, held.room);
         if !items.is_empty() && self.take_held(agent).is_some() {
@@ -351,7 +370,7 @@ impl Coordinator {
     fn next_items(&mut self, agent: AgentId, accepted: u64, mut room: usize) -> Vec<(u64, Instruction)> {
         let mut items = Vec::new();
         let mut bytes = 0;
-        let mut withdrawn = Vec::new();
+        let (mut withdrawn, mut refused) = (Vec::new(), Vec::new());
         let waiting = self
             .state
             .work
@@ -371,10 +390,22 @@ impl Coordinator {
                     }
                 },
                 Item::Cancel(run) => Instruction::Cancel { run: *run },
+                Item::Update { .. } => match self.update_order(agent, generation, *item) {
+                    Ok(order) => order,
+                    // It cannot be given any more, and its place stays empty.
+                    Err(reason) => {
+                        refused.push((generation, reason));
+                        continue;
+                    }
+                },
             };
-            if let Instruction::Run { assignment, metadata, .. } = &order {
-                room -= 1;
-                bytes += assignment.payload.len() + metadata.len();
+            match &order {
+                Instruction::Run { assignment, metadata, .. } => {
+                    room -= 1;
+                    bytes += assignment.payload.len() + metadata.len();
+                }
+                Instruction::Update { assignment, metadata, .. } => bytes += assignment.payload.len() + metadata.len(),
+                Instruction::Cancel { .. } => {}
             }
             items.push((generation, order));
             if WORK_ITEMS_MAX <= items.len() || WORK_BYTES_MAX <= bytes {
@@ -383,6 +414,10 @@ impl Coordinator {
         }
         for run in withdrawn {
             self.refuse_unsigned(run, agent);
+        }
+        for (generation, reason) in refused {
+            self.write(Write::DropWork(agent, vec![generation]));
+            self.end_update(agent, generation, UpdateState::Refused, &reason);
         }
         if let Some((last, _)) = items.last() {
             let told = self.told.entry(agent).or_default();
@@ -414,7 +449,7 @@ impl Coordinator {
             run: id,
             assignment: Unsigned { domain, payload },
             metadata: release.envelope.clone(),
-            inclusion: self.inclusion(&run.bundle, run.counter)?,
+            inclusion: self.inclusion(&LeafKey::Bundle(run.bundle.clone(), run.counter))?,
         })
     }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
-use sloth_trust::{BundleMetadata, BundleName, HeadRef, PublicKey};
+use sloth_core::{AgentId, Digest, Labels, Millis, RolloutId, RunId, TokenId};
+use sloth_trust::{AgentRelease, BundleMetadata, BundleName, HeadRef, PublicKey};
 
-use crate::wire::{Dropped, JobState, Lane, Platform, Record};
+use crate::wire::{Dropped, JobState, Lane, Platform, ProtoVersion, Record, UpdateState};
 
 /// Everything a machine is restored from.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +25,8 @@ pub struct Durable {
     pub tokens: BTreeMap<TokenId, Token>,
     /// Every release of every bundle, by counter.
     pub bundles: BTreeMap<BundleName, BTreeMap<u64, Release>>,
+    /// Every release of the agent, by counter.
+    pub releases: BTreeMap<u64, AgentReleaseRow>,
     /// Runs that have not ended.
     pub runs: BTreeMap<RunId, Run>,
     /// How they stand on each agent.
@@ -75,6 +77,33 @@ pub struct AgentRecord {
     pub revoked: bool,
     /// Invariant: above every generation that this agent was ever given.
     pub next_generation: u64,
+    /// The version of the protocol that it speaks; zero before its first hello.
+    pub proto: ProtoVersion,
+    /// How the newest update of it stands.
+    pub update: Option<Box<UpdateStanding>>,
+}
+
+/// How the newest update of an agent stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStanding {
+    /// The release's number; none when nobody here ordered it.
+    pub counter: Option<u64>,
+    /// The rollout that it belongs to.
+    pub rollout: Option<RolloutId>,
+    /// The order's generation; zero without an order.
+    pub generation: u64,
+    /// The version that ran before; empty while the agent has not said.
+    pub from: String,
+    /// The version that it is to go to.
+    pub to: String,
+    /// How it stands.
+    pub state: UpdateState,
+    /// Since when.
+    pub at: Millis,
+    /// Why, when it is not plain success.
+    pub reason: String,
+    /// What a version that failed logged last.
+    pub log_tail: String,
 }
 
 /// What was counted of one lane of an agent.
@@ -93,6 +122,15 @@ pub enum Item {
     Run(RunId),
     /// To stop this run.
     Cancel(RunId),
+    /// To go to a release of the agent.
+    Update {
+        /// The release's number.
+        counter: u64,
+        /// It is not begun after this.
+        deadline: Millis,
+        /// The rollout that it belongs to.
+        rollout: Option<RolloutId>,
+    },
 }
 
 impl Item {
@@ -101,7 +139,7 @@ impl Item {
     pub const fn run(self) -> Option<RunId> {
         match self {
             Self::Run(run) => Some(run),
-            Self::Cancel(_) => None,
+            Self::Cancel(_) | Self::Update { .. } => None,
         }
     }
 }
@@ -134,6 +172,17 @@ pub struct Release {
     pub size: u64,
     /// The names of its workflows.
     pub workflows: BTreeSet<String>,
+    /// SHA-256 of each key that signed it, in hexadecimal.
+    pub signers: Vec<String>,
+}
+
+/// A release of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentReleaseRow {
+    /// Its envelope, as it was signed.
+    pub envelope: Vec<u8>,
+    /// What it says.
+    pub release: AgentRelease,
     /// SHA-256 of each key that signed it, in hexadecimal.
     pub signers: Vec<String>,
 }
@@ -217,7 +266,7 @@ pub enum Write {
     /// The head after the one before, which is kept.
     PutHead(HeadRow),
     /// An agent, new or changed.
-    PutAgent(AgentId, AgentRecord),
+    PutAgent(AgentId, Box<AgentRecord>),
     /// What was counted of a lane.
     PutInbox(AgentId, Lane, Inbox),
     /// Something that an agent has to be told.
@@ -232,6 +281,10 @@ pub enum Write {
     PutRelease(Box<Release>),
     /// A release goes.
     DropRelease(BundleName, u64),
+    /// A release of the agent, new.
+    PutAgentRelease(Box<AgentReleaseRow>),
+    /// A release of the agent goes.
+    DropAgentRelease(u64),
     /// A run, new or changed; one with an end leaves the memory with its jobs.
     PutRun(RunId, Box<Run>),
     /// A job, new or changed. When the run has ended already, it counts only for a job that is on the disk.
@@ -251,8 +304,8 @@ impl Durable {
         self.roots.last_key_value().map(|(_, envelope)| envelope.as_slice())
     }
 
-    /// Every release, by name and counter.
-    pub fn releases(&self) -> impl Iterator<Item = (&BundleName, u64, &Release)> {
+    /// Every release of every bundle, by name and counter.
+    pub fn bundle_releases(&self) -> impl Iterator<Item = (&BundleName, u64, &Release)> {
         let bundles = self.bundles.iter();
         bundles.flat_map(|(name, all)| all.iter().map(move |(counter, release)| (name, *counter, release)))
     }
@@ -265,7 +318,7 @@ impl Durable {
             }
             Write::PutHead(head) => self.head = Some(head.clone()),
             Write::PutAgent(id, agent) => {
-                self.agents.insert(*id, agent.clone());
+                self.agents.insert(*id, agent.as_ref().clone());
             }
             Write::PutInbox(id, lane, inbox) => self.inboxes.entry(*id).or_default()[lane.index()] = *inbox,
             Write::PutWork(id, generation, item) => {
@@ -286,6 +339,12 @@ impl Durable {
                 if let Some(releases) = self.bundles.get_mut(name) {
                     releases.remove(counter);
                 }
+            }
+            Write::PutAgentRelease(row) => {
+                self.releases.insert(row.release.counter, row.as_ref().clone());
+            }
+            Write::DropAgentRelease(counter) => {
+                self.releases.remove(counter);
             }
             Write::PutRun(id, run) => self.put_run(*id, run),
             Write::PutJob(run, agent, update) => {

@@ -2,12 +2,14 @@
 
 use sloth_core::Millis;
 use sloth_trust::{
-    BundleName, Domain, Envelope, Head, Inclusion, RootRef, SPEC, Tree, domain::Subject as DomainSubject, head::leaf,
+    Domain, Envelope, Head, Inclusion, RootRef, SPEC, Tree,
+    domain::Subject as DomainSubject,
+    head::{leaf, release_leaf},
 };
 
 use super::{
-    HeadRow, Release, Write,
-    machine::{Coordinator, Leaf, Timer},
+    AgentReleaseRow, HeadRow, Release, Write,
+    machine::{Coordinator, Leaf, LeafKey, Timer},
     orders::Unsigned,
 };
 
@@ -66,8 +68,8 @@ impl Coordinator {
     }
 
     /// Shows that the newest head names a release.
-    pub(super) fn inclusion(&self, name: &BundleName, counter: u64) -> Option<Inclusion> {
-        self.tree.inclusion(place(&self.leaves, name, counter)?)
+    pub(super) fn inclusion(&self, key: &LeafKey) -> Option<Inclusion> {
+        self.tree.inclusion(place(&self.leaves, key)?)
     }
 
     fn root_ref(&self) -> Option<(sloth_core::RepositoryId, RootRef)> {
@@ -80,18 +82,29 @@ impl Coordinator {
     /// Makes the leaves those of the releases that there are. Only what is new is read.
     fn settle_leaves(&mut self) {
         let before = std::mem::take(&mut self.leaves);
-        let releases = self.state.releases().map(|(name, counter, release)| {
-            let known = place(&before, name, counter).and_then(|at| before.get(at));
-            let leaf = known.map_or_else(|| leaf_of(release), |(_, leaf)| leaf.clone());
-            ((name.clone(), counter), leaf)
+        let known = |key: &LeafKey| place(&before, key).and_then(|at| before.get(at)).map(|(_, leaf)| leaf.clone());
+        let bundles = self.state.bundle_releases().map(|(name, counter, release)| {
+            let key = LeafKey::Bundle(name.clone(), counter);
+            let leaf = known(&key).unwrap_or_else(|| leaf_of(release));
+            (key, leaf)
         });
-        self.leaves = releases.collect();
+        let agents = self.state.releases.iter().map(|(counter, row)| {
+            let key = LeafKey::Agent(*counter);
+            let leaf = known(&key).unwrap_or_else(|| leaf_of_release(row));
+            (key, leaf)
+        });
+        self.leaves = bundles.chain(agents).collect();
     }
 }
 
 /// Where a release is among the leaves.
-fn place(leaves: &[Leaf], name: &BundleName, counter: u64) -> Option<usize> {
-    leaves.binary_search_by(|((other, number), _)| (other, number).cmp(&(name, &counter))).ok()
+fn place(leaves: &[Leaf], key: &LeafKey) -> Option<usize> {
+    leaves.binary_search_by(|(other, _)| other.cmp(key)).ok()
+}
+
+fn leaf_of_release(row: &AgentReleaseRow) -> Vec<u8> {
+    // The envelope was decoded when it was published.
+    Envelope::decode(&row.envelope).map(|envelope| release_leaf(&row.release, &envelope)).unwrap_or_default()
 }
 
 fn leaf_of(release: &Release) -> Vec<u8> {

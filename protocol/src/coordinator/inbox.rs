@@ -29,6 +29,11 @@ impl Coordinator {
                     RecordBody::Receipt { payload, signature } => {
                         self.count_receipt(agent, record.run, (payload, signature), rejected);
                     }
+                    body @ RecordBody::Update(_) => {
+                        if let RecordBody::Update(report) = body.fitted() {
+                            self.count_update(agent, report);
+                        }
+                    }
                     body @ (RecordBody::RunStarted
                     | RecordBody::TaskStarted { .. }
                     | RecordBody::TaskEnded(_)
@@ -61,7 +66,8 @@ impl Coordinator {
             RecordBody::TaskStarted { .. }
             | RecordBody::TaskEnded(_)
             | RecordBody::Log { .. }
-            | RecordBody::Receipt { .. } => None,
+            | RecordBody::Receipt { .. }
+            | RecordBody::Update(_) => None,
         };
         if is_kept {
             self.out.touched.insert(run);

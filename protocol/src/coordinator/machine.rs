@@ -20,7 +20,7 @@ pub struct Coordinator {
     pub(super) state: Durable,
     pub(super) settings: Settings,
     pub(super) trusted: Option<Trusted>,
-    /// What the newest head's tree is over, in the order of names and counters.
+    /// What the newest head's tree is over, in its order.
     pub(super) leaves: Vec<Leaf>,
     pub(super) tree: Tree,
     /// When the next head is issued if nothing changes before.
@@ -44,8 +44,17 @@ pub struct Coordinator {
     pub(super) out: Output,
 }
 
-/// A release of a bundle, by its counter, and what the head's tree holds of it.
-pub(super) type Leaf = ((BundleName, u64), Vec<u8>);
+/// A release, and what the head's tree holds of it.
+pub(super) type Leaf = (LeafKey, Vec<u8>);
+
+/// Names a release, in the order of the head's tree.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LeafKey {
+    /// That of a bundle, by name and counter.
+    Bundle(BundleName, u64),
+    /// That of the agent, by counter.
+    Agent(u64),
+}
 
 /// An agent's connection.
 #[derive(Debug, Clone)]
@@ -172,6 +181,10 @@ impl Coordinator {
             Command::Bundle(name) => self.releases(&name).map(Reply::Bundles),
             Command::StartRun(start) => self.start_run(operator, &start),
             Command::CancelRun(run) => self.cancel_run(run),
+            Command::PublishRelease(envelope) => self.publish_release(envelope),
+            Command::Releases => Ok(Reply::Releases(self.agent_releases())),
+            Command::WithdrawRelease(counter) => self.withdraw_release(counter),
+            Command::AssignRelease(assign) => self.assign_release(&assign),
         }
     }
 

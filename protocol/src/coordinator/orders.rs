@@ -3,7 +3,7 @@
 use sloth_core::{Millis, RunId};
 use sloth_trust::{Domain, Inclusion};
 
-use crate::wire::{Order, RunOrder, Work, WorkItem};
+use crate::wire::{Order, RunOrder, UpdateOrder, Work, WorkItem};
 
 /// Something that the coordinator says and its online key has to sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,15 @@ pub enum Instruction {
         /// Which one.
         run: RunId,
     },
+    /// To go to a release of the agent.
+    Update {
+        /// The assignment: the same bytes whenever it is made for the same generation.
+        assignment: Unsigned,
+        /// The release's envelope, as it was signed.
+        metadata: Vec<u8>,
+        /// Where the head names that release.
+        inclusion: Inclusion,
+    },
 }
 
 impl Orders {
@@ -57,6 +66,9 @@ impl Orders {
                 Order::Run(RunOrder { run, assignment: seal(&assignment), metadata, index, path })
             }
             Instruction::Cancel { run } => Order::Cancel { run },
+            Instruction::Update { assignment, metadata, inclusion: Inclusion { index, path } } => {
+                Order::Update(UpdateOrder { assignment: seal(&assignment), metadata, index, path })
+            }
         };
         let head = self.head.as_ref().map(&seal);
         let items = self.items.into_iter();

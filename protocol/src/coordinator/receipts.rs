@@ -43,7 +43,8 @@ impl CheckedReport {
             | RecordBody::TaskStarted { .. }
             | RecordBody::TaskEnded(_)
             | RecordBody::RunEnded(_)
-            | RecordBody::Log { .. } => None,
+            | RecordBody::Log { .. }
+            | RecordBody::Update(_) => None,
         };
         let rejected = report.records.iter().filter_map(against).collect();
         Self { report, rejected }

@@ -31,7 +31,7 @@ impl Coordinator {
                 // Of a host that lost its key for receipts and not the other one.
                 if record.receipt_key != enroll.receipt_key {
                     let record = AgentRecord { receipt_key: enroll.receipt_key.clone(), ..record.clone() };
-                    self.write(Write::PutAgent(agent, record));
+                    self.write(Write::PutAgent(agent, Box::new(record)));
                 }
                 return Ok(Answer::Enrolled { agent, labels, root });
             }
@@ -47,7 +47,7 @@ impl Coordinator {
         let agent = AgentId::new(self.now, self.random.next_u128());
         self.use_token(enroll.token, token);
         self.names.insert(enroll.name.clone(), agent);
-        self.write(Write::PutAgent(agent, self.new_record(enroll, labels.clone())));
+        self.write(Write::PutAgent(agent, Box::new(self.new_record(enroll, labels.clone()))));
         Ok(Answer::Enrolled { agent, labels, root })
     }
 
@@ -95,7 +95,7 @@ impl Coordinator {
             let last_seen = if self.present.contains_key(&id) { self.now } else { record.last_seen };
             let record = AgentRecord { revoked: true, last_seen, ..record.clone() };
             self.names.remove(&record.name);
-            self.write(Write::PutAgent(id, record));
+            self.write(Write::PutAgent(id, Box::new(record)));
             self.drop_all_work(id);
             if let Some(presence) = self.present.remove(&id) {
                 self.connections.remove(&presence.conn);
@@ -121,7 +121,7 @@ impl Coordinator {
         let Some(record) = self.state.agents.get(&agent) else { return };
         if step < self.now.since(record.last_seen) {
             let record = AgentRecord { last_seen: self.now, ..record.clone() };
-            self.write(Write::PutAgent(agent, record));
+            self.write(Write::PutAgent(agent, Box::new(record)));
         }
     }
 
@@ -144,14 +144,15 @@ impl Coordinator {
             host_labels: hello.labels,
             version: clip(hello.version),
             platform: clip_platform(hello.platform),
+            proto,
             last_seen: self.now,
             ..record.clone()
         };
         let receipt_key = Box::new(record.receipt_key.clone());
-        let changed = (&said.host_labels, &said.version, &said.platform)
-            != (&record.host_labels, &record.version, &record.platform);
+        let changed = (&said.host_labels, &said.version, &said.platform, said.proto)
+            != (&record.host_labels, &record.version, &record.platform, record.proto);
         if changed || LAST_SEEN_STEP < self.now.since(record.last_seen) {
-            self.write(Write::PutAgent(agent, said));
+            self.write(Write::PutAgent(agent, Box::new(said)));
         }
         if let Some(presence) = self.present.get_mut(&agent) {
             presence.welcome = true;
@@ -216,6 +217,8 @@ impl Coordinator {
             last_seen: self.now,
             revoked: false,
             next_generation: 1,
+            proto: 0,
+            update: None,
         }
     }
 
@@ -232,7 +235,7 @@ impl Coordinator {
         let Some(record) = self.state.agents.get(&id) else { return 0 };
         let generation = record.next_generation;
         let record = AgentRecord { next_generation: generation + 1, ..record.clone() };
-        self.write(Write::PutAgent(id, record));
+        self.write(Write::PutAgent(id, Box::new(record)));
         self.write(Write::PutWork(id, generation, item));
         generation
     }

@@ -45,6 +45,8 @@ impl Coordinator {
             root,
             head,
             receipt_key: record.receipt_key.clone(),
+            proto: record.proto,
+            update: Self::update_view(record),
         })
     }
 }

@@ -66,7 +66,7 @@ pub struct Hello {
 pub struct Platform {
     /// The operating system and its version, like `debian 12`.
     pub os: String,
-    /// The processor architecture, like `x86_64`.
+    /// What the agent was built for, like `x86_64-unknown-linux-gnu`; before version 2 of the protocol the processor alone.
     pub arch: String,
     /// The host's own name.
     pub hostname: String,
@@ -137,6 +137,21 @@ pub enum Order {
         /// Which one.
         run: RunId,
     },
+    /// Go to a release of the agent. Told from version 2 of the protocol on.
+    Update(UpdateOrder),
+}
+
+/// A release of the agent and the proofs for it: each the bytes of an envelope of `sloth-trust`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateOrder {
+    /// That this host shall go to it now.
+    pub assignment: Vec<u8>,
+    /// That those who make the agent signed it.
+    pub metadata: Vec<u8>,
+    /// Where among the releases of the newest head it is.
+    pub index: u64,
+    /// The digests that show it, at most [`sloth_trust::tree::PATH_MAX`].
+    pub path: Vec<Digest>,
 }
 
 /// A run and the proofs for it: each the bytes of an envelope of `sloth-trust`.

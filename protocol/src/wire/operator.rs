@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
 use sloth_trust::{ChainEnds, PublicKey};
 
-use super::{Dropped, JobState, Platform, ProtoVersion, Record, Refusal, TaskEnd};
+use super::{
+    AssignRelease, Dropped, JobState, Platform, ProtoVersion, Record, Refusal, ReleaseView, TaskEnd, UpdateView,
+};
 
 /// Most digests of one [`OperatorRequest::MissingBlobs`].
 pub const BLOBS_ASKED_MAX: usize = 8192;
@@ -79,6 +81,15 @@ pub enum OperatorRequest {
     },
     /// The chain of receipts. Answered by [`OperatorResponse::Receipts`].
     Receipts(ReceiptsAsked),
+    /// Publishes the release of the agent that this envelope describes. All its blobs must be there. Answered by
+    /// [`OperatorResponse::Published`].
+    PublishRelease(Vec<u8>),
+    /// Every release of the agent, newest first. Answered by [`OperatorResponse::Releases`].
+    Releases,
+    /// Takes a release of the agent back: no agent is told of it any more. Named by its number.
+    WithdrawRelease(u64),
+    /// Orders one agent to go to a release. Answered by [`OperatorResponse::Agent`].
+    AssignRelease(AssignRelease),
 }
 
 /// One answer to an operator. Tags only grow.
@@ -123,6 +134,8 @@ pub enum OperatorResponse {
     Heads(HeadsPage),
     /// To [`OperatorRequest::Receipts`].
     Receipts(ReceiptsPage),
+    /// To [`OperatorRequest::Releases`].
+    Releases(Vec<ReleaseView>),
 }
 
 /// Who is calling.
@@ -231,6 +244,10 @@ pub struct AgentView {
     pub head: u64,
     /// What verifies its receipts.
     pub receipt_key: PublicKey,
+    /// The version of the protocol that it speaks.
+    pub proto: ProtoVersion,
+    /// How the newest update of it stands.
+    pub update: Option<Box<UpdateView>>,
 }
 
 /// Some agents.

@@ -13,6 +13,12 @@ pub const TEXT_BYTES_MAX: usize = 32 * 1024;
 pub const NAME_BYTES_MAX: usize = 256;
 /// Most bytes of a receipt's signature: the four lines of a `.minisig` file that a program makes.
 pub const RECEIPT_SIGNATURE_BYTES_MAX: usize = 512;
+/// Most bytes of why an update came out as it did.
+pub const UPDATE_REASON_BYTES_MAX: usize = 1024;
+/// Most bytes of what a version of the agent logged last.
+pub const UPDATE_LOG_BYTES_MAX: usize = 2 * 1024;
+/// Most bytes of a version of the agent.
+pub const UPDATE_VERSION_BYTES_MAX: usize = 64;
 /// Most records of one report.
 pub const REPORT_RECORDS_MAX: usize = 256;
 /// Most bytes of one report's records, by [`Record::weight`].
@@ -155,6 +161,42 @@ pub enum RecordBody {
         /// The four lines of a `.minisig` file, at most [`RECEIPT_SIGNATURE_BYTES_MAX`] bytes; none before it is sent.
         signature: String,
     },
+    /// How far an update of the agent itself got. It belongs to no run. Told from version 2 of the protocol on.
+    Update(UpdateReport),
+}
+
+/// How far an update of the agent got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateReport {
+    /// The release's number; none when nobody ordered it, as after a command on the host.
+    pub counter: Option<u64>,
+    /// The version that ran before, at most [`UPDATE_VERSION_BYTES_MAX`] bytes.
+    pub from: String,
+    /// The version that it was to go to.
+    pub to: String,
+    /// How far it got.
+    pub verdict: UpdateVerdict,
+    /// Why, when it is not plain success; at most [`UPDATE_REASON_BYTES_MAX`] bytes.
+    pub reason: String,
+    /// What a version that failed logged last; at most [`UPDATE_LOG_BYTES_MAX`] bytes, the last ones.
+    pub log_tail: String,
+}
+
+/// How far an update of the agent got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateVerdict {
+    /// The binary is on the disk and was tried; the old version runs.
+    Staged,
+    /// The new version is started next.
+    Switched,
+    /// The new version runs, has come back to the coordinator, and stays.
+    Confirmed,
+    /// The new version failed, and the one before runs again.
+    RolledBack,
+    /// Something was wrong with the order or with what it brought.
+    Refused,
+    /// The host's own rules are against it.
+    Held,
 }
 
 /// One thing to report, under a number that is never used again.
@@ -164,7 +206,7 @@ pub struct Record {
     pub seq: u64,
     /// When it happened, by the agent's clock.
     pub at: Millis,
-    /// The run it belongs to.
+    /// The run it belongs to; [`RunId::NIL`] for what the agent tells of itself.
     pub run: RunId,
     /// What happened.
     pub body: RecordBody,
@@ -188,7 +230,7 @@ pub enum Class {
     Progress,
     /// How a task ended.
     Task,
-    /// How a run ended, and the receipt for it.
+    /// How a run ended and the receipt for it, or how far an update got.
     Run,
 }
 
@@ -283,7 +325,7 @@ impl RecordBody {
             Self::Log { .. } => Class::Log,
             Self::RunStarted | Self::TaskStarted { .. } => Class::Progress,
             Self::TaskEnded(_) => Class::Task,
-            Self::RunEnded(_) | Self::Receipt { .. } => Class::Run,
+            Self::RunEnded(_) | Self::Receipt { .. } | Self::Update(_) => Class::Run,
         }
     }
 
@@ -297,6 +339,7 @@ impl RecordBody {
             Self::TaskStarted { task, .. } => task.fit(),
             Self::TaskEnded(end) => end.fit(),
             Self::RunEnded(end) => end.fit(),
+            Self::Update(report) => report.fit(),
             Self::Log { task, text, .. } => {
                 task.iter_mut().for_each(TaskName::fit);
                 cut(text, TEXT_BYTES_MAX);
@@ -329,6 +372,30 @@ impl RecordBody {
             Self::Log { task: None, text, .. } => FIXED + text.len(),
             // As much before it is signed as after.
             Self::Receipt { payload, .. } => FIXED + payload.len() + RECEIPT_SIGNATURE_BYTES_MAX,
+            Self::Update(report) => {
+                FIXED + report.from.len() + report.to.len() + report.reason.len() + report.log_tail.len()
+            }
+        }
+    }
+}
+
+impl UpdateReport {
+    fn fit(&mut self) {
+        cut(&mut self.from, UPDATE_VERSION_BYTES_MAX);
+        cut(&mut self.to, UPDATE_VERSION_BYTES_MAX);
+        cut(&mut self.reason, UPDATE_REASON_BYTES_MAX);
+        let excess = self.log_tail.len().saturating_sub(UPDATE_LOG_BYTES_MAX);
+        self.log_tail.drain(..self.log_tail.ceil_char_boundary(excess));
+    }
+}
+
+impl UpdateVerdict {
+    /// Whether nothing more is expected.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Staged | Self::Switched => false,
+            Self::Confirmed | Self::RolledBack | Self::Refused | Self::Held => true,
         }
     }
 }

@@ -11,7 +11,9 @@ pub type ProtoVersion = u16;
 /// The oldest version this build speaks.
 pub const PROTO_MIN: ProtoVersion = 1;
 /// The newest version this build speaks.
-pub const PROTO_MAX: ProtoVersion = 1;
+pub const PROTO_MAX: ProtoVersion = 2;
+/// The first version in which an agent is told of updates of itself, and reports what became of them.
+pub const PROTO_UPDATES: ProtoVersion = 2;
 
 /// The highest version that both ranges hold, or none.
 #[must_use]
@@ -78,7 +80,9 @@ mod tests {
 
     #[test]
     fn the_highest_common_version_is_chosen() {
-        for (min, max, expected) in [(1, 1, Some(1)), (1, 9, Some(1)), (0, 1, Some(1)), (2, 9, None), (0, 0, None)] {
+        for (min, max, expected) in
+            [(1, 1, Some(1)), (1, 9, Some(2)), (0, 1, Some(1)), (2, 9, Some(2)), (3, 9, None), (0, 0, None)]
+        {
             assert_eq!(negotiate(min, max), expected, "{min}..={max}");
         }
     }

@@ -24,6 +24,8 @@ pub(crate) fn agent_record() -> AgentRecord {
         last_seen: NOW,
         revoked: false,
         next_generation: 2,
+        proto: PROTO_MAX,
+        update: None,
     }
 }
 
@@ -33,6 +35,7 @@ pub(crate) fn receipt_key() -> MachineKey {
 }
 
 /// A run that has not ended.
+#[allow(dead_code, reason = "not every test needs one")]
 pub(crate) fn run() -> Run {
     Run {
         bundle: "web".parse().expect("a name"),

@@ -3,7 +3,7 @@
 use sloth_core::Millis;
 use sloth_protocol::wire::{
     Acked, AgentRequest, AgentResponse, BlobHead, Fetch, Hello, Lane, LogStream, Order, Poll, RecordBody, Renew,
-    Renewed, Report, RunOrder, RunOutcome, TaskStatus, Welcome, Work, WorkItem,
+    Renewed, Report, RunOrder, RunOutcome, TaskStatus, UpdateOrder, Welcome, Work, WorkItem,
 };
 
 use super::{
@@ -103,7 +103,7 @@ fn responses() {
 
 #[test]
 fn orders() {
-    variants!(Order { Order::Run(_) => "Run", Order::Cancel { .. } => "Cancel" });
+    variants!(Order { Order::Run(_) => "Run", Order::Cancel { .. } => "Cancel", Order::Update(_) => "Update" });
     let samples = [
         Order::Run(RunOrder {
             run: run(),
@@ -113,6 +113,12 @@ fn orders() {
             path: Vec::new(),
         }),
         Order::Cancel { run: run() },
+        Order::Update(UpdateOrder {
+            assignment: vec![1, 2],
+            metadata: vec![3, 4, 5],
+            index: 300,
+            path: vec![digest()],
+        }),
     ];
     check("order", &samples, variant, VARIANTS);
 }

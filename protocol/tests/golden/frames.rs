@@ -7,8 +7,10 @@ use sloth_protocol::wire::{
     AgentRequest, AgentResponse, Dropped, EncodeError, EnrollRequest, EnrollResponse, FRAME_BYTES_MAX,
     FRAME_HEADER_BYTES, FRAME_UNAUTHENTICATED_BYTES_MAX, Hello, Lane, LogStream, OperatorRequest, OperatorResponse,
     Order, Platform, Record, RecordBody, Report, RunEnd, RunOrder, RunOutcome, TaskEnd, TaskName, TaskStatus, TooLong,
-    Work, WorkItem, decode, encode, frame_length,
+    UpdateReport, UpdateVerdict, Work, WorkItem, decode, encode, frame_length,
 };
+
+use super::values::update_report;
 
 /// Reads bytes as a message. What is readable means the same when it is written again.
 fn read<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
@@ -68,6 +70,9 @@ fn body() -> impl Strategy<Value = RecordBody> {
             message,
             outputs
         })),
+        (proptest::option::of(any::<u64>()), ".{0,40}", ".{0,40}").prop_map(|(counter, to, reason)| {
+            RecordBody::Update(UpdateReport { counter, to, reason, ..update_report(UpdateVerdict::Staged) })
+        }),
         (proptest::option::of(task()), stream, ".{0,200}").prop_map(|(task, stream, text)| RecordBody::Log {
             task,
             stream,

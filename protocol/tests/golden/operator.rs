@@ -2,9 +2,10 @@
 
 use sloth_core::Millis;
 use sloth_protocol::wire::{
-    AgentView, AgentsPage, BundleView, CreateToken, Events, Follow, FollowWait, HeadLine, HeadsPage, JobState, JobView,
-    LogStream, OperatorHello, OperatorRequest, OperatorResponse, Published, ReceiptsAsked, ReceiptsPage, RecordBody,
-    RunEvent, RunSummary, RunView, RunsPage, StartRun, Started, TaskStatus, TaskView, TokenIssued,
+    AgentView, AgentsPage, AssignRelease, BundleView, CreateToken, Events, Follow, FollowWait, HeadLine, HeadsPage,
+    JobState, JobView, LogStream, OperatorHello, OperatorRequest, OperatorResponse, Published, ReceiptsAsked,
+    ReceiptsPage, RecordBody, ReleaseTarget, ReleaseView, RunEvent, RunSummary, RunView, RunsPage, StartRun, Started,
+    TaskStatus, TaskView, TokenIssued, UpdateState, UpdateView,
 };
 
 use sloth_trust::{ChainEnds, ChainLink};
@@ -39,9 +40,14 @@ fn requests() {
         OperatorRequest::NewOnlineKey => "NewOnlineKey",
         OperatorRequest::Heads { .. } => "Heads",
         OperatorRequest::Receipts(_) => "Receipts",
+        OperatorRequest::PublishRelease(_) => "PublishRelease",
+        OperatorRequest::Releases => "Releases",
+        OperatorRequest::WithdrawRelease(_) => "WithdrawRelease",
+        OperatorRequest::AssignRelease(_) => "AssignRelease",
     });
     let mut samples = asks_about_bundles_and_agents();
     samples.extend(asks_about_runs());
+    samples.extend(asks_about_releases());
     check("operator_request", &samples, variant, VARIANTS);
 }
 
@@ -87,6 +93,16 @@ fn asks_about_runs() -> Vec<OperatorRequest> {
     ]
 }
 
+fn asks_about_releases() -> Vec<OperatorRequest> {
+    let assign = AssignRelease { agent: "web-1".to_owned(), counter: 300, ttl: Millis::from_secs(3600) };
+    vec![
+        OperatorRequest::PublishRelease(vec![7, 8, 9]),
+        OperatorRequest::Releases,
+        OperatorRequest::WithdrawRelease(300),
+        OperatorRequest::AssignRelease(assign),
+    ]
+}
+
 #[test]
 fn responses() {
     variants!(OperatorResponse {
@@ -107,9 +123,11 @@ fn responses() {
         OperatorResponse::OnlineKeys(_) => "OnlineKeys",
         OperatorResponse::Heads(_) => "Heads",
         OperatorResponse::Receipts(_) => "Receipts",
+        OperatorResponse::Releases(_) => "Releases",
     });
     let mut samples = answers_about_bundles_and_agents();
     samples.extend(answers_about_runs());
+    samples.push(OperatorResponse::Releases(vec![release_view()]));
     check("operator_response", &samples, variant, VARIANTS);
 }
 
@@ -182,6 +200,43 @@ fn agent_view() -> AgentView {
         root: 3,
         head: 1_700_000_000_000,
         receipt_key: receipt_key(),
+        proto: 2,
+        update: Some(Box::new(update_view())),
+    }
+}
+
+fn update_view() -> UpdateView {
+    UpdateView {
+        counter: Some(7),
+        rollout: None,
+        from: "0.1.0".to_owned(),
+        to: "0.2.0".to_owned(),
+        state: UpdateState::RolledBack,
+        at: AT,
+        reason: "it did not connect".to_owned(),
+        log_tail: "a line".to_owned(),
+    }
+}
+
+fn release_view() -> ReleaseView {
+    let target = ReleaseTarget {
+        target: "x86_64-unknown-linux-gnu".to_owned(),
+        sha256: "00ff".to_owned(),
+        length: 9_000_000,
+        manifest: digest(),
+    };
+    ReleaseView {
+        version: "0.2.0".to_owned(),
+        counter: 7,
+        channel: "stable".to_owned(),
+        targets: vec![target],
+        oldest: "0.1.0".to_owned(),
+        also: vec!["0.0.9".to_owned()],
+        proto_min: 1,
+        proto_max: 2,
+        published: AT,
+        expires: AT + AT,
+        signers: vec!["00ff".to_owned()],
     }
 }
 

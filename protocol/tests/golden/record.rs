@@ -3,12 +3,12 @@
 use sloth_core::Millis;
 use sloth_protocol::wire::{
     Class, FollowWait, JobState, Lane, LogStream, OnInterrupt, Record, RecordBody, Refusal, RefusalCode, RunOutcome,
-    TaskStatus,
+    TaskStatus, UpdateState, UpdateVerdict,
 };
 
 use super::{
     check,
-    values::{log, record, run_end, task, task_end},
+    values::{log, record, run_end, task, task_end, update_report},
     variants,
 };
 
@@ -21,6 +21,7 @@ fn records() {
         Record { body: RecordBody::RunEnded(_), .. } => "RunEnded",
         Record { body: RecordBody::Log { .. }, .. } => "Log",
         Record { body: RecordBody::Receipt { .. }, .. } => "Receipt",
+        Record { body: RecordBody::Update(_), .. } => "Update",
     });
     let samples = [
         record(1, RecordBody::RunStarted),
@@ -30,6 +31,7 @@ fn records() {
         record(u64::MAX, log(LogStream::Stderr)),
         record(5, RecordBody::Log { task: None, stream: LogStream::Info, text: String::new() }),
         record(6, RecordBody::Receipt { payload: b"{}".to_vec(), signature: "four lines".to_owned() }),
+        record(7, RecordBody::Update(update_report(UpdateVerdict::RolledBack))),
     ];
     check("record", &samples, variant, VARIANTS);
 }
@@ -55,6 +57,54 @@ fn task_statuses() {
         TaskStatus::Interrupted,
     ];
     check("task_status", &samples, variant, VARIANTS);
+}
+
+#[test]
+fn update_verdicts() {
+    variants!(UpdateVerdict {
+        UpdateVerdict::Staged => "Staged",
+        UpdateVerdict::Switched => "Switched",
+        UpdateVerdict::Confirmed => "Confirmed",
+        UpdateVerdict::RolledBack => "RolledBack",
+        UpdateVerdict::Refused => "Refused",
+        UpdateVerdict::Held => "Held",
+    });
+    let samples = [
+        UpdateVerdict::Staged,
+        UpdateVerdict::Switched,
+        UpdateVerdict::Confirmed,
+        UpdateVerdict::RolledBack,
+        UpdateVerdict::Refused,
+        UpdateVerdict::Held,
+    ];
+    check("update_verdict", &samples, variant, VARIANTS);
+}
+
+#[test]
+fn update_states() {
+    variants!(UpdateState {
+        UpdateState::Queued => "Queued",
+        UpdateState::Accepted => "Accepted",
+        UpdateState::Staged => "Staged",
+        UpdateState::Switched => "Switched",
+        UpdateState::Confirmed => "Confirmed",
+        UpdateState::RolledBack => "RolledBack",
+        UpdateState::Refused => "Refused",
+        UpdateState::Held => "Held",
+        UpdateState::Withdrawn => "Withdrawn",
+    });
+    let samples = [
+        UpdateState::Queued,
+        UpdateState::Accepted,
+        UpdateState::Staged,
+        UpdateState::Switched,
+        UpdateState::Confirmed,
+        UpdateState::RolledBack,
+        UpdateState::Refused,
+        UpdateState::Held,
+        UpdateState::Withdrawn,
+    ];
+    check("update_state", &samples, variant, VARIANTS);
 }
 
 #[test]

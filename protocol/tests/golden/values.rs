@@ -3,7 +3,7 @@
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
 use sloth_protocol::wire::{
     Dropped, LogStream, Platform, Record, RecordBody, Refusal, RefusalCode, RunEnd, RunOutcome, TaskEnd, TaskName,
-    TaskStatus,
+    TaskStatus, UpdateReport, UpdateVerdict,
 };
 use sloth_trust::PublicKey;
 
@@ -68,6 +68,17 @@ pub(crate) fn run_end(outcome: RunOutcome) -> RunEnd {
 
 pub(crate) fn record(seq: u64, body: RecordBody) -> Record {
     Record { seq, at: AT, run: run(), body }
+}
+
+pub(crate) fn update_report(verdict: UpdateVerdict) -> UpdateReport {
+    UpdateReport {
+        counter: Some(7),
+        from: "0.1.0".to_owned(),
+        to: "0.2.0".to_owned(),
+        verdict,
+        reason: "it did not connect".to_owned(),
+        log_tail: "a line".to_owned(),
+    }
 }
 
 pub(crate) fn log(stream: LogStream) -> RecordBody {

@@ -22,7 +22,7 @@ pub use chunk::{Chunk, ChunkError};
 pub use description::{DESCRIPTION_FILE, Description, DescriptionError};
 pub use limits::Limits;
 pub use manifest::{File, Link, Manifest, ManifestError, Parts};
-pub use pack::{PackError, Packed, pack};
+pub use pack::{PackError, Packed, pack, pack_file, seed};
 pub use parameters::{PARAMETERS_FILE, ParametersError, parameters};
 pub use path::{InvalidPath, RelPath};
 pub use store::{ChunkStore, Evicted, StoreError};

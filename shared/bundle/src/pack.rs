@@ -3,7 +3,7 @@
 mod walk;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
@@ -30,6 +30,8 @@ pub struct Packed {
     /// The links, in the order of their paths.
     pub links: Vec<Link>,
     dir: PathBuf,
+    /// Where each file's content is, in the order of the files.
+    origins: Vec<PathBuf>,
     sources: BTreeMap<Digest, Source>,
 }
 
@@ -114,10 +116,11 @@ pub enum PackError {
 /// When something in it cannot be in a bundle, each time named; or it is over a limit.
 pub fn pack(dir: &Path, limits: &Limits) -> Result<Packed, PackError> {
     let found = walk::walk(dir, limits)?;
-    let mut packed = Packed { files: Vec::new(), links: found.links, dir: dir.to_owned(), sources: BTreeMap::new() };
+    let mut packed = Packed::new(dir, found.links);
     let mut total = 0_u64;
     for (path, executable) in found.files {
-        let file = packed.chunk_file(path, executable, limits)?;
+        let origin = dir.join(path.as_str());
+        let file = packed.chunk_file(origin, path, executable, limits)?;
         total = total.saturating_add(file.size);
         if limits.total_bytes_max < total {
             let source = ManifestError::TotalTooLarge { total_bytes_max: limits.total_bytes_max };
@@ -126,6 +129,37 @@ pub fn pack(dir: &Path, limits: &Limits) -> Result<Packed, PackError> {
         packed.files.push(file);
     }
     Ok(packed)
+}
+
+/// Reads the file `origin` and finds its chunks: it is the only file of its bundle, `path` there, and executable.
+///
+/// # Errors
+///
+/// When it cannot be read, or is over a limit.
+pub fn pack_file(origin: &Path, path: RelPath, limits: &Limits) -> Result<Packed, PackError> {
+    let mut packed = Packed::new(origin.parent().unwrap_or(Path::new(".")), Vec::new());
+    let file = packed.chunk_file(origin.to_owned(), path, true, limits)?;
+    packed.files.push(file);
+    Ok(packed)
+}
+
+/// Puts those chunks of the file `path` into `store` that are among `wanted` and not there: what a new version has in
+/// common with an old one need not be fetched. Returns how many bytes that were, uncompressed.
+///
+/// # Errors
+///
+/// When the file cannot be read, or the store refuses.
+pub fn seed(path: &Path, wanted: &BTreeSet<Digest>, store: &ChunkStore) -> Result<u64, PackError> {
+    let mut found = 0;
+    for piece in pieces(walk::open(path)?) {
+        let piece = piece.map_err(FsError::of(Action::Read, path))?;
+        let digest = Digest::of(&piece);
+        if wanted.contains(&digest) && !store.has(digest) {
+            store.put_plain(digest, &piece)?;
+            found += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        }
+    }
+    Ok(found)
 }
 
 impl Packed {
@@ -142,8 +176,7 @@ impl Packed {
     pub fn read(&self, digest: Digest) -> Result<Vec<u8>, PackError> {
         let unknown = PackError::UnknownChunk { digest };
         let Some(source) = self.sources.get(&digest) else { return Err(unknown) };
-        let Some(file) = self.files.get(source.file) else { return Err(unknown) };
-        let path = self.dir.join(file.path.as_str());
+        let Some(path) = self.origins.get(source.file).cloned() else { return Err(unknown) };
         let mut content = walk::open(&path)?;
         let mut plain = Vec::new();
         content
@@ -181,8 +214,17 @@ impl Packed {
         Ok(added)
     }
 
-    fn chunk_file(&mut self, path: RelPath, executable: bool, limits: &Limits) -> Result<File, PackError> {
-        let full = self.dir.join(path.as_str());
+    fn new(dir: &Path, links: Vec<Link>) -> Self {
+        Self { files: Vec::new(), links, dir: dir.to_owned(), origins: Vec::new(), sources: BTreeMap::new() }
+    }
+
+    fn chunk_file(
+        &mut self,
+        full: PathBuf,
+        path: RelPath,
+        executable: bool,
+        limits: &Limits,
+    ) -> Result<File, PackError> {
         let content = walk::open(&full)?;
         let index = self.files.len();
         let mut file = File { path, executable, size: 0, chunks: Vec::new() };
@@ -199,6 +241,7 @@ impl Packed {
                 return Err(PackError::Limit { dir: self.dir.clone(), source });
             }
         }
+        self.origins.push(full);
         Ok(file)
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io};
 use serde::Serialize;
 use serde_json::Value;
 use sloth_core::{Millis, config::Span};
-use sloth_protocol::wire::{LogStream, Record, RecordBody, RunOutcome, TaskEnd, TaskStatus};
+use sloth_protocol::wire::{LogStream, Record, RecordBody, RunOutcome, TaskEnd, TaskStatus, UpdateReport};
 
 use crate::{Format, print_json, print_line};
 
@@ -114,6 +114,7 @@ fn text(agent: Option<&str>, record: &Record) -> Vec<String> {
         RecordBody::RunEnded(end) => lines(&format!("run {}: {}", outcome_name(end.outcome), end.message)),
         // Its bytes say nothing to people; `sloth-coord audit` shows them.
         RecordBody::Receipt { .. } => Vec::new(),
+        RecordBody::Update(report) => lines(&update(report)),
         // Who looks for a fault asks for it with `-o json`.
         RecordBody::Log { stream: LogStream::Debug, .. } => Vec::new(),
         RecordBody::Log { task, stream, text } => {
@@ -148,6 +149,7 @@ fn line<'a>(origin: Origin<'a>, record: &Record) -> EventLine<'a> {
             let receipt = serde_json::from_slice(payload).unwrap_or(Value::Null);
             ("receipt", None, BTreeMap::from([("receipt", receipt), ("signature", signature.as_str().into())]))
         }
+        RecordBody::Update(report) => ("update", None, BTreeMap::from([("message", Value::from(update(report)))])),
         RecordBody::Log { task, stream, text } => {
             let rest = BTreeMap::from([("stream", Value::from(stream_name(*stream))), ("text", text.as_str().into())]);
             ("log", task.as_ref(), rest)
@@ -155,6 +157,11 @@ fn line<'a>(origin: Origin<'a>, record: &Record) -> EventLine<'a> {
     };
     let Origin { number, agent } = origin;
     EventLine { number, at: record.at.to_string(), agent, event, task: task.map(ToString::to_string), rest }
+}
+
+/// Updates belong to no run; should one ever stand among the events of one, it says what it is.
+fn update(report: &UpdateReport) -> String {
+    format!("update of the agent from {} to {}", report.from, report.to)
 }
 
 fn task_fields(end: &TaskEnd) -> BTreeMap<&'static str, Value> {

@@ -111,6 +111,18 @@ impl FromStr for Channel {
 pub struct Triple(String);
 
 impl Triple {
+    /// The platform that this program was built for. The vendor is always `unknown`.
+    #[must_use]
+    pub fn own() -> Self {
+        let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+        Self::of(std::env::consts::ARCH, std::env::consts::OS, libc)
+    }
+
+    /// The platform of a processor and a system, each of which is spelled as a name is.
+    fn of(arch: &str, os: &str, libc: &str) -> Self {
+        Self(format!("{arch}-unknown-{os}-{libc}"))
+    }
+
     /// The platform as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -201,6 +213,12 @@ mod tests {
         for pattern in ["", "**", "*x", "a*b", "A*", ".*"] {
             assert!(pattern.parse::<NamePattern>().is_err(), "{pattern}");
         }
+    }
+
+    #[test]
+    fn platforms_are_named_as_the_compiler_does() {
+        assert_eq!(Triple::of("x86_64", "linux", "gnu").as_str(), "x86_64-unknown-linux-gnu");
+        assert_eq!(Triple::own().as_str().parse(), Ok(Triple::own()));
     }
 
     #[test]

@@ -182,6 +182,8 @@ fn operator_responses() -> Vec<(&'static str, OperatorResponse)> {
         root: 1,
         head: 0,
         receipt_key: receipt_key(),
+        proto: 1,
+        update: None,
     };
     let events = records().into_iter().zip(1..).map(|(record, number)| RunEvent { number, agent: agent(), record });
     vec![

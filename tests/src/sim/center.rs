@@ -196,6 +196,8 @@ impl Sim {
                 | Write::DropToken(_)
                 | Write::PutRelease(_)
                 | Write::DropRelease(..)
+                | Write::PutAgentRelease(_)
+                | Write::DropAgentRelease(_)
                 | Write::PutRun(..)
                 | Write::ForgetRun(_)
                 | Write::PutReceipt(_) => None,

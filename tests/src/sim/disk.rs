@@ -77,7 +77,12 @@ impl AgentDisk {
             | agent::Write::Seen { .. }
             | agent::Write::PutJob(_)
             | agent::Write::PutTask { .. }
-            | agent::Write::EndJob(_) => {}
+            | agent::Write::EndJob(_)
+            | agent::Write::ReleaseSeen { .. }
+            | agent::Write::ForgetReleases
+            | agent::Write::PutUpdate(_)
+            | agent::Write::DropUpdate
+            | agent::Write::OutcomeTaken(_) => {}
         }
     }
 }
@@ -146,6 +151,8 @@ impl CenterDisk {
             | coordinator::Write::DropToken(_)
             | coordinator::Write::PutRelease(_)
             | coordinator::Write::DropRelease(..)
+            | coordinator::Write::PutAgentRelease(_)
+            | coordinator::Write::DropAgentRelease(_)
             | coordinator::Write::PutRun(..) => {}
         }
         self.state.apply(write);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, Secret};
 use sloth_protocol::{
-    agent::{Agent, Ask, Config, Durable, Effect, Event, FetchError, Note, Output, Pacing, Write},
+    agent::{Agent, Ask, Config, Durable, Effect, Event, FetchError, Note, Output, Pacing, Updates, Write},
     coordinator::ConnId,
     wire::{AgentRequest, Platform, Record, RecordBody, Renew, Report},
 };
@@ -132,6 +132,7 @@ impl Host {
             pacing: self.plan.pacing,
             runs_max: self.plan.runs_max,
             outbox_bytes_max: self.plan.outbox,
+            updates: Updates::default(),
         }
     }
 }
@@ -313,6 +314,8 @@ impl Sim {
             Effect::Forget { run } => {
                 self.hosts[index].workers.remove(&run);
             }
+            // No release of the agent is published here.
+            Effect::Stage(_) | Effect::Switch { .. } | Effect::ForgetUpdate { .. } | Effect::UpdateNoted { .. } => {}
             Effect::Note(note) => self.note_of_agent(index, &note),
         }
         Ok(())
@@ -327,7 +330,12 @@ impl Sim {
             Note::Ended { .. } => self.tally.ended_jobs += 1,
             Note::RootAccepted { .. } => self.tally.new_roots += 1,
             Note::HeldBack { .. } => self.tally.held_back += 1,
-            Note::Accepted { .. } | Note::Dropped { .. } | Note::Denied { .. } | Note::RootRefused { .. } => {}
+            Note::UpdateAccepted { .. }
+            | Note::UpdateRefused { .. }
+            | Note::Accepted { .. }
+            | Note::Dropped { .. }
+            | Note::Denied { .. }
+            | Note::RootRefused { .. } => {}
         }
     }
 

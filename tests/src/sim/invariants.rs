@@ -57,6 +57,8 @@ pub(super) struct CenterWitness {
     counters: BTreeMap<BundleName, u64>,
     /// What each agent was ever given under each generation.
     given: BTreeMap<(AgentId, u64), Item>,
+    /// The releases of the agent that each was ordered to go to.
+    pub(super) updates: BTreeSet<(AgentId, u64)>,
     /// Runs that an agent was ever assigned.
     assigned: BTreeSet<(AgentId, RunId)>,
 }
@@ -156,8 +158,10 @@ pub(super) fn numbers_never_fall_at_the_coordinator(
                 let given = witness.given.insert((*agent, *generation), *item);
                 let same = given.is_none_or(|before| before == *item);
                 hold(name, same, || format!("generation {generation} of {agent} was {given:?}, is {item:?}"))?;
-                if let Item::Run(run) = item {
-                    witness.assigned.insert((*agent, *run));
+                match item {
+                    Item::Run(run) => drop(witness.assigned.insert((*agent, *run))),
+                    Item::Update { counter, .. } => drop(witness.updates.insert((*agent, *counter))),
+                    Item::Cancel(_) => {}
                 }
             }
             coordinator::Write::PutRelease(release) => {
@@ -175,6 +179,8 @@ pub(super) fn numbers_never_fall_at_the_coordinator(
             | coordinator::Write::PutToken(..)
             | coordinator::Write::DropToken(_)
             | coordinator::Write::DropRelease(..)
+            | coordinator::Write::PutAgentRelease(_)
+            | coordinator::Write::DropAgentRelease(_)
             | coordinator::Write::PutRun(..)
             | coordinator::Write::PutJob(..)
             | coordinator::Write::Append(..)
@@ -208,6 +214,10 @@ pub(super) fn finished_tasks_are_not_run_again(witness: &HostWitness, effect: &E
         | Effect::Noted { .. }
         | Effect::Stop { .. }
         | Effect::Forget { .. }
+        | Effect::Stage(_)
+        | Effect::Switch { .. }
+        | Effect::ForgetUpdate { .. }
+        | Effect::UpdateNoted { .. }
         | Effect::Note(_) => Ok(()),
     }
 }
@@ -334,6 +344,10 @@ pub(super) fn commit_before_send(disk: &AgentDisk, effect: &Effect) -> Check {
         Effect::Go { run, task: name } => matches!(task(run, name), Some(TaskState::Started { .. })),
         Effect::Noted { run, task: name } => matches!(task(run, name), Some(TaskState::Ended(_))),
         Effect::Forget { run } => !state.jobs.contains_key(run),
+        Effect::Stage(update) => state.update.as_ref() == Some(update.as_ref()),
+        Effect::Switch { counter, .. } => state.update.as_ref().is_some_and(|update| update.counter == *counter),
+        Effect::ForgetUpdate { counter } => state.update.as_ref().is_none_or(|update| update.counter != *counter),
+        Effect::UpdateNoted { number } => *number <= state.outcome,
         Effect::Ask { ask: Ask::Hello(_) | Ask::Renew, .. }
         | Effect::Connect { .. }
         | Effect::Disconnect
@@ -377,7 +391,7 @@ pub(super) fn commit_before_send_of_the_coordinator(
                             Instruction::Run { run, .. } => {
                                 disk.jobs.get(run).is_some_and(|jobs| jobs.contains_key(&id))
                             }
-                            Instruction::Cancel { .. } => true,
+                            Instruction::Cancel { .. } | Instruction::Update { .. } => true,
                         };
                         known && *generation < record.next_generation
                     })
@@ -394,7 +408,12 @@ pub(super) fn commit_before_send_of_the_coordinator(
         Answer::Agent(AgentResponse::Work(_) | AgentResponse::Welcome(_)) => false,
         Answer::Agent(AgentResponse::Blob(_) | AgentResponse::Renewed(_) | AgentResponse::Refused(_))
         | Answer::Operator(
-            Reply::Done | Reply::Token { .. } | Reply::Agents(_) | Reply::Agent(_) | Reply::Bundles(_),
+            Reply::Done
+            | Reply::Token { .. }
+            | Reply::Agents(_)
+            | Reply::Agent(_)
+            | Reply::Bundles(_)
+            | Reply::Releases(_),
         )
         | Answer::Certify { .. }
         | Answer::Refused(_) => true,
@@ -513,7 +532,12 @@ impl HostWitness {
                 | Write::ForgetSeen(_)
                 | Write::Seen { .. }
                 | Write::Acked { .. }
-                | Write::Renumber { .. } => {}
+                | Write::Renumber { .. }
+                | Write::ReleaseSeen { .. }
+                | Write::ForgetReleases
+                | Write::PutUpdate(_)
+                | Write::DropUpdate
+                | Write::OutcomeTaken(_) => {}
             }
         }
         for (_, record) in &removed.shed {

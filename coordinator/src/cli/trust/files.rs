@@ -141,7 +141,7 @@ pub(super) fn print_written(written: &Written, format: Format) -> Result<Outcome
 }
 
 /// The files beside `path` that begin with its name and end as signatures do, in order.
-fn signature_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub(in crate::cli) fn signature_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = std::fs::read_dir(dir).map_err(FsError::of(Action::Read, dir)).map_err(Outcome::Usage.because())?;

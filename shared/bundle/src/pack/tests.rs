@@ -109,3 +109,26 @@ fn a_small_change_in_a_large_file_moves_little() {
     assert!(0 < moved && moved < 1_000_000, "{moved} bytes moved");
     assert_eq!(after.files[0].size, u64::try_from(content.len()).expect("fits"));
 }
+
+#[test]
+fn an_old_version_gives_what_a_new_one_has_in_common_with_it() {
+    let dir = dir();
+    let old = noise(3 << 20, 7);
+    let mut new = old.clone();
+    new.splice(1_000_000..1_000_010, *b"a few other bytes");
+    write(dir.path(), "old", &old);
+    write(dir.path(), "new", &new);
+    let path: RelPath = "sloth-agent".parse().expect("a path");
+    let packed = pack_file(&dir.path().join("new"), path, &Limits::default()).expect("packed");
+    assert_eq!((packed.files.len(), packed.files[0].size, packed.files[0].executable), (1, new.len() as u64, true));
+    let wanted = packed.chunks().map(|chunk| chunk.digest).collect();
+    let store = ChunkStore::open(&dir.path().join("store")).expect("opened");
+    let seeded = seed(&dir.path().join("old"), &wanted, &store).expect("seeded");
+    let missing: u64 = store.missing(&packed.files[0].chunks).iter().map(|chunk| u64::from(chunk.length)).sum();
+    assert_eq!(seeded + missing, new.len() as u64);
+    assert!(missing < 600_000, "{missing} bytes are missing");
+    assert_eq!(seed(&dir.path().join("old"), &wanted, &store).expect("again"), 0);
+    assert!(seed(&dir.path().join("none"), &wanted, &store).is_err());
+    let packed_chunk = packed.chunks().next().expect("has some");
+    assert_eq!(Digest::of(&packed.read(packed_chunk.digest).expect("read")), packed_chunk.digest);
+}

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result, anyhow, bail};
 use sloth_core::{AgentId, Clock, Labels, Millis, Secret};
 use sloth_protocol::{
-    agent::{self, Ask, Durable, Effect, Event, Pacing},
+    agent::{self, Ask, Durable, Effect, Event, Pacing, Updates},
     wire::{
         AgentRequest, AgentResponse, Enroll, EnrollRequest, EnrollResponse, JoinToken, PROTO_MAX, PROTO_MIN, Platform,
     },
@@ -162,7 +162,11 @@ impl Driver {
             | Effect::Go { .. }
             | Effect::Noted { .. }
             | Effect::Stop { .. }
-            | Effect::Forget { .. } => bail!("a member without room was given work"),
+            | Effect::Forget { .. }
+            | Effect::Stage(_)
+            | Effect::Switch { .. }
+            | Effect::ForgetUpdate { .. }
+            | Effect::UpdateNoted { .. } => bail!("a member without room was given work"),
         }
         Ok(())
     }
@@ -227,6 +231,7 @@ fn config(member: &Member) -> agent::Config {
         pacing: Pacing::Hold(HOLD),
         runs_max: 0,
         outbox_bytes_max: [0; 2],
+        updates: Updates::default(),
     }
 }
 

@@ -1,0 +1,216 @@
+//! `sloth-coord release publish` and `submit`.
+
+use std::{fmt, str::FromStr};
+
+use serde::Serialize;
+use sloth_bundle::{Limits, Manifest, Packed, Parts, RelPath, pack_file};
+use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
+use sloth_core::{Clock, Digest};
+use sloth_protocol::wire::{OperatorRequest, OperatorResponse, PROTO_MAX, PROTO_MIN, Published};
+use sloth_trust::{
+    AgentRelease, BundleName, ManifestRef, ProtocolRange, Reach, RoleKeys, SPEC, TargetBinary, Targets, Trusted,
+};
+
+use super::{PublishArgs, SubmitArgs, binary::Binary, file::ReleaseFile, releases};
+use crate::cli::{
+    client::{AskError, Client, with_client},
+    printed, show,
+    sign::open,
+    trust::{fetch, trusted},
+    upload::{self, Upload},
+};
+
+/// What the binary is called in its manifest.
+const PROGRAM: &str = "sloth-agent";
+
+/// The versions of the protocol that a release speaks.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Protocol(ProtocolRange);
+
+/// A text that is no range of versions.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is no range of versions of the protocol: it takes two numbers like `{PROTO_MIN}-{PROTO_MAX}`")]
+pub(in crate::cli) struct InvalidProtocol {
+    text: String,
+}
+
+/// A binary that is ready to be signed and handed over.
+struct Prepared {
+    binary: Binary,
+    packed: Packed,
+    manifest: Manifest,
+    bytes: Vec<u8>,
+    reference: ManifestRef,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    version: String,
+    counter: u64,
+    published: bool,
+    uploaded_blobs: usize,
+    uploaded_bytes: u64,
+}
+
+enum Done {
+    Published(Shown),
+    Written(Box<ReleaseFile>),
+}
+
+pub(super) fn run(args: &PublishArgs, format: Format) -> Result<Outcome, Failure> {
+    let prepared = args.file.iter().map(|given| Prepared::new(args, Binary::read(given, &args.version)?));
+    let prepared = prepared.collect::<Result<Vec<_>, Failure>>()?;
+    let signers = args.key.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    let done = with_client(&args.credential, async |client| {
+        let trusted = trusted(&fetch(client).await?)?;
+        let role = role(&trusted)?.clone();
+        let (mut uploaded_blobs, mut uploaded_bytes) = (0, 0);
+        for one in &prepared {
+            let missing = upload::missing(client, one.blobs()).await?;
+            uploaded_bytes += upload::upload(client, one.upload(), &missing).await?;
+            uploaded_blobs += missing.len();
+        }
+        let newest = releases(client).await?.first().map(|newest| newest.counter);
+        let mut file = ReleaseFile::unsigned(&args.out, release(args, &trusted, &prepared, newest)?)?;
+        for signer in &signers {
+            file.sign(signer)?;
+        }
+        let counting = signers.iter().filter(|signer| role.key(signer.public.id()).is_some()).count();
+        if counting < role.threshold() {
+            return Ok(Done::Written(Box::new(file)));
+        }
+        let published = submit_one(client, &trusted, &file).await?;
+        Ok(Done::Published(Shown { uploaded_blobs, uploaded_bytes, ..published }))
+    })?;
+    match done {
+        Done::Published(shown) => print(&shown, format),
+        Done::Written(file) => file.write(format),
+    }
+}
+
+pub(super) fn submit(args: &SubmitArgs, format: Format) -> Result<Outcome, Failure> {
+    let file = ReleaseFile::read(&args.file)?;
+    let shown = with_client(&args.credential, async |client| {
+        let trusted = trusted(&fetch(client).await?)?;
+        submit_one(client, &trusted, &file).await
+    })?;
+    print(&shown, format)
+}
+
+impl Prepared {
+    fn new(args: &PublishArgs, binary: Binary) -> Result<Self, Failure> {
+        let path: RelPath = PROGRAM.parse().map_err(Outcome::Internal.because::<sloth_bundle::InvalidPath>())?;
+        let name: BundleName = PROGRAM.parse().map_err(Outcome::Internal.because::<sloth_trust::InvalidName>())?;
+        let limits = Limits::default();
+        let packed = pack_file(&binary.path, path.clone(), &limits).map_err(Outcome::Usage.because())?;
+        let parts = Parts {
+            name,
+            version: args.version.to_string(),
+            workflow: path,
+            files: packed.files.clone(),
+            links: Vec::new(),
+            plan: b"[]".to_vec(),
+        };
+        let manifest = Manifest::new(parts, &limits).map_err(Outcome::Usage.because())?;
+        let bytes = manifest.encode().map_err(Outcome::Usage.because())?;
+        let reference = Manifest::reference(&bytes);
+        Ok(Self { binary, packed, manifest, bytes, reference })
+    }
+
+    /// Every blob, the manifest last.
+    fn blobs(&self) -> Vec<Digest> {
+        let chunks = self.manifest.chunks().into_iter().map(|chunk| chunk.digest);
+        chunks.chain([self.reference.digest]).collect()
+    }
+
+    fn upload(&self) -> Upload<'_> {
+        Upload { packed: &self.packed, manifest: &self.bytes, reference: self.reference }
+    }
+}
+
+fn release(
+    args: &PublishArgs,
+    trusted: &Trusted,
+    prepared: &[Prepared],
+    newest: Option<u64>,
+) -> Result<AgentRelease, Failure> {
+    let now = Clock::new().now();
+    let binaries = prepared.iter().map(|one| TargetBinary {
+        target: one.binary.target.clone(),
+        manifest: one.reference,
+        digest: one.binary.digest,
+        length: one.binary.length,
+    });
+    Ok(AgentRelease {
+        spec: SPEC,
+        repository: trusted.root().repository,
+        version: args.version.clone(),
+        // Above every number that the coordinator has, and may have forgotten.
+        counter: newest.map_or(0, |newest| newest.saturating_add(1)).max(now.as_u64()),
+        channel: args.channel.clone(),
+        targets: Targets::new(binaries.collect()).map_err(Outcome::Usage.because())?,
+        from: Reach { oldest: args.from.clone(), also: args.also_from.iter().cloned().collect() },
+        protocol: args.protocol.0,
+        published: now,
+        expires: now + args.expires.millis(),
+    })
+}
+
+/// Who may sign releases.
+fn role(trusted: &Trusted) -> Result<&RoleKeys, Failure> {
+    trusted.root().roles.releases.as_ref().ok_or_else(|| {
+        let sentence = "the coordinator's trust root names nobody who may sign releases of the agent: `sloth-coord trust add-key releases KEY.pub` names a key";
+        Failure::new(Outcome::Refused, sentence)
+    })
+}
+
+/// Hands over a release that enough keys have signed.
+async fn submit_one(client: &Client, trusted: &Trusted, file: &ReleaseFile) -> Result<Shown, Failure> {
+    let envelope = file.envelope(role(trusted)?);
+    // Said here, before anything is sent, with the same words.
+    trusted.verify_release(&envelope).map_err(Outcome::Refused.because())?;
+    let request = OperatorRequest::PublishRelease(envelope.encode());
+    let OperatorResponse::Published(published) = client.ask(request).await? else {
+        return Err(AskError::Unexpected.into());
+    };
+    let Published { version, counter, repeated, .. } = published;
+    Ok(Shown { version, counter, published: !repeated, uploaded_blobs: 0, uploaded_bytes: 0 })
+}
+
+fn print(shown: &Shown, format: Format) -> Result<Outcome, Failure> {
+    let Shown { version, counter, published, uploaded_blobs, uploaded_bytes } = shown;
+    printed(match format {
+        Format::Json => print_json(shown),
+        Format::Text if *published => print_line(&format!(
+            "published release {version} of the agent as number {counter}, {uploaded_blobs} blobs of {} uploaded",
+            show::size(*uploaded_bytes)
+        )),
+        Format::Text => print_line(&format!("release {version} is published already, as number {counter}")),
+    })?;
+    Ok(Outcome::Done)
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        Self(ProtocolRange { min: PROTO_MIN, max: PROTO_MAX })
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.min, self.0.max)
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = InvalidProtocol;
+
+    fn from_str(text: &str) -> Result<Self, InvalidProtocol> {
+        let range = || {
+            let (min, max) = text.split_once('-')?;
+            let (min, max) = (min.parse().ok()?, max.parse().ok()?);
+            (min <= max).then_some(Self(ProtocolRange { min, max }))
+        };
+        range().ok_or_else(|| InvalidProtocol { text: sloth_core::excerpt(text) })
+    }
+}

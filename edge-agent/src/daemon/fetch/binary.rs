@@ -1,0 +1,167 @@
+//! Bringing binaries of the agent in: what the running one has in common with the new one is not fetched.
+
+use std::{
+    collections::BTreeSet,
+    fs::OpenOptions,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sloth_bundle::{ChunkStore, File, Limits, Manifest, StoreError as ChunkError, limits::MANIFEST_BYTES_MAX, seed};
+use sloth_core::{
+    Chain, Digest,
+    fs::{self, Access, Action, FsError},
+};
+use sloth_protocol::agent::{Event, FetchError, Update};
+use sloth_trust::{Sha256, sha256::Hasher};
+use tracing::Instrument as _;
+
+use super::{Fetcher, Work, blocking, later, never};
+
+/// The mode of a binary that was not tried yet.
+const MODE: u32 = 0o700;
+
+/// Why there is no binary.
+#[derive(Debug, thiserror::Error)]
+enum AssembleError {
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    #[error("a part of the binary is not there")]
+    Chunk(#[from] ChunkError),
+    #[error("the binary's SHA-256 is `{got}`, `{wanted}` was signed")]
+    Other { got: Sha256, wanted: Sha256 },
+}
+
+impl Fetcher {
+    /// Sees that the binary of an update is on the disk, and tells.
+    pub(in crate::daemon) fn stage(&mut self, update: Update) {
+        while self.tasks.try_join_next().is_some() {}
+        let (work, counter) = (Arc::clone(&self.work), update.counter);
+        let task = async move {
+            let result = work.bring_binary(update).await;
+            // Without the loop there is nobody to tell.
+            let _ = work.events.send(Event::UpdateReady { counter, result }).await;
+        };
+        if let Some(before) = self.staging.replace((counter, self.tasks.spawn(task.in_current_span()))) {
+            before.1.abort();
+        }
+    }
+
+    /// The update is over: nothing more is brought in for it.
+    pub(in crate::daemon) fn forget_update(&mut self, counter: u64) {
+        if let Some((_, staging)) = self.staging.take_if(|(other, _)| *other == counter) {
+            staging.abort();
+        }
+    }
+}
+
+impl Work {
+    async fn bring_binary(&self, update: Update) -> Result<(), FetchError> {
+        let own = Arc::clone(&self.shared);
+        let (path, digest) = (own.paths.update_binary(update.digest), update.digest);
+        let there = path.clone();
+        if blocking(move || Ok(is_there(&there, digest))).await? {
+            return Ok(());
+        }
+        if u64::try_from(MANIFEST_BYTES_MAX).is_ok_and(|max| max < update.manifest_bytes) {
+            let reason =
+                format!("its manifest has {} bytes, this agent takes {MANIFEST_BYTES_MAX}", update.manifest_bytes);
+            return Err(FetchError::Never(reason));
+        }
+        let _turn = Arc::clone(&self.turn).lock_owned().await;
+        let file = self.manifest_of(&update).await?;
+        let wanted: BTreeSet<Digest> = file.chunks.iter().map(|chunk| chunk.digest).collect();
+        let (shared, chunks) = (Arc::clone(&self.shared), file.chunks.clone());
+        let missing = blocking(move || {
+            // A program that cannot be read gives nothing, and all of the new one is fetched.
+            match seed(&shared.program, &wanted, &shared.chunks) {
+                Ok(bytes) => tracing::info!(bytes, "the running version has this much of the next one"),
+                Err(error) => tracing::warn!(error = %Chain(&error), "cannot read the running version"),
+            }
+            Ok(shared.chunks.missing(&chunks))
+        })
+        .await?;
+        let bytes: u64 = missing.iter().map(|chunk| u64::from(chunk.length)).sum();
+        tracing::info!(version = %update.version, chunks = missing.len(), bytes, of = update.length, "fetching an update");
+        self.download_all(missing).await?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            assemble(&shared.chunks, &file, &path, digest).map_err(|error| match &error {
+                AssembleError::Other { .. } => never(&error),
+                AssembleError::Fs(_) | AssembleError::Chunk(_) => later(&error),
+            })
+        })
+        .await
+    }
+
+    /// The one file of the update's manifest.
+    async fn manifest_of(&self, update: &Update) -> Result<File, FetchError> {
+        let (digest, length) = (update.manifest, update.manifest_bytes);
+        let shared = Arc::clone(&self.shared);
+        if !blocking(move || Ok(shared.chunks.has(digest))).await? {
+            self.download(self.connection()?, digest, length).await?;
+        }
+        let shared = Arc::clone(&self.shared);
+        let bytes = blocking(move || shared.chunks.read(digest, length).map_err(|error| later(&error))).await?;
+        let manifest = Manifest::decode(&bytes, &Limits::default()).map_err(|error| never(&error))?;
+        let mut files = manifest.into_parts().files.into_iter();
+        match (files.next(), files.next()) {
+            (Some(file), None) if file.size == update.length => Ok(file),
+            (Some(_) | None, _) => {
+                Err(FetchError::Never("its manifest is not of the one binary that was signed".to_owned()))
+            }
+        }
+    }
+}
+
+/// Whether the file is there, whole, as it was signed.
+fn is_there(path: &Path, wanted: Sha256) -> bool {
+    let read = std::fs::File::open(path).and_then(|mut file| {
+        let mut hasher = Hasher::default();
+        std::io::copy(&mut file, &mut hasher)?;
+        Ok(hasher.finish())
+    });
+    read.is_ok_and(|got| got == wanted)
+}
+
+/// Puts the file together beside where it belongs, and there when it is what was signed and on the disk.
+fn assemble(chunks: &ChunkStore, file: &File, path: &Path, wanted: Sha256) -> Result<(), AssembleError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir(dir, Access::Owner)?;
+    sweep(dir)?;
+    let fresh = fs::temporary_name(dir);
+    let made = write(chunks, file, &fresh, wanted).and_then(|()| Ok(fs::rename(&fresh, path)?));
+    if made.is_err() {
+        // The first error is the one worth telling; what is left behind goes before the next attempt.
+        let _ = std::fs::remove_file(&fresh);
+    }
+    made
+}
+
+fn write(chunks: &ChunkStore, file: &File, fresh: &PathBuf, wanted: Sha256) -> Result<(), AssembleError> {
+    let created = OpenOptions::new().write(true).create_new(true).mode(MODE).open(fresh);
+    let mut content = created.map_err(FsError::of(Action::Create, fresh))?;
+    let mut hasher = Hasher::default();
+    for chunk in &file.chunks {
+        let plain = chunks.read(chunk.digest, u64::from(chunk.length))?;
+        hasher.update(&plain);
+        content.write_all(&plain).map_err(FsError::of(Action::Write, fresh))?;
+    }
+    let got = hasher.finish();
+    if got != wanted {
+        return Err(AssembleError::Other { got, wanted });
+    }
+    Ok(content.sync_all().map_err(FsError::of(Action::Sync, fresh))?)
+}
+
+/// Removes binaries of earlier updates and halves of any.
+fn sweep(dir: &Path) -> Result<(), FsError> {
+    let refuse = FsError::of(Action::Read, dir);
+    let entries = std::fs::read_dir(dir).map_err(refuse)?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        std::fs::remove_file(&path).map_err(FsError::of(Action::Remove, &path))?;
+    }
+    Ok(())
+}
