@@ -17,8 +17,10 @@ mod run_arguments;
 mod scratch;
 mod signals;
 mod status;
+mod supervise;
 mod test;
 mod test_report;
+mod update;
 mod validate;
 mod workflow_file;
 
@@ -45,6 +47,10 @@ enum Command {
     Enroll(enroll::Arguments),
     /// Work for the coordinator, until stopped
     Daemon(daemon::Arguments),
+    /// Start the daemon and keep it running, in the version that works: what a service manager starts
+    Supervise(supervise::Arguments),
+    /// How updates of this host stand, and what it says to them
+    Update(update::Arguments),
     /// Run a workflow file here and now, without a coordinator
     Run(run_arguments::Arguments),
     /// Ask this host's daemon how it is
@@ -98,16 +104,22 @@ pub fn command() -> clap::Command {
 #[must_use]
 pub fn main() -> Outcome {
     keep_memory_private();
+    if let Some(done) = supervise::main() {
+        return report(done);
+    }
     let arguments = Arguments::parse();
     report(execute(arguments))
 }
 
 fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
-    logging::start(&arguments.log).map_err(Outcome::Usage.because())?;
+    let log = arguments.log;
+    logging::start(&log).map_err(Outcome::Usage.because())?;
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a part of this program failed")));
     match arguments.command {
         Command::Enroll(arguments) => enroll::execute(&arguments),
         Command::Daemon(arguments) => daemon::execute(&arguments),
+        Command::Supervise(arguments) => supervise::execute(arguments, &log),
+        Command::Update(arguments) => update::execute(&arguments),
         Command::Run(arguments) => run::execute(&arguments),
         Command::Status(arguments) => status::execute(&arguments),
         Command::New(arguments) => new::execute(&arguments),

@@ -13,6 +13,8 @@ use sloth_protocol::{
     wire::HOLD_MAX,
 };
 
+use crate::update::settings::UpdateSettings;
+
 /// Shortest wait between two visits of an agent that leaves after each.
 pub const INTERVAL_MIN: Millis = Millis::from_secs(10);
 /// Longest.
@@ -50,6 +52,8 @@ pub struct Settings {
     pub log_bytes_per_task: u64,
     /// Most bytes of chunks that are kept, and as many of unpacked bundles.
     pub bundle_cache_bytes: u64,
+    /// What it says to updates.
+    pub update: UpdateSettings,
 }
 
 /// How an agent keeps in touch.
@@ -85,6 +89,12 @@ pub enum SettingsError {
         /// How many there are.
         count: usize,
     },
+    /// A channel that cannot be one.
+    #[error("`{channel}` cannot be the name of a channel: it takes letters, digits, `-`, `_` and `.`")]
+    Channel {
+        /// What was given.
+        channel: String,
+    },
     /// A number outside what is possible.
     #[error("`{key}` in the agent's settings is {value}: it takes {min} to {max}")]
     Range {
@@ -111,6 +121,7 @@ impl Default for Settings {
             outbox_logs_bytes: 64 * 1024 * 1024,
             log_bytes_per_task: 1024 * 1024,
             bundle_cache_bytes: 1024 * 1024 * 1024,
+            update: UpdateSettings::default(),
         }
     }
 }
@@ -152,11 +163,18 @@ impl Settings {
         within("outbox_logs_bytes", self.outbox_logs_bytes, OUTBOX_BYTES_MIN, OUTBOX_BYTES_MAX)?;
         within("log_bytes_per_task", self.log_bytes_per_task, LOG_BYTES_PER_TASK_MIN, u64::MAX)?;
         within("bundle_cache_bytes", self.bundle_cache_bytes, BUNDLE_CACHE_BYTES_MIN, u64::MAX)?;
+        self.update.check()?;
         Ok(self)
     }
 }
 
-fn within<T: Copy + PartialOrd + ToString>(key: &'static str, value: T, min: T, max: T) -> Result<(), SettingsError> {
+/// Whether a setting is neither below `min` nor above `max`.
+pub(crate) fn within<T: Copy + PartialOrd + ToString>(
+    key: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<(), SettingsError> {
     if min <= value && value <= max {
         return Ok(());
     }

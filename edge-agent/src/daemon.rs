@@ -25,7 +25,10 @@ use sloth_core::{
     Clock, Millis,
     fs::{FsError, LockError, LockFile},
 };
-use sloth_protocol::agent::{Config, RestoreError, Updates};
+use sloth_protocol::{
+    agent::{Config, RestoreError, Updates},
+    update::FromDaemon,
+};
 use sloth_transport::Identity;
 use sloth_trust::{MachineKey, Triple};
 use tokio::sync::mpsc;
@@ -42,6 +45,7 @@ use crate::{
     paths::Paths,
     platform,
     store::{Store, StoreError},
+    update::supervised::Supervised,
 };
 
 /// Downloads that nobody went on with for so long are removed at the start.
@@ -102,6 +106,7 @@ struct Shared {
     clock: Clock,
     /// What is started as a worker.
     program: PathBuf,
+    supervised: Option<Supervised>,
 }
 
 impl Daemon {
@@ -122,7 +127,9 @@ impl Daemon {
         let chunks = ChunkStore::open(&paths.cache())?;
         chunks.sweep(now - DOWNLOAD_AGE_MAX)?;
         let identity = Mutex::new(identity);
-        let shared = Shared { paths, settings, enrolment, identity, receipt_key, store, chunks, clock, program };
+        let supervised = Supervised::from_environment();
+        let shared =
+            Shared { paths, settings, enrolment, identity, receipt_key, store, chunks, clock, program, supervised };
         Ok(Self { shared: Arc::new(shared), _lock: lock })
     }
 
@@ -160,6 +167,21 @@ impl Daemon {
 }
 
 impl Shared {
+    /// Tells the supervisor, if there is one.
+    fn say(&self, word: FromDaemon) {
+        if let Some(supervised) = &self.supervised {
+            supervised.say(word);
+        }
+    }
+
+    /// Resolves when the supervisor wants the daemon to end once its work is done.
+    async fn is_to_end(&self) {
+        match &self.supervised {
+            Some(supervised) => supervised.ends().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// What the machine is told.
     fn machine_config(&self) -> Config {
         let (certificate_from, certificate_until) = self.with_identity(|own| (own.not_before(), own.not_after()));

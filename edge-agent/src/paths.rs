@@ -10,6 +10,7 @@ use sloth_core::{
     Digest, RunId,
     fs::{self, Access, Action, FsError},
 };
+use sloth_protocol::update::Version;
 
 /// The mode of directories that commands of other users must get through. What is secret in them is in files of the
 /// owner alone.
@@ -91,6 +92,48 @@ impl Paths {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.dir.join("agent.sock")
+    }
+
+    /// The versions that were staged.
+    #[must_use]
+    pub fn versions(&self) -> PathBuf {
+        self.dir.join("versions")
+    }
+
+    /// The directory of one version.
+    #[must_use]
+    pub fn version(&self, version: &Version) -> PathBuf {
+        self.versions().join(version.to_string())
+    }
+
+    /// How updates stand.
+    #[must_use]
+    pub fn update_marker(&self) -> PathBuf {
+        self.dir.join("update.marker")
+    }
+
+    /// How they stood before the last change.
+    #[must_use]
+    pub fn update_marker_before(&self) -> PathBuf {
+        self.dir.join("update.before")
+    }
+
+    /// While it is there, no update is taken.
+    #[must_use]
+    pub fn hold(&self) -> PathBuf {
+        self.dir.join("hold")
+    }
+
+    /// Held by the supervisor.
+    #[must_use]
+    pub fn supervisor_lock(&self) -> PathBuf {
+        self.dir.join("supervisor.lock")
+    }
+
+    /// Where the supervisor takes requests of this host.
+    #[must_use]
+    pub fn supervisor_socket(&self) -> PathBuf {
+        self.dir.join("supervisor.sock")
     }
 
     /// Certificate and private key.

@@ -2,7 +2,7 @@
 
 use sloth_cli::{Failure, Format, Outcome, OutputArgs, Table, print_json, print_line};
 
-use super::{DirArgs, print::bytes, runtime};
+use super::{DirArgs, print::bytes, runtime, update};
 use crate::daemon::{self, Status};
 
 #[derive(Debug, clap::Args)]
@@ -40,6 +40,11 @@ fn print(status: &Status) -> std::io::Result<()> {
         ("runs", status.jobs.len().to_string()),
     ] {
         print_line(&format!("{name:<12} {value}"))?;
+    }
+    let supervised = if status.supervised { "yes" } else { "no: nothing updates it, or starts it again" };
+    print_line(&format!("{:<12} {supervised}", "supervised"))?;
+    for (name, value) in status.update.iter().flat_map(update::lines) {
+        print_line(&format!("  {name:<10} {value}"))?;
     }
     if status.jobs.is_empty() {
         return Ok(());

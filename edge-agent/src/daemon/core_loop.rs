@@ -3,7 +3,11 @@
 use std::{pin::pin, sync::Arc};
 
 use sloth_core::{Chain, Millis, RunId, backoff::full_jitter};
-use sloth_protocol::agent::{Agent, Effect, Event, Output, StopReason};
+use sloth_protocol::{
+    agent::{Agent, Effect, Event, Output, StopReason},
+    update::FromDaemon,
+    wire::AgentResponse,
+};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -26,6 +30,8 @@ const SLEEP_MAX: Millis = Millis::from_secs(60);
 const COMMIT_RETRY_BASE: Millis = Millis::from_secs(1);
 /// Longest wait after a failed commit.
 const COMMIT_RETRY_CAP: Millis = Millis::from_secs(60);
+/// How often a supervisor hears that all is well, at most.
+const ALIVE_STEP: Millis = Millis::from_secs(10);
 /// A machine that lived so long starts the waits anew.
 const HEALTHY: Millis = Millis::from_secs(300);
 
@@ -40,12 +46,16 @@ pub(super) async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), DaemonError> {
     let mut stop = pin!(stop);
+    let supervisor = Arc::clone(&shared);
+    let mut to_end = pin!(supervisor.is_to_end());
+    let mut is_ending = false;
     let mut attempts = 0;
     loop {
         let born = shared.clock.steady();
         let error = match Life::begin(&shared).await {
             Ok(mut life) => {
-                let lived = life.live(&mut questions, &mut stop).await;
+                shared.say(FromDaemon::Ready);
+                let lived = life.live(&mut questions, &mut stop, &mut to_end, &mut is_ending).await;
                 life.end().await;
                 match lived {
                     Ok(()) => return Ok(()),
@@ -67,6 +77,7 @@ pub(super) async fn run(
             tokio::select! {
                 () = &mut stop => return Ok(()),
                 () = tokio::time::sleep_until(until) => break,
+                () = &mut to_end, if !is_ending => return Ok(()),
                 Some(question) = questions.recv() => {
                     // Who asked may have gone.
                     let _ = question.send(Status::without_machine(&shared, problem.clone()));
@@ -93,6 +104,8 @@ struct Life {
     wake_at: Option<Millis>,
     /// Why the connection was lost, or could not be made, last.
     disconnected: String,
+    /// When the supervisor heard last that all is well.
+    said_at: Option<Millis>,
 }
 
 impl Life {
@@ -106,20 +119,35 @@ impl Life {
         let workers = Workers::new(Arc::clone(shared), sender.clone());
         let shared = Arc::clone(shared);
         let disconnected = "not connected yet".to_owned();
-        Ok(Self { shared, machine, events, sender, link, fetcher, workers, wake_at: Some(now), disconnected })
+        Ok(Self { shared, machine, events, sender, link, fetcher, workers, wake_at: Some(now), disconnected, said_at: None })
     }
 
-    /// Works until `stop` resolves, or the disk fails.
+    /// Works until `stop` resolves, or all work is done after `to_end` has, or the disk fails. `is_ending` says whether
+    /// `to_end` has resolved.
     async fn live(
         &mut self,
         questions: &mut mpsc::Receiver<Question>,
         mut stop: impl Future<Output = ()> + Unpin,
+        mut to_end: impl Future<Output = ()> + Unpin,
+        is_ending: &mut bool,
     ) -> Result<(), StoreError> {
+        if *is_ending {
+            self.machine.begin_nothing();
+        }
         self.take(Event::Wake).await?;
         loop {
+            if *is_ending && self.machine.is_idle() {
+                return Ok(());
+            }
+            self.say_alive();
             let sleep = tokio::time::sleep(self.sleep().as_duration());
             tokio::select! {
                 () = &mut stop => return Ok(()),
+                () = &mut to_end, if !*is_ending => {
+                    tracing::info!("asked to end: what runs is waited for, and nothing is begun");
+                    *is_ending = true;
+                    self.machine.begin_nothing();
+                }
                 Some(event) = self.events.recv() => self.take(event).await?,
                 () = sleep => {
                     if self.wake_at.is_some_and(|at| at <= self.shared.clock.steady()) {
@@ -142,6 +170,15 @@ impl Life {
         drop(events);
         fetcher.end();
         tokio::join!(workers.end(), link.end());
+    }
+
+    /// Tells the supervisor now and then that this loop still turns.
+    fn say_alive(&mut self) {
+        let now = self.shared.clock.steady();
+        if self.said_at.is_none_or(|at| ALIVE_STEP <= now.since(at)) {
+            self.said_at = Some(now);
+            self.shared.say(FromDaemon::Alive);
+        }
     }
 
     fn sleep(&self) -> Millis {
@@ -185,6 +222,9 @@ impl Life {
     fn hear(&mut self, event: &Event) {
         match event {
             Event::Disconnected { link, reason } => {
+                if self.machine.is_connected() {
+                    self.shared.say(FromDaemon::Lost);
+                }
                 tracing::info!(link, %reason, "not connected");
                 self.disconnected.clone_from(reason);
             }
@@ -205,6 +245,7 @@ impl Life {
             }
             Event::Fetched { run, result: Err(error) } => tracing::warn!(%run, ?error, "the bundle is not there"),
             Event::Fetched { run, result: Ok(()) } => tracing::debug!(%run, "the bundle is there"),
+            Event::Answered { response: AgentResponse::Work(_), .. } => self.shared.say(FromDaemon::Polled),
             Event::UpdateReady { result: Err(error), .. } => tracing::warn!(?error, "the update is not there"),
             Event::UpdateReady { result: Ok(()), counter } => tracing::info!(counter, "the update is on the disk"),
             Event::UpdateSwitching { counter } => tracing::info!(counter, "handing over to the update"),

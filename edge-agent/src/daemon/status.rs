@@ -8,7 +8,10 @@ use sloth_protocol::{
 };
 
 use super::Shared;
-use crate::VERSION;
+use crate::{
+    VERSION,
+    update::{self, UpdateStatus},
+};
 
 /// What a daemon tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,12 @@ pub struct Status {
     pub problem: String,
     /// When its certificate stops counting.
     pub certificate_until: String,
+    /// Whether a supervisor started it.
+    #[serde(default)]
+    pub supervised: bool,
+    /// How updates stand; none on a host that never had a supervisor.
+    #[serde(default)]
+    pub update: Option<UpdateStatus>,
     /// The runs that it has.
     pub jobs: Vec<JobStatus>,
     /// Results that wait for the coordinator.
@@ -75,6 +84,8 @@ impl Status {
             connected: false,
             problem,
             certificate_until: shared.with_identity(|identity| identity.not_after().to_string()),
+            supervised: shared.supervised.is_some(),
+            update: update::status(&shared.paths),
             jobs: Vec::new(),
             results: LaneStatus::default(),
             logs: LaneStatus::default(),

@@ -389,7 +389,7 @@ impl Agent {
         self.record(run, RecordBody::TaskEnded(end));
     }
 
-    fn running(&self) -> usize {
+    pub(super) fn running(&self) -> usize {
         self.live.values().filter(|live| matches!(live, Live::Running | Live::Stopping { .. })).count()
     }
 

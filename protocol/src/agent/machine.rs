@@ -137,6 +137,17 @@ impl Agent {
         self.session.is_welcome()
     }
 
+    /// From now on no run is begun, until the machine is restored: the agent is about to end. What runs goes on.
+    pub fn begin_nothing(&mut self) {
+        self.config.runs_max = 0;
+    }
+
+    /// Whether nothing runs.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.running() == 0
+    }
+
     fn take(&mut self, event: Event) {
         match event {
             Event::Wake => {}

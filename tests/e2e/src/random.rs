@@ -19,6 +19,12 @@ impl Random {
         Self(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ stream)
     }
 
+    /// From this seed; `stream` keeps those of one seed apart.
+    #[must_use]
+    pub const fn from_seed(seed: u64, stream: u64) -> Self {
+        Self(seed.wrapping_mul(0x2545_F491_4F6C_DD1D) ^ stream.wrapping_mul(0x9E6C_63D0_876A_68EE))
+    }
+
     /// The next 64 bits.
     pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -74,6 +74,11 @@ impl Process {
         let _ = self.wait(KILL_LIMIT);
     }
 
+    /// Kills any process at once, if it is still there.
+    pub fn kill_one(pid: u32) {
+        crate::processes::kill(pid);
+    }
+
     /// Asks it to end.
     pub fn terminate(&mut self) {
         self.signal(Signal::TERM);
