@@ -15,6 +15,7 @@ mod repl;
 mod run;
 mod run_arguments;
 mod scratch;
+mod self_update;
 mod signals;
 mod status;
 mod supervise;
@@ -51,6 +52,8 @@ enum Command {
     Supervise(supervise::Arguments),
     /// How updates of this host stand, and what it says to them
     Update(update::Arguments),
+    /// Go to another version, from a signed file
+    SelfUpdate(self_update::Arguments),
     /// Run a workflow file here and now, without a coordinator
     Run(run_arguments::Arguments),
     /// Ask this host's daemon how it is
@@ -83,7 +86,7 @@ struct DirArgs {
     /// The agent's directory [default: what SLOTH_AGENT_DIR says, else /var/lib/sloth-agent for root and
     /// ~/.local/share/sloth-agent for others]
     // An argument that has its value from the environment would be shown as a part of every usage.
-    #[arg(long)]
+    #[arg(long, global = true)]
     dir: Option<PathBuf>,
 }
 
@@ -119,6 +122,7 @@ fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Enroll(arguments) => enroll::execute(&arguments),
         Command::Daemon(arguments) => daemon::execute(&arguments),
         Command::Supervise(arguments) => supervise::execute(arguments, &log),
+        Command::SelfUpdate(arguments) => self_update::execute(&arguments),
         Command::Update(arguments) => update::execute(&arguments),
         Command::Run(arguments) => run::execute(&arguments),
         Command::Status(arguments) => status::execute(&arguments),

@@ -89,12 +89,6 @@ pub enum SettingsError {
         /// How many there are.
         count: usize,
     },
-    /// A channel that cannot be one.
-    #[error("`{channel}` cannot be the name of a channel: it takes letters, digits, `-`, `_` and `.`")]
-    Channel {
-        /// What was given.
-        channel: String,
-    },
     /// A number outside what is possible.
     #[error("`{key}` in the agent's settings is {value}: it takes {min} to {max}")]
     Range {

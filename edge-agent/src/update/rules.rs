@@ -2,6 +2,7 @@
 
 use sloth_core::fs::{self, Access, FsError};
 use sloth_protocol::update::Version;
+use sloth_trust::Channel;
 
 use super::settings::UpdateSettings;
 use crate::paths::Paths;
@@ -22,12 +23,12 @@ pub enum Held {
     #[error("this host takes no updates from its coordinator: `update.enabled` in its agent.toml is false")]
     Disabled,
     /// It takes others.
-    #[error("this host takes releases of channel `{wanted}`, and this one is of `{channel}`")]
+    #[error("this host takes releases of channel `{}`, and this one is of `{}`", wanted.as_str(), channel.as_str())]
     Channel {
         /// What it takes.
-        wanted: String,
+        wanted: Channel,
         /// What it was offered.
-        channel: String,
+        channel: Channel,
     },
 }
 
@@ -51,13 +52,13 @@ pub fn by_hand(paths: &Paths, settings: &UpdateSettings, version: &Version) -> R
 /// # Errors
 ///
 /// When its own rules are against it.
-pub fn by_order(paths: &Paths, settings: &UpdateSettings, version: &Version, channel: &str) -> Result<(), Held> {
+pub fn by_order(paths: &Paths, settings: &UpdateSettings, version: &Version, channel: &Channel) -> Result<(), Held> {
     if !settings.enabled {
         return Err(Held::Disabled);
     }
     by_hand(paths, settings, version)?;
-    if settings.channel != channel {
-        return Err(Held::Channel { wanted: settings.channel.clone(), channel: channel.to_owned() });
+    if settings.channel != *channel {
+        return Err(Held::Channel { wanted: settings.channel.clone(), channel: channel.clone() });
     }
     Ok(())
 }
@@ -102,14 +103,17 @@ mod tests {
         let paths = Paths::new(dir.path());
         let (one, two) = (Version::new(1, 0, 0), Version::new(2, 0, 0));
         let open = UpdateSettings::default();
-        assert_eq!(by_order(&paths, &open, &two, "stable"), Ok(()));
-        assert!(matches!(by_order(&paths, &open, &two, "edge"), Err(Held::Channel { .. })));
+        assert_eq!(by_order(&paths, &open, &two, &Channel::default()), Ok(()));
+        assert!(matches!(
+            by_order(&paths, &open, &two, &"edge".parse().expect("a channel")),
+            Err(Held::Channel { .. })
+        ));
         let disabled = UpdateSettings { enabled: false, ..open.clone() };
-        assert_eq!(by_order(&paths, &disabled, &two, "stable"), Err(Held::Disabled));
+        assert_eq!(by_order(&paths, &disabled, &two, &Channel::default()), Err(Held::Disabled));
         assert_eq!(by_hand(&paths, &disabled, &two), Ok(()));
         let pinned = UpdateSettings { pin: Some(one.clone()), ..open.clone() };
         assert_eq!(by_hand(&paths, &pinned, &one), Ok(()));
-        assert_eq!(by_order(&paths, &pinned, &two, "stable"), Err(Held::Pinned { pin: one }));
+        assert_eq!(by_order(&paths, &pinned, &two, &Channel::default()), Err(Held::Pinned { pin: one }));
         hold(&paths).expect("held");
         assert_eq!(by_hand(&paths, &open, &two), Err(Held::Hold));
         assert!(unhold(&paths).expect("let go") && !unhold(&paths).expect("let go"));

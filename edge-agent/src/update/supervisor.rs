@@ -43,6 +43,8 @@ use crate::{VERSION, paths::Paths, update::settings::UpdateSettings};
 
 /// Most bytes of a log of a version on trial.
 const TRIAL_LOG_BYTES_MAX: u64 = 256 * 1024;
+/// The wait before a socket that cannot be made is tried again.
+const LISTEN_RETRY: Millis = Millis::from_secs(5);
 /// Most file descriptors that are waited on.
 const FDS_MAX: usize = 4;
 
@@ -95,12 +97,12 @@ pub fn supervise(options: Options) -> Result<i32, SuperviseError> {
     fs::create_dir(options.paths.dir(), Access::Owner)?;
     let _lock = LockFile::acquire(&options.paths.supervisor_lock())?;
     let signals = Signals::listen()?;
-    let listener = control::listen(&options.paths.supervisor_socket())?;
     let mut driver = Driver::new(options)?;
+    driver.listen(Millis::ZERO);
     driver.take(Event::Wake);
     while driver.quit.is_none() {
-        driver.wait(&signals, &listener);
-        driver.look(&signals, &listener);
+        driver.wait(&signals);
+        driver.look(&signals);
     }
     Ok(driver.quit.unwrap_or_default())
 }
@@ -145,6 +147,10 @@ struct Driver {
     born: Instant,
     notify: Notify,
     machine: Machine,
+    /// None where the disk has no room for its name.
+    listener: Option<UnixListener>,
+    /// When another one is tried.
+    listen_at: Millis,
     child: Option<Child>,
     /// Where the lines of a version on trial go.
     trial_log: Option<File>,
@@ -183,6 +189,8 @@ impl Driver {
             born,
             notify,
             machine,
+            listener: None,
+            listen_at: Millis::ZERO,
             child: None,
             trial_log: None,
             wake_at: None,
@@ -197,23 +205,25 @@ impl Driver {
     }
 
     /// Sleeps until something happens.
-    fn wait(&self, signals: &Signals, listener: &UnixListener) {
+    fn wait(&self, signals: &Signals) {
         let now = self.now().awake;
         let next = self.wake_at.into_iter().chain(self.watchdog_at).min();
         // A wait that is cut short by less than a millisecond would be waited for again and again.
         let wait = next.map(|at| at.since(now) + Millis::from_u64(1));
         let wait = wait.and_then(|wait| Timespec::try_from(wait.as_duration()).ok());
         let mut fds = Vec::with_capacity(FDS_MAX);
-        fds.extend([signals.wakes.as_fd(), listener.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let listener = self.listener.iter().map(UnixListener::as_fd);
         let child = self.child.iter().flat_map(Child::fds);
-        fds.extend(child.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let all = std::iter::once(signals.wakes.as_fd()).chain(listener).chain(child);
+        fds.extend(all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         // Interrupted or not: all are looked at.
         let _ = poll(&mut fds, wait.as_ref());
     }
 
     /// Sees what has happened.
-    fn look(&mut self, signals: &Signals, listener: &UnixListener) {
+    fn look(&mut self, signals: &Signals) {
         let now = self.now().awake;
+        self.listen(now);
         if signals.take_end() {
             self.notify.say("STOPPING=1");
             self.take(Event::Stop);
@@ -222,7 +232,7 @@ impl Driver {
         if let Some(exit) = self.child.as_mut().and_then(Child::ended) {
             self.ended(exit);
         }
-        if let Some((socket, request)) = control::next(listener) {
+        if let Some((socket, request)) = self.listener.as_ref().and_then(control::next) {
             let allowed = self.may(&request);
             self.take(Event::Asked { request, allowed });
             let unanswered = || Err("the request was lost: ask again".to_owned());
@@ -234,6 +244,20 @@ impl Driver {
         if self.watchdog_at.is_some_and(|at| at <= now) {
             self.notify.say("WATCHDOG=1");
             self.watchdog_at = self.notify.watchdog.map(|span| now + span);
+        }
+    }
+
+    fn listen(&mut self, now: Millis) {
+        if self.listener.is_some() || now < self.listen_at {
+            return;
+        }
+        self.listen_at = now + LISTEN_RETRY;
+        match control::listen(&self.paths.supervisor_socket()) {
+            Ok(listener) => self.listener = Some(listener),
+            Err(error) => {
+                let problem = format!("requests of this host cannot be taken: {error}");
+                self.log.line(self.clock.wall(), Level::Error, &problem);
+            }
         }
     }
 

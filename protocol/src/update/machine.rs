@@ -142,8 +142,12 @@ impl Supervisor {
     /// Takes in what happened at `now`, whose [`Moment::awake`] must not lie before the last event's.
     pub fn handle(&mut self, now: Moment, event: Event) -> Output {
         self.now = now;
+        // Lines are no news: what was said at the same time, and is told next, comes before any verdict.
+        let is_news = !matches!(event, Event::Printed(_));
         self.take(event);
-        self.advance();
+        if is_news {
+            self.advance();
+        }
         if std::mem::take(&mut self.to_write) {
             self.written = false;
             self.retry_at = self.now.awake + WRITE_RETRY;

@@ -53,7 +53,7 @@ pub use sha256::{InvalidSha256, Sha256};
 pub use tree::{Inclusion, Tree, TreeHead};
 pub use trusted::{Trusted, TrustedHead};
 pub use update::UpdateAssignment;
-pub use verify::{VerifyError, verify_threshold};
+pub use verify::{VerifyError, verify_file, verify_threshold};
 
 /// The version of the metadata formats that this crate reads and writes.
 pub const SPEC: u32 = 1;

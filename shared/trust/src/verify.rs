@@ -103,6 +103,22 @@ pub fn find_signer<'k>(
     keys.into_iter().find(signed_by).map(PublicKey::id)
 }
 
+/// Whether `key` signed `payload` as `minisign` does, whatever the signature is said to be for. Gives what it is said to
+/// be for, which is signed too.
+///
+/// # Errors
+///
+/// When the signature is not good.
+pub fn verify_file(key: &PublicKey, payload: &[u8], minisig: &str) -> Result<String, VerifyError> {
+    let id = key.id();
+    let decoded =
+        minisign_verify::Signature::decode(minisig).map_err(|source| VerifyError::Malformed { key: id, source })?;
+    let comment = decoded.trusted_comment().to_owned();
+    let signature = Signature { key: id, minisig: minisig.to_owned() };
+    verify_one(key, &signature, payload, &comment)?;
+    Ok(comment)
+}
+
 fn verify_one(key: &PublicKey, signature: &Signature, payload: &[u8], wanted: &str) -> Result<(), VerifyError> {
     use minisign_verify::Error;
 

@@ -56,9 +56,8 @@ impl LockFile {
             }
             Err(TryLockError::Error(source)) => return Err(FsError::of(Action::Lock, path)(source).into()),
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(FsError::of(Action::Write, path))?;
+        // Who holds it is for people: a full disk does not make it free.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
 }

@@ -1,1 +1,223 @@
-//! Real agents under their supervisor.
+//! Real agents under their supervisor, with a coordinator.
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use sloth_core::{
+    Digest,
+    fs::{Access, replace},
+};
+use sloth_e2e::{Bundle, Fleet, Process, Program, Ran, alive, binary, children, until, until_true};
+use sloth_protocol::update::{Marker, Verdict, Version};
+
+use crate::host::{START_LIMIT, UPDATE_LIMIT};
+
+const HOST: &str = "web-1";
+/// Times short enough for a test.
+const SETTINGS: &str =
+    "hold = '1s'\n[update]\ntrial = '5s'\nsoak = '300ms'\nstop = '20s'\nfinish = '20s'\nrestart = '50ms'\nlosses = 0\n";
+/// Longest that a daemon of a killed supervisor may be there still.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(5);
+
+struct Supervised {
+    fleet: Fleet,
+    dir: PathBuf,
+    supervisor: Process,
+}
+
+impl Supervised {
+    /// An agent that is connected.
+    fn start() -> Self {
+        let mut fleet = Fleet::start();
+        fleet.publish(&Bundle::new("slow", "task('a'):command('sleep 2')"));
+        fleet.enrol(HOST, &[]);
+        let dir = fleet.agent(HOST).dir.clone();
+        replace(&dir.join("agent.toml"), SETTINGS.as_bytes(), Access::Owner).expect("written");
+        let supervisor = supervise(&fleet, &dir);
+        fleet.wait_connected(&[HOST]);
+        Self { fleet, dir, supervisor }
+    }
+
+    /// Stages the real agent under another version's name.
+    fn stage(&self, version: &Version) {
+        let dir = self.dir.join("versions").join(version.to_string());
+        fs::create_dir_all(&dir).expect("made");
+        let program = dir.join("sloth-agent");
+        fs::copy(binary(Program::Agent), &program).expect("copied");
+        let digest = Digest::of(&fs::read(&program).expect("readable")).to_string();
+        replace(&dir.join("digest"), digest.as_bytes(), Access::Owner).expect("written");
+    }
+
+    fn ask(&self, request: &str) -> String {
+        crate::host::ask(&self.dir, request).expect("a supervisor that answers")
+    }
+
+    fn update(&self, arguments: &[&str]) -> Ran {
+        let dir = self.dir.display().to_string();
+        let arguments = ["update"].iter().chain(arguments).chain(&["--dir", &dir]).copied().collect::<Vec<_>>();
+        Ran::of(self.fleet.agent_command(HOST, &arguments))
+    }
+
+    fn marker(&self) -> Marker {
+        Marker::decode(&fs::read(self.dir.join("update.marker")).expect("a marker")).expect("readable")
+    }
+
+    /// Waits until an update is over.
+    fn settle(&self) -> Marker {
+        until("the end of a trial", UPDATE_LIMIT, || {
+            let marker = self.marker();
+            (marker.trial.is_none() && !marker.outcomes.is_empty()).then_some(marker)
+        })
+    }
+
+    fn daemon(&self) -> Option<u32> {
+        children(self.supervisor.pid()).first().copied()
+    }
+
+    /// The directory of the program that runs.
+    fn runs(&self) -> Option<String> {
+        let exe = fs::read_link(format!("/proc/{}/exe", self.daemon()?)).ok()?;
+        Some(exe.parent()?.file_name()?.to_str()?.to_owned())
+    }
+}
+
+fn supervise(fleet: &Fleet, dir: &std::path::Path) -> Process {
+    let dir = dir.display().to_string();
+    let command: Command = fleet.agent_command(HOST, &["supervise", "--dir", &dir]);
+    Process::start(command, &fleet.dir().join("supervisor"))
+}
+
+#[test]
+fn an_agent_is_updated_when_its_work_is_done_and_goes_back_when_told() {
+    let own = Supervised::start();
+    let new = Version::new(9, 1, 0);
+    let run = own.fleet.run("slow", "*", &[]);
+    until_true("a run that has begun", UPDATE_LIMIT, || own.fleet.show(&run).only().state == "running");
+    own.stage(&new);
+    assert!(own.ask(&format!("switch {new}")).starts_with("yes version 9.1.0 is tried"));
+    let marker = own.settle();
+    assert_eq!(marker.outcomes.last().map(|last| last.verdict), Some(Verdict::Confirmed), "{marker:?}");
+    let view = own.fleet.wait_ended(&run);
+    assert_eq!(
+        (view.only().state.as_str(), view.only().tasks[0].attempts),
+        ("succeeded", 1),
+        "it was waited for: {view:?}"
+    );
+    assert_eq!(own.runs().as_deref(), Some("9.1.0"));
+
+    let status = own.update(&["status"]).done();
+    assert!(status.contains("current      9.1.0") && status.contains("from 0.1.0 to 9.1.0, confirmed"), "{status}");
+    let dir = own.dir.display().to_string();
+    let status = Ran::of(own.fleet.agent_command(HOST, &["status", "--dir", &dir])).done();
+    assert!(status.contains("supervised   yes") && status.contains("current    9.1.0"), "{status}");
+
+    own.update(&["hold"]).expect(0);
+    own.stage(&Version::new(9, 2, 0));
+    assert_eq!(
+        own.ask("switch 9.2.0").trim_end(),
+        "no updates are held on this host: `sloth-agent update unhold` lets them go on"
+    );
+    own.update(&["unhold"]).expect(0);
+    own.update(&["forget-bad", "9.9.9"]).refuses(3, &["version 9.9.9 is not marked bad"]);
+
+    assert_eq!(own.update(&["rollback"]).done(), "version 0.1.0 runs again");
+    until_true("the package's own program", UPDATE_LIMIT, || own.runs().is_some_and(|dir| dir != "9.1.0"));
+    assert!(own.ask("switch 9.1.0").starts_with("no version 9.1.0 is marked bad"));
+    own.fleet.wait_connected(&[HOST]);
+}
+
+#[test]
+fn a_version_that_cannot_connect_is_rolled_back_and_the_report_is_given_once() {
+    let mut own = Supervised::start();
+    own.fleet.kill_coordinator();
+    let new = Version::new(9, 1, 0);
+    own.stage(&new);
+    own.ask(&format!("switch {new}"));
+    let marker = own.settle();
+    let last = marker.outcomes.last().expect("an outcome");
+    assert_eq!((last.verdict, &last.to), (Verdict::RolledBack, &new));
+    assert_eq!(last.reason, "it did not connect within 5s");
+    assert!(last.log_tail.contains("daemon started"), "{}", last.log_tail);
+    assert_eq!(marker.outcome(), Some(last));
+    let number = last.number;
+    own.ask(&format!("acknowledge {number}"));
+    assert_eq!(own.marker().outcome(), None);
+
+    // Offline is no fault where a person says so.
+    assert!(own.ask(&format!("forget {new}")).starts_with("yes"));
+    own.stage(&new);
+    assert!(own.ask(&format!("switch {new} offline")).starts_with("yes"));
+    until_true("a version that is confirmed offline", UPDATE_LIMIT, || {
+        own.marker().version(&own.marker().current) == new
+    });
+    own.fleet.start_coordinator();
+    own.fleet.wait_connected(&[HOST]);
+}
+
+#[test]
+fn a_signed_file_is_an_update_and_any_other_is_none() {
+    let own = Supervised::start();
+    let (key, file) = (own.fleet.key(), own.fleet.dir().join("new"));
+    fs::copy(binary(Program::Agent), &file).expect("copied");
+    let public = key.with_extension("pub").display().to_string();
+    let program = file.display().to_string();
+    let update = |agent: &std::path::Path, dir: &std::path::Path, more: &[&str]| {
+        let mut command = Command::new(agent);
+        command.args(["self-update", "--from", &program, "--key", &public, "--dir"]).arg(dir).args(more);
+        Ran::of(command)
+    };
+    let agent = binary(Program::Agent);
+    update(&agent, &own.dir, &[]).refuses(2, &["new.minisig"]);
+    let mut minisign = Command::new("minisign");
+    minisign.args(["-S", "-W", "-s"]).arg(&key).arg("-m").arg(&file);
+    Ran::of(minisign).expect(0);
+    update(&agent, &own.dir, &[]).refuses(3, &["version 0.1.0 is not newer than 0.1.0"]);
+    update(&agent, &own.dir, &["--allow-older"]).refuses(3, &["version 0.1.0 is the one that runs"]);
+
+    // Without a supervisor the program itself is replaced.
+    let alone = tempfile::tempdir().expect("a directory");
+    let place = alone.path().join("sloth-agent");
+    fs::copy(&agent, &place).expect("copied");
+    let answer = update(&place, alone.path(), &["--allow-older"]).done();
+    assert!(answer.contains("is version 0.1.0 from now on"), "{answer}");
+    let mut names: Vec<_> =
+        fs::read_dir(alone.path()).expect("listed").map(|file| file.expect("a file").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["sloth-agent", "sloth-agent.previous"]);
+
+    let staged = || fs::read_dir(own.dir.join("versions")).map_or(0, Iterator::count);
+    let before = staged();
+    let mut bytes = fs::read(&file).expect("readable");
+    bytes[100_000] ^= 1;
+    crate::host::replace_whole(&file, &bytes);
+    update(&agent, &own.dir, &["--allow-older"]).refuses(3, &["does not match the content"]);
+    update(&place, alone.path(), &["--allow-older"]).refuses(3, &["does not match the content"]);
+    assert_eq!(staged(), before, "nothing of it is left");
+}
+
+#[test]
+fn daemon_and_supervisor_live_and_die_together() {
+    let mut own = Supervised::start();
+    let daemon = own.daemon().expect("a daemon");
+    own.supervisor.kill();
+    until_true("a daemon that is gone", ORPHAN_LIMIT, || !alive(daemon));
+
+    own.supervisor = supervise(&own.fleet, &own.dir);
+    let daemon = until("a daemon", START_LIMIT, || own.daemon());
+    own.fleet.wait_connected(&[HOST]);
+    Process::kill_one(daemon);
+    let next = until("another daemon", START_LIMIT, || own.daemon().filter(|next| *next != daemon));
+    own.fleet.wait_connected(&[HOST]);
+    own.supervisor.terminate();
+    assert_eq!(own.supervisor.wait(UPDATE_LIMIT).code(), Some(0), "{}", own.supervisor.stderr());
+    assert!(!alive(next));
+    assert!(own.supervisor.stderr().contains("daemon stopped"), "{}", own.supervisor.stderr());
+}
+
+#[test]
+fn a_host_that_is_not_enrolled_is_told_so_as_by_the_daemon() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(binary(Program::Agent));
+    command.arg("supervise").arg("--dir").arg(dir.path());
+    let ran = Ran::of(command).expect(3);
+    assert!(ran.stderr.contains("error: ") && ran.stderr.contains("enroll"), "{ran}");
+}

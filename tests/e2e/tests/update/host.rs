@@ -22,7 +22,7 @@ pub(crate) const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long an update may take, with all its restarts and waits.
 pub(crate) const UPDATE_LIMIT: Duration = Duration::from_secs(30);
 /// Times short enough for many trials, and long enough for a machine that does other things too.
-const SETTINGS: &str = "[update]\ntrial = '500ms'\nsoak = '60ms'\nstop = '60ms'\nfinish = '60ms'\nrestart = '5ms'\n";
+const SETTINGS: &str = "[update]\ntrial = '1s'\nsoak = '200ms'\nstop = '60ms'\nfinish = '60ms'\nrestart = '5ms'\n";
 /// Where a host's disk is, in a room of its own.
 pub(crate) const DISK: &str = "/mnt";
 
@@ -109,19 +109,9 @@ impl Host {
         self.supervisor.as_mut().expect("it was started")
     }
 
-    /// Asks the supervisor for something; none when there is none.
-    pub(crate) fn try_ask(&self, request: &str) -> Option<String> {
-        let mut socket = UnixStream::connect(self.seen.join("supervisor.sock")).ok()?;
-        socket.set_read_timeout(Some(START_LIMIT)).ok()?;
-        writeln!(socket, "{request}").ok()?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).ok()?;
-        (!answer.is_empty()).then_some(answer)
-    }
-
     /// Asks the supervisor for something as soon as it listens.
     pub(crate) fn ask(&self, request: &str) -> String {
-        until("an answer of the supervisor", START_LIMIT, || self.try_ask(request))
+        until("an answer of the supervisor", START_LIMIT, || ask(&self.seen, request))
     }
 
     /// The newest marker that can be read.
@@ -168,6 +158,16 @@ impl Host {
     pub(crate) fn log(&self) -> String {
         self.supervisor.as_ref().map(Process::stderr).unwrap_or_default()
     }
+}
+
+/// Asks the supervisor of the agent in `dir` for something; none when there is none.
+pub(crate) fn ask(dir: &Path, request: &str) -> Option<String> {
+    let mut socket = UnixStream::connect(dir.join("supervisor.sock")).ok()?;
+    socket.set_read_timeout(Some(START_LIMIT)).ok()?;
+    writeln!(socket, "{request}").ok()?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).ok()?;
+    (!answer.is_empty()).then_some(answer)
 }
 
 /// The version that works and is current at the beginning.
