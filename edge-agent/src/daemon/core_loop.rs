@@ -119,7 +119,18 @@ impl Life {
         let workers = Workers::new(Arc::clone(shared), sender.clone());
         let shared = Arc::clone(shared);
         let disconnected = "not connected yet".to_owned();
-        Ok(Self { shared, machine, events, sender, link, fetcher, workers, wake_at: Some(now), disconnected, said_at: None })
+        Ok(Self {
+            shared,
+            machine,
+            events,
+            sender,
+            link,
+            fetcher,
+            workers,
+            wake_at: Some(now),
+            disconnected,
+            said_at: None,
+        })
     }
 
     /// Works until `stop` resolves, or all work is done after `to_end` has, or the disk fails. `is_ending` says whether
