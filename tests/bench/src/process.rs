@@ -34,6 +34,15 @@ pub(crate) struct Memory {
     pub(crate) anonymous: f64,
 }
 
+impl Memory {
+    /// What the process of this number has now.
+    pub(crate) fn of(process: u32) -> Result<Self> {
+        let path = format!("/proc/{process}/smaps_rollup");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{path}`"))?;
+        Ok(Self { pss: kib(&text, "Pss:")?, anonymous: kib(&text, "Pss_Anon:")? })
+    }
+}
+
 impl Process {
     /// Starts `command` with its output in the file `log`.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
@@ -54,9 +63,7 @@ impl Process {
 
     /// What it has in memory now.
     pub(crate) fn memory(&self) -> Result<Memory> {
-        let path = format!("/proc/{}/smaps_rollup", self.id());
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{path}`"))?;
-        Ok(Memory { pss: kib(&text, "Pss:")?, anonymous: kib(&text, "Pss_Anon:")? })
+        Memory::of(self.id())
     }
 
     /// The processor time that it ever took, in milliseconds, to the hundredth of a second.
@@ -93,6 +100,18 @@ impl Drop for Process {
             crate::note(format_args!("{error:#}"));
         }
     }
+}
+
+/// The processes that this one has started, on whichever of its threads, and that are there.
+pub(crate) fn children(process: u32) -> Result<Vec<u32>> {
+    let path = format!("/proc/{process}/task");
+    let threads = std::fs::read_dir(&path).with_context(|| format!("cannot read `{path}`"))?;
+    let mut found = Vec::new();
+    for thread in threads {
+        let text = std::fs::read_to_string(thread?.path().join("children"))?;
+        found.extend(text.split_whitespace().filter_map(|number| number.parse::<u32>().ok()));
+    }
+    Ok(found)
 }
 
 /// Runs `command` to its end and gives what it printed.

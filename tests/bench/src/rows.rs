@@ -94,7 +94,7 @@ impl Row {
             Self::Lua => blocking(bench, lua::measure).await,
             Self::Journal => journal::measure(bench).await,
             Self::Resources => blocking(bench, resources::measure).await,
-            Self::Runs => blocking(bench, runs::measure).await,
+            Self::Runs => runs::measure(bench).await,
             Self::Trust => blocking(bench, trust::measure).await,
         }
     }

@@ -47,6 +47,11 @@ impl Agent {
         format!("bench={}", self.name)
     }
 
+    /// Its settings; there are none at first.
+    pub(crate) fn settings(&self) -> PathBuf {
+        self.home.join("agent.toml")
+    }
+
     /// Starts the daemon.
     pub(crate) fn start(&self) -> Result<Process> {
         let mut daemon = Command::new(&self.program);

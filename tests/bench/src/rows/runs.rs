@@ -1,56 +1,72 @@
 //! What runs hold in memory.
 
 use std::{
-    process::{Command, Stdio},
-    time::Duration,
+    process::Command,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
+use sloth_core::fs::{Access, replace};
 
 use super::write;
 use crate::{
     Bench,
-    process::{self, Process},
+    fleet::{Agent, Coordinator},
+    process::{self, Memory},
     report::{Bar, Figure},
     samples::{Samples, number},
 };
 
-/// Runs at once.
-const RUNS: usize = 100;
-const RUNS_QUICK: usize = 3;
+/// Runs at once on each agent, and agents: one takes 64 at the most.
+const RUNS: usize = 50;
+const RUNS_QUICK: usize = 2;
+const AGENTS: [&str; 2] = ["one", "two"];
 /// How long all of them may take to reach their task.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const KIB_PER_MIB: f64 = 1024.0;
 
-pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
-    let mut figures = vec![at_once(bench)?];
+pub(super) async fn measure(bench: &Bench) -> Result<Vec<Figure>> {
+    let mut figures = vec![at_once(bench).await?];
     figures.push(machine(bench)?);
     Ok(figures)
 }
 
-/// Runs that each wait in a task, as processes of their own.
-fn at_once(bench: &Bench) -> Result<Figure> {
-    let dir = bench.directory()?;
-    let waiting = "task('wait'):command(function() fs.write(values.mark, ''); goroutine.sleep(600000) return true end)";
-    write(dir.path(), "wait.sloth", waiting)?;
+/// Runs that each wait in a task, in the worker processes of agents as packages ship them.
+async fn at_once(bench: &Bench) -> Result<Figure> {
+    let bench = &Bench { programs: bench.shipped.clone(), ..bench.clone() };
+    let coordinator = Coordinator::start(bench)?;
+    let operator = coordinator.operator().await?;
+    let waiting = "task('wait'):command(function() fs.write(values.mark, '') goroutine.sleep(600000) return true end)";
+    coordinator.publish(&coordinator.write_bundle("wait", "1", waiting)?)?;
+    let token = operator.token(u32::try_from(AGENTS.len())?).await?;
     let runs = bench.pick(RUNS, RUNS_QUICK);
-    let mut processes = Vec::new();
-    for run in 0..runs {
-        let mut command = Command::new(bench.shipped.join("sloth-agent"));
-        command.arg("run").arg(dir.path().join("wait.sloth")).arg("--dir").arg(dir.path());
-        command.arg("--set").arg(format!("mark={}", dir.path().join(format!("mark{run}")).display()));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        processes.push(Process::of(child));
+    let (mut daemons, mut marks) = (Vec::new(), Vec::new());
+    for name in AGENTS {
+        let agent = Agent::enrol(bench, &coordinator, &token, name)?;
+        replace(&agent.settings(), format!("runs_max = {runs}\n").as_bytes(), Access::Owner)?;
+        daemons.push(agent.connect(&operator).await?);
+        for run in 0..runs {
+            let mark = coordinator.dir().join(format!("{name}-{run}"));
+            let values = format!("{{\"mark\": \"{}\"}}", mark.display());
+            operator.start_run("wait", &agent.selector(), values).await?;
+            marks.push(mark);
+        }
     }
-    let patient_until = std::time::Instant::now() + PATIENCE;
-    while !(0..runs).all(|run| dir.path().join(format!("mark{run}")).exists()) {
-        ensure!(std::time::Instant::now() < patient_until, "not every run has begun its task");
-        std::thread::sleep(LOOK_AGAIN);
+    let patient_until = Instant::now() + PATIENCE;
+    while !marks.iter().all(|mark| mark.exists()) {
+        ensure!(Instant::now() < patient_until, "not every run has begun its task");
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
-    let memory = processes.iter().map(|process| process.memory().map(|memory| memory.pss)).sum::<Result<f64>>()?;
-    let figure =
-        Figure::new(format!("{runs} runs at once, all of them (PSS)"), "MiB", Samples::one(memory / KIB_PER_MIB));
+    let mut memory = Vec::new();
+    for daemon in &daemons {
+        for worker in process::children(daemon.id())? {
+            memory.push(Memory::of(worker)?.pss);
+        }
+    }
+    ensure!(memory.len() == marks.len(), "{} workers do {} runs", memory.len(), marks.len());
+    let what = format!("{} runs at once, their workers (PSS)", marks.len());
+    let figure = Figure::new(what, "MiB", Samples::one(memory.iter().sum::<f64>() / KIB_PER_MIB));
     Ok(figure.bar(Bar::AtMost(150.0)))
 }
 
