@@ -307,9 +307,18 @@ fn tidy(blobs: &ChunkStore, state: &Durable, now: Millis) {
             }
         }
     }
+    for binary in state.releases.values().flat_map(|row| row.release.targets.iter()) {
+        match releases::blobs_of(blobs, binary) {
+            Ok(digests) => named.extend(digests),
+            Err(refusal) => {
+                tracing::error!(digest = %binary.digest, error = %refusal, "a release of the agent is damaged: publish it again");
+                return;
+            }
+        }
+    }
     match blobs.sweep(now - ABANDONED).and_then(|_| blobs.evict(0, &named)) {
         Ok(evicted) if 0 < evicted.files => {
-            tracing::info!(files = evicted.files, bytes = evicted.bytes, "blobs that no bundle needs were removed");
+            tracing::info!(files = evicted.files, bytes = evicted.bytes, "blobs that no release needs were removed");
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(error = %sloth_core::Chain(&error), "cannot tidy the bundles' files"),

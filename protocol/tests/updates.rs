@@ -68,6 +68,7 @@ fn release(text: &str, counter: u64, change: impl FnOnce(&mut AgentRelease)) -> 
         manifest: ManifestRef { digest: Digest::of(text.as_bytes()), length: 300 },
         digest: Sha256::of(text.as_bytes()),
         length: 9_000_000,
+        deltas: Vec::new(),
     };
     let mut release = AgentRelease {
         spec: SPEC,

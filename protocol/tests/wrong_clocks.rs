@@ -5,7 +5,7 @@
 
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Secret, Selector};
 use sloth_protocol::{
-    agent::{self, Agent, Config, Effect, Pacing},
+    agent::{self, Agent, Config, Effect, Pacing, Updates},
     coordinator::{
         self, AgentRecord, Answer, Command, Coordinator, Durable, Event, ManifestFacts, Reply, Settings, Unsigned,
     },
@@ -194,6 +194,8 @@ fn record() -> AgentRecord {
         last_seen: NOW,
         revoked: false,
         next_generation: 1,
+        proto: sloth_protocol::wire::PROTO_MAX,
+        update: None,
     }
 }
 
@@ -213,6 +215,7 @@ fn config(root: Vec<u8>, root_pin: RootPin) -> Config {
         pacing: Pacing::Interval(MINUTE),
         runs_max: 1,
         outbox_bytes_max: [1 << 20; 2],
+        updates: Updates::default(),
     }
 }
 

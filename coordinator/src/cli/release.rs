@@ -53,6 +53,9 @@ pub(super) struct PublishArgs {
     /// What the binaries say of themselves
     #[arg(long, value_name = "VERSION")]
     version: Version,
+    /// A binary that hosts run today, of which the new one is made where it runs; at most 16 for each platform
+    #[arg(long, value_name = "BINARY[=TRIPLE]")]
+    delta_from: Vec<FileArg>,
     /// Which hosts take it, by their own settings
     #[arg(long, default_value_t)]
     channel: Channel,

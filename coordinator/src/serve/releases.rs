@@ -1,7 +1,7 @@
 //! Taking in releases of the agent: blobs first, then the signed metadata that names them.
 
 use sloth_bundle::ChunkStore;
-use sloth_core::Chain;
+use sloth_core::{Chain, Digest};
 use sloth_protocol::{
     coordinator::{Command, Reply},
     wire::{Published, Refusal, RefusalCode},
@@ -11,7 +11,7 @@ use sloth_trust::{Envelope, RootPin, TargetBinary, Trusted, sha256::Hasher};
 use super::{
     connection::{Context, failed},
     core_handle::unexpected,
-    publish::{check_blobs, invalid, manifest},
+    publish::{self, check_blobs, invalid, manifest},
 };
 
 /// Takes in a release whose blobs are all there.
@@ -38,6 +38,12 @@ pub(super) async fn publish(context: &Context, operator: &str, bytes: Vec<u8>) -
     }
 }
 
+/// The blobs by which a binary is fetched.
+pub(super) fn blobs_of(blobs: &ChunkStore, binary: &TargetBinary) -> Result<Vec<Digest>, Refusal> {
+    let deltas = binary.deltas.iter().map(|delta| delta.blob.digest);
+    Ok(publish::blobs_of(blobs, binary.manifest)?.into_iter().chain(deltas).collect())
+}
+
 /// Whether the signatures are good, and every blob is there and what the release says of it.
 fn examine(blobs: &ChunkStore, root: &[u8], bytes: &[u8]) -> Result<(), Refusal> {
     let root = Envelope::decode(root).map_err(|error| failed(&error))?;
@@ -51,6 +57,10 @@ fn examine_binary(blobs: &ChunkStore, binary: &TargetBinary) -> Result<(), Refus
     let target = &binary.target;
     let manifest = manifest(blobs, binary.manifest)?;
     check_blobs(blobs, &manifest)?;
+    if let Some(delta) = binary.deltas.iter().find(|delta| !blobs.has(delta.blob.digest)) {
+        let reason = format!("the delta `{}` for `{target}` is missing: publish it again", delta.blob.digest.short());
+        return Err(Refusal::new(RefusalCode::NotFound, reason));
+    }
     let [file] = manifest.parts().files.as_slice() else {
         return Err(invalid(format!("the manifest for `{target}` is not of one binary alone")));
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sloth_core::{Digest, Millis, RunId};
-use sloth_trust::{BundleName, Channel, Seen, Sha256, Version};
+use sloth_trust::{BundleName, Channel, Delta, Seen, Sha256, Version};
 
 use crate::wire::{Class, Dropped, Lane, OnInterrupt, Record, TaskEnd, TaskName};
 
@@ -92,6 +92,8 @@ pub struct Update {
     pub digest: Sha256,
     /// How many bytes the binary has.
     pub length: u64,
+    /// How it is made of older ones.
+    pub deltas: Vec<Delta>,
     /// It is not begun after this.
     pub deadline: Millis,
     /// How far it got.

@@ -225,7 +225,7 @@ impl Agent {
         let (target, protocol) = (&self.config.updates.target, self.session.proto());
         let binary = release.binary_for(ReleaseHost { target, version: own, protocol })?;
         assigned.fits(&release, binary, now)?;
-        let TargetBinary { manifest, digest, length, .. } = binary.clone();
+        let TargetBinary { manifest, digest, length, deltas, .. } = binary.clone();
         let update = Update {
             counter: release.counter,
             version: release.version.clone(),
@@ -233,6 +233,7 @@ impl Agent {
             manifest_bytes: manifest.length,
             digest,
             length,
+            deltas,
             deadline: assigned.deadline,
             stage: UpdateStage::Accepted,
         };

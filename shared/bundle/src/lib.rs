@@ -9,6 +9,7 @@
 //! checked before memory is taken for them, and paths and links cannot leave the directory.
 
 pub mod chunk;
+pub mod delta;
 pub mod description;
 pub mod limits;
 pub mod manifest;
@@ -19,6 +20,7 @@ pub mod store;
 pub mod unpack;
 
 pub use chunk::{Chunk, ChunkError};
+pub use delta::DeltaError;
 pub use description::{DESCRIPTION_FILE, Description, DescriptionError};
 pub use limits::Limits;
 pub use manifest::{File, Link, Manifest, ManifestError, Parts};

@@ -44,7 +44,7 @@ pub use machine_key::{MachineKey, MachineKeyError};
 pub use name::{BundleName, Channel, InvalidName, NamePattern, Triple};
 pub use receipt::{Receipt, ReceiptOutcome, TaskSummary, receipt_envelope, verify_receipt};
 pub use refusal::Refusal;
-pub use release::{AgentRelease, InvalidTargets, ProtocolRange, Reach, ReleaseHost, TargetBinary, Targets};
+pub use release::{AgentRelease, Delta, InvalidTargets, ProtocolRange, Reach, ReleaseHost, TargetBinary, Targets};
 pub use role::{InvalidRole, RoleKeys};
 pub use root::{Roles, Root, RootPin};
 pub use schema::{Schema, SchemaError};

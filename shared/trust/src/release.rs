@@ -12,8 +12,8 @@ use crate::{Channel, Domain, ManifestRef, Refusal, Sha256, Triple, domain::Subje
 pub const TARGETS_MAX: usize = 32;
 /// Most bytes of one platform's binary.
 pub const BINARY_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Most versions that are named one by one as those from which a release may be reached.
-pub const EDGES_MAX: usize = 64;
+/// Most older binaries of a platform from which there are deltas.
+pub const DELTAS_MAX: usize = 16;
 
 /// One release of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,8 @@ pub struct AgentRelease {
 
 /// The binaries of a release, one a platform.
 ///
-/// Invariant: there are 1 to [`TARGETS_MAX`], each for another platform and of 1 to [`BINARY_BYTES_MAX`] bytes.
+/// Invariant: there are 1 to [`TARGETS_MAX`], each for another platform, of 1 to [`BINARY_BYTES_MAX`] bytes, and with at
+/// most [`DELTAS_MAX`] deltas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<TargetBinary>", into = "Vec<TargetBinary>")]
 pub struct Targets(Vec<TargetBinary>);
@@ -61,6 +62,19 @@ pub struct TargetBinary {
     pub digest: Sha256,
     /// How many bytes it has.
     pub length: u64,
+    /// How it is made of older ones, so that hardly anything has to be fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deltas: Vec<Delta>,
+}
+
+/// How a binary is made of an older one. What comes of it counts only with the binary's own SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delta {
+    /// The older binary's SHA-256.
+    pub from: Sha256,
+    /// A blob that holds what the new one takes beyond it.
+    pub blob: ManifestRef,
 }
 
 /// From which versions a release may be reached.
@@ -98,6 +112,14 @@ pub enum InvalidTargets {
     Duplicate {
         /// Which platform.
         target: Triple,
+    },
+    /// More deltas than anybody needs.
+    #[error("the binary for `{target}` has {count} deltas: it takes {DELTAS_MAX} at most")]
+    Deltas {
+        /// Which platform.
+        target: Triple,
+        /// How many.
+        count: usize,
     },
     /// Empty, or longer than any binary.
     #[error("the binary for `{target}` has {length} bytes: it takes 1 to {BINARY_BYTES_MAX}")]
@@ -171,12 +193,15 @@ impl Targets {
             return Err(InvalidTargets::Count { count: binaries.len() });
         }
         let mut seen = BTreeSet::new();
-        for TargetBinary { target, length, .. } in &binaries {
+        for TargetBinary { target, length, deltas, .. } in &binaries {
             if !seen.insert(target) {
                 return Err(InvalidTargets::Duplicate { target: target.clone() });
             }
             if *length == 0 || BINARY_BYTES_MAX < *length {
                 return Err(InvalidTargets::Length { target: target.clone(), length: *length });
+            }
+            if DELTAS_MAX < deltas.len() {
+                return Err(InvalidTargets::Deltas { target: target.clone(), count: deltas.len() });
             }
         }
         Ok(Self(binaries))
@@ -237,7 +262,13 @@ mod tests {
 
     fn binary(target: &str, length: u64) -> TargetBinary {
         let manifest = ManifestRef { digest: Digest::of(target.as_bytes()), length: 10 };
-        TargetBinary { target: target.parse().expect("a platform"), manifest, digest: Sha256::of(b"x"), length }
+        TargetBinary {
+            target: target.parse().expect("a platform"),
+            manifest,
+            digest: Sha256::of(b"x"),
+            length,
+            deltas: Vec::new(),
+        }
     }
 
     #[test]
@@ -248,6 +279,9 @@ mod tests {
         assert!(made(&[("x86_64-unknown-linux-gnu", 1), ("aarch64-unknown-linux-gnu", BINARY_BYTES_MAX)]).is_ok());
         assert_eq!(made(&[]), Err(InvalidTargets::Count { count: 0 }));
         assert!(matches!(made(&[("a", 1), ("a", 2)]), Err(InvalidTargets::Duplicate { .. })));
+        let delta = Delta { from: Sha256::of(b"y"), blob: ManifestRef { digest: Digest::of(b"d"), length: 1 } };
+        let many = TargetBinary { deltas: vec![delta; DELTAS_MAX + 1], ..binary("a", 1) };
+        assert!(matches!(Targets::new(vec![many]), Err(InvalidTargets::Deltas { .. })));
         assert!(matches!(made(&[("a", 0)]), Err(InvalidTargets::Length { .. })));
         assert!(matches!(made(&[("a", BINARY_BYTES_MAX + 1)]), Err(InvalidTargets::Length { .. })));
         let many: Vec<TargetBinary> = (0..=TARGETS_MAX).map(|n| binary(&format!("t{n}"), 1)).collect();

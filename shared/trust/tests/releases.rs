@@ -74,6 +74,7 @@ impl Fixture {
             manifest: ManifestRef { digest: Digest::of(target.as_bytes()), length: 400 },
             digest: Sha256::of(target.as_bytes()),
             length: 9_000_000,
+            deltas: Vec::new(),
         };
         AgentRelease {
             spec: SPEC,

@@ -81,9 +81,31 @@ impl Binary {
                 return Err(refuse(format!("says that it is version {says}, not {version}")));
             }
         }
+        Self::of(path, target, length)
+    }
+
+    /// Reads a binary that hosts run today, whatever its version.
+    pub(super) fn older(given: &FileArg) -> Result<Self, Failure> {
+        let path = &given.path;
+        let refuse = |why: String| Failure::new(Outcome::Usage, format!("`{}` {why}", path.display()));
+        let system = |source| Outcome::Usage.because()(FsError::of(Action::Read, path)(source));
+        let file = File::open(path).map_err(system)?;
+        let length = file.metadata().map_err(system)?.len();
+        let found = platform(&file).map_err(refuse)?;
+        let target = given.target.clone().map_or_else(|| found.triple(), Ok).map_err(refuse)?;
+        Self::of(path, target, length)
+    }
+
+    fn of(path: &Path, target: Triple, length: u64) -> Result<Self, Failure> {
+        let system = |source| Outcome::Usage.because()(FsError::of(Action::Read, path)(source));
         let mut hasher = Hasher::default();
         std::io::copy(&mut File::open(path).map_err(system)?, &mut hasher).map_err(system)?;
-        Ok(Self { path: path.clone(), target, digest: hasher.finish(), length })
+        Ok(Self { path: path.to_owned(), target, digest: hasher.finish(), length })
+    }
+
+    /// Its content.
+    pub(super) fn content(&self) -> Result<Vec<u8>, Failure> {
+        std::fs::read(&self.path).map_err(FsError::of(Action::Read, &self.path)).map_err(Outcome::Usage.because())
     }
 }
 

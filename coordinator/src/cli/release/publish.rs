@@ -3,17 +3,17 @@
 use std::{fmt, str::FromStr};
 
 use serde::Serialize;
-use sloth_bundle::{Limits, Manifest, Packed, Parts, RelPath, pack_file};
+use sloth_bundle::{Limits, Manifest, Packed, Parts, RelPath, chunk, delta, pack_file};
 use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
 use sloth_core::{Clock, Digest};
 use sloth_protocol::wire::{OperatorRequest, OperatorResponse, PROTO_MAX, PROTO_MIN, Published};
 use sloth_trust::{
-    AgentRelease, BundleName, ManifestRef, ProtocolRange, Reach, RoleKeys, SPEC, TargetBinary, Targets, Trusted,
+    AgentRelease, BundleName, Delta, ManifestRef, ProtocolRange, Reach, RoleKeys, SPEC, TargetBinary, Targets, Trusted,
 };
 
 use super::{PublishArgs, SubmitArgs, binary::Binary, file::ReleaseFile, releases};
 use crate::cli::{
-    client::{AskError, Client, with_client},
+    client::{AskError, Client, note, with_client},
     printed, show,
     sign::open,
     trust::{fetch, trusted},
@@ -41,6 +41,13 @@ struct Prepared {
     manifest: Manifest,
     bytes: Vec<u8>,
     reference: ManifestRef,
+    deltas: Vec<PreparedDelta>,
+}
+
+/// How the binary is made of an older one.
+struct PreparedDelta {
+    delta: Delta,
+    bytes: Vec<u8>,
 }
 
 #[derive(Serialize)]
@@ -58,7 +65,8 @@ enum Done {
 }
 
 pub(super) fn run(args: &PublishArgs, format: Format) -> Result<Outcome, Failure> {
-    let prepared = args.file.iter().map(|given| Prepared::new(args, Binary::read(given, &args.version)?));
+    let older = args.delta_from.iter().map(Binary::older).collect::<Result<Vec<_>, Failure>>()?;
+    let prepared = args.file.iter().map(|given| Prepared::new(args, Binary::read(given, &args.version)?, &older));
     let prepared = prepared.collect::<Result<Vec<_>, Failure>>()?;
     let signers = args.key.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let done = with_client(&args.credential, async |client| {
@@ -66,9 +74,9 @@ pub(super) fn run(args: &PublishArgs, format: Format) -> Result<Outcome, Failure
         let role = role(&trusted)?.clone();
         let (mut uploaded_blobs, mut uploaded_bytes) = (0, 0);
         for one in &prepared {
-            let missing = upload::missing(client, one.blobs()).await?;
-            uploaded_bytes += upload::upload(client, one.upload(), &missing).await?;
-            uploaded_blobs += missing.len();
+            let (blobs, bytes) = one.hand_over(client).await?;
+            uploaded_blobs += blobs;
+            uploaded_bytes += bytes;
         }
         let newest = releases(client).await?.first().map(|newest| newest.counter);
         let mut file = ReleaseFile::unsigned(&args.out, release(args, &trusted, &prepared, newest)?)?;
@@ -98,7 +106,7 @@ pub(super) fn submit(args: &SubmitArgs, format: Format) -> Result<Outcome, Failu
 }
 
 impl Prepared {
-    fn new(args: &PublishArgs, binary: Binary) -> Result<Self, Failure> {
+    fn new(args: &PublishArgs, binary: Binary, older: &[Binary]) -> Result<Self, Failure> {
         let path: RelPath = PROGRAM.parse().map_err(Outcome::Internal.because::<sloth_bundle::InvalidPath>())?;
         let name: BundleName = PROGRAM.parse().map_err(Outcome::Internal.because::<sloth_trust::InvalidName>())?;
         let limits = Limits::default();
@@ -114,18 +122,51 @@ impl Prepared {
         let manifest = Manifest::new(parts, &limits).map_err(Outcome::Usage.because())?;
         let bytes = manifest.encode().map_err(Outcome::Usage.because())?;
         let reference = Manifest::reference(&bytes);
-        Ok(Self { binary, packed, manifest, bytes, reference })
+        let deltas = deltas(&binary, older)?;
+        Ok(Self { binary, packed, manifest, bytes, reference, deltas })
     }
 
-    /// Every blob, the manifest last.
+    /// Every blob but the deltas, the manifest last.
     fn blobs(&self) -> Vec<Digest> {
         let chunks = self.manifest.chunks().into_iter().map(|chunk| chunk.digest);
         chunks.chain([self.reference.digest]).collect()
     }
 
+    /// Hands over what the coordinator does not have: how many blobs of how many bytes.
+    async fn hand_over(&self, client: &Client) -> Result<(usize, u64), Failure> {
+        let missing = upload::missing(client, self.blobs()).await?;
+        let mut bytes = upload::upload(client, self.upload(), &missing).await?;
+        let deltas = upload::missing(client, self.deltas.iter().map(|made| made.delta.blob.digest).collect()).await?;
+        for made in self.deltas.iter().filter(|made| deltas.contains(&made.delta.blob.digest)) {
+            let ManifestRef { digest, length } = made.delta.blob;
+            let frame = chunk::compress(digest, &made.bytes).map_err(Outcome::Internal.because())?;
+            client.upload(OperatorRequest::PutBlob { digest, length }, &frame).await?;
+            bytes += length;
+        }
+        Ok((missing.len() + deltas.len(), bytes))
+    }
+
     fn upload(&self) -> Upload<'_> {
         Upload { packed: &self.packed, manifest: &self.bytes, reference: self.reference }
     }
+}
+
+/// How a binary is made of each of the older ones for its platform, where that is worth it.
+fn deltas(binary: &Binary, older: &[Binary]) -> Result<Vec<PreparedDelta>, Failure> {
+    let older = older.iter().filter(|old| old.target == binary.target && old.digest != binary.digest);
+    let mut made = Vec::new();
+    for old in older {
+        let bytes = delta::delta(&old.content()?, &binary.content()?).map_err(Outcome::Internal.because())?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        // One that saves little is not worth a second way to the same binary.
+        if chunk::BLOB_BYTES_MAX < bytes.len() || binary.length / 2 < length {
+            note(&format!("a delta from `{}` would save little, and is left out", old.path.display()));
+            continue;
+        }
+        let blob = ManifestRef { digest: Digest::of(&bytes), length };
+        made.push(PreparedDelta { delta: Delta { from: old.digest, blob }, bytes });
+    }
+    Ok(made)
 }
 
 fn release(
@@ -140,6 +181,7 @@ fn release(
         manifest: one.reference,
         digest: one.binary.digest,
         length: one.binary.length,
+        deltas: one.deltas.iter().map(|made| made.delta).collect(),
     });
     Ok(AgentRelease {
         spec: SPEC,

@@ -1,24 +1,22 @@
 //! Bringing binaries of the agent in: what the running one has in common with the new one is not fetched.
 
 use std::{
-    collections::BTreeSet,
-    fs::OpenOptions,
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
+    collections::BTreeSet, fs::OpenOptions, io::Write as _, ops::Not as _, os::unix::fs::OpenOptionsExt as _,
+    path::Path, sync::Arc,
 };
 
-use sloth_bundle::{ChunkStore, File, Limits, Manifest, StoreError as ChunkError, limits::MANIFEST_BYTES_MAX, seed};
+use sloth_bundle::{
+    ChunkStore, DeltaError, File, Limits, Manifest, StoreError as ChunkError, delta, limits::MANIFEST_BYTES_MAX, seed,
+};
 use sloth_core::{
     Chain, Digest,
     fs::{self, Access, Action, FsError},
 };
 use sloth_protocol::agent::{Event, FetchError, Update};
-use sloth_trust::{Sha256, sha256::Hasher};
+use sloth_trust::{Delta, Sha256, sha256::Hasher};
 use tracing::Instrument as _;
 
-use super::{Fetcher, Work, blocking, later, never};
+use super::{Fetcher, Shared, Work, blocking, later, never};
 
 /// The mode of a binary that was not tried yet.
 const MODE: u32 = 0o700;
@@ -30,6 +28,8 @@ enum AssembleError {
     Fs(#[from] FsError),
     #[error("a part of the binary is not there")]
     Chunk(#[from] ChunkError),
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
     #[error("the binary's SHA-256 is `{got}`, `{wanted}` was signed")]
     Other { got: Sha256, wanted: Sha256 },
 }
@@ -71,6 +71,9 @@ impl Work {
             return Err(FetchError::Never(reason));
         }
         let _turn = Arc::clone(&self.turn).lock_owned().await;
+        if self.by_delta(&update, &path).await? {
+            return Ok(());
+        }
         let file = self.manifest_of(&update).await?;
         let wanted: BTreeSet<Digest> = file.chunks.iter().map(|chunk| chunk.digest).collect();
         let (shared, chunks) = (Arc::clone(&self.shared), file.chunks.clone());
@@ -90,8 +93,40 @@ impl Work {
         blocking(move || {
             assemble(&shared.chunks, &file, &path, digest).map_err(|error| match &error {
                 AssembleError::Other { .. } => never(&error),
-                AssembleError::Fs(_) | AssembleError::Chunk(_) => later(&error),
+                AssembleError::Fs(_) | AssembleError::Chunk(_) | AssembleError::Delta(_) => later(&error),
             })
+        })
+        .await
+    }
+
+    /// Makes the binary of the one that runs, where there is a delta from that; whether it is there then.
+    async fn by_delta(&self, update: &Update, path: &Path) -> Result<bool, FetchError> {
+        let (shared, deltas) = (Arc::clone(&self.shared), update.deltas.clone());
+        let running =
+            blocking(move || Ok(deltas.is_empty().not().then(|| digest_of(&shared.program).ok()).flatten())).await?;
+        let Some(delta) = update.deltas.iter().find(|delta| Some(delta.from) == running).copied() else {
+            return Ok(false);
+        };
+        let (digest, length) = (delta.blob.digest, delta.blob.length);
+        tracing::info!(version = %update.version, bytes = length, of = update.length, "fetching an update as a delta");
+        let shared = Arc::clone(&self.shared);
+        if !blocking(move || Ok(shared.chunks.has(digest))).await? {
+            match self.download(self.connection()?, digest, length).await {
+                Ok(()) => {}
+                Err(FetchError::Never(reason)) => {
+                    tracing::warn!(%reason, "the delta cannot be used: fetching the whole");
+                    return Ok(false);
+                }
+                Err(later) => return Err(later),
+            }
+        }
+        let (shared, path, wanted, bytes) = (Arc::clone(&self.shared), path.to_owned(), update.digest, update.length);
+        blocking(move || {
+            let made = patch(&shared, delta, &path, (wanted, bytes));
+            if let Err(error) = &made {
+                tracing::warn!(error = %Chain(error), "the delta cannot be used: fetching the whole");
+            }
+            Ok(made.is_ok())
         })
         .await
     }
@@ -118,21 +153,55 @@ impl Work {
 
 /// Whether the file is there, whole, as it was signed.
 fn is_there(path: &Path, wanted: Sha256) -> bool {
-    let read = std::fs::File::open(path).and_then(|mut file| {
-        let mut hasher = Hasher::default();
-        std::io::copy(&mut file, &mut hasher)?;
-        Ok(hasher.finish())
-    });
-    read.is_ok_and(|got| got == wanted)
+    digest_of(path).is_ok_and(|got| got == wanted)
 }
 
-/// Puts the file together beside where it belongs, and there when it is what was signed and on the disk.
+fn digest_of(path: &Path) -> std::io::Result<Sha256> {
+    let mut hasher = Hasher::default();
+    std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+    Ok(hasher.finish())
+}
+
+/// Makes the file of the running program and a delta that was fetched.
+fn patch(shared: &Shared, by: Delta, path: &Path, wanted: (Sha256, u64)) -> Result<(), AssembleError> {
+    let (wanted, length) = wanted;
+    let old = std::fs::read(&shared.program).map_err(FsError::of(Action::Read, &shared.program))?;
+    let made = delta::apply(&old, &shared.chunks.read(by.blob.digest, by.blob.length)?, length)?;
+    put(path, wanted, |content| content.take(&made))
+}
+
+/// Puts the file together from its chunks.
 fn assemble(chunks: &ChunkStore, file: &File, path: &Path, wanted: Sha256) -> Result<(), AssembleError> {
+    put(path, wanted, |content| {
+        file.chunks.iter().try_for_each(|chunk| content.take(&chunks.read(chunk.digest, u64::from(chunk.length))?))
+    })
+}
+
+/// A file that is being written, and its SHA-256 so far.
+struct Content<'p> {
+    file: std::fs::File,
+    path: &'p Path,
+    hasher: Hasher,
+}
+
+impl Content<'_> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), AssembleError> {
+        self.hasher.update(bytes);
+        Ok(self.file.write_all(bytes).map_err(FsError::of(Action::Write, self.path))?)
+    }
+}
+
+/// Writes a file beside where it belongs, and puts it there when it is what was signed and on the disk.
+fn put(
+    path: &Path,
+    wanted: Sha256,
+    fill: impl FnOnce(&mut Content<'_>) -> Result<(), AssembleError>,
+) -> Result<(), AssembleError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     fs::create_dir(dir, Access::Owner)?;
     sweep(dir)?;
     let fresh = fs::temporary_name(dir);
-    let made = write(chunks, file, &fresh, wanted).and_then(|()| Ok(fs::rename(&fresh, path)?));
+    let made = write(&fresh, wanted, fill).and_then(|()| Ok(fs::rename(&fresh, path)?));
     if made.is_err() {
         // The first error is the one worth telling; what is left behind goes before the next attempt.
         let _ = std::fs::remove_file(&fresh);
@@ -140,20 +209,20 @@ fn assemble(chunks: &ChunkStore, file: &File, path: &Path, wanted: Sha256) -> Re
     made
 }
 
-fn write(chunks: &ChunkStore, file: &File, fresh: &PathBuf, wanted: Sha256) -> Result<(), AssembleError> {
+fn write(
+    fresh: &Path,
+    wanted: Sha256,
+    fill: impl FnOnce(&mut Content<'_>) -> Result<(), AssembleError>,
+) -> Result<(), AssembleError> {
     let created = OpenOptions::new().write(true).create_new(true).mode(MODE).open(fresh);
-    let mut content = created.map_err(FsError::of(Action::Create, fresh))?;
-    let mut hasher = Hasher::default();
-    for chunk in &file.chunks {
-        let plain = chunks.read(chunk.digest, u64::from(chunk.length))?;
-        hasher.update(&plain);
-        content.write_all(&plain).map_err(FsError::of(Action::Write, fresh))?;
-    }
-    let got = hasher.finish();
+    let file = created.map_err(FsError::of(Action::Create, fresh))?;
+    let mut content = Content { file, path: fresh, hasher: Hasher::default() };
+    fill(&mut content)?;
+    let got = content.hasher.finish();
     if got != wanted {
         return Err(AssembleError::Other { got, wanted });
     }
-    Ok(content.sync_all().map_err(FsError::of(Action::Sync, fresh))?)
+    Ok(content.file.sync_all().map_err(FsError::of(Action::Sync, fresh))?)
 }
 
 /// Removes binaries of earlier updates and halves of any.
