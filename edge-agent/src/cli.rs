@@ -15,6 +15,7 @@ mod repl;
 mod run;
 mod run_arguments;
 mod scratch;
+mod secrets;
 mod self_update;
 mod signals;
 mod status;

@@ -31,7 +31,7 @@ workflow.define("main"):tasks({ broken, after }):build()
 /// begin with `!` are said on standard error.
 fn check(dir: &Path, arguments: &[&str], expected: &[&str], code: i32) {
     let mut command = agent(&["run"]);
-    command.args(arguments).current_dir(dir).env("HOME", dir).env("TMPDIR", dir);
+    command.args(arguments).current_dir(dir).env("HOME", dir).env("TMPDIR", dir).env("SLOTH_TEST_TOKEN", "hunter22");
     let (stdout, stderr, got) = said(command);
     let told = format!("{arguments:?}:\n{stdout}\n--\n{stderr}");
     let (mut out, mut errors) = (stdout.as_str(), stderr.as_str());
@@ -126,6 +126,40 @@ task("write"):command(function()
     return not exec.run("test -e '~'").success, exec.run("pwd", { workdir = "~/made" }).stdout
 end)
 "#;
+
+const SECRETS: &str = r#"
+task("t"):command(function()
+    print(secrets.token, secrets.other, secrets.third == "from the file")
+    return secrets.token == "hunter22" and secrets.other == "s3cr3t!", "it is " .. secrets.other
+end)
+"#;
+
+#[test]
+fn secrets_come_from_files_and_the_environment() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    write(dir, "secrets.sloth", SECRETS);
+    let private = |name: &str, text: &str| {
+        sloth_core::fs::replace(&dir.join(name), text.as_bytes(), sloth_core::fs::Access::Owner).expect("written");
+    };
+    private("all.yaml", "token: other\nthird: from the file\n");
+    private("wrong.yaml", "token: [a]\n");
+    private("other.txt", "s3cr3t!\n");
+    write(dir, "open.txt", "s3cr3t!\n");
+    let token = "token=env:SLOTH_TEST_TOKEN";
+    let given = ["secrets.sloth", "--secrets", "all.yaml", "--secret", token, "--secret", "other=file:other.txt"];
+    check(dir, &given, &["[secret]\t[secret]\ttrue", "secrets/t  succeeded", "it is [secret]"], 0);
+    for (secret, told) in [
+        ("token=hunter22", "`--secret token=…` names no source: write `token=env:VARIABLE` or `token=file:PATH`"),
+        ("token", "`--secret` takes `NAME=env:VARIABLE` or `NAME=file:PATH`"),
+        ("token=env:SLOTH_NONE", "which is not set"),
+        ("token=file:open.txt", "cannot read the secret `token`"),
+        ("token=file:none.txt", "cannot read the secret `token`"),
+    ] {
+        check(dir, &["secrets.sloth", "--secret", secret], &[&format!("!{told}")], 2);
+    }
+    check(dir, &["secrets.sloth", "--secrets", "wrong.yaml"], &["!the secret `token` of `wrong.yaml` is no text"], 2);
+}
 
 #[test]
 fn a_tilde_is_the_home_and_no_directory() {

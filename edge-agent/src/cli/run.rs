@@ -27,6 +27,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let run = RunId::new(clock.now(), random());
     let (bundle_dir, file) = split(arguments.file()?)?;
     let (values, capabilities) = (arguments.values.read_for(&bundle_dir)?, arguments.grants.read()?);
+    let secrets = Rc::new(arguments.secrets.read()?);
     let scratch = Scratch::new(run)?;
     let input = RunInput {
         bundle_dir,
@@ -39,7 +40,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
         workdir: scratch.0.clone(),
         agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
         check: arguments.check,
-        settings: Settings { stack: arguments.stack(), elsewhere: Elsewhere::Here, ..Settings::default() },
+        settings: Settings { stack: arguments.stack(), elsewhere: Elsewhere::Here, secrets, ..Settings::default() },
         ..RunInput::default()
     };
     let began = clock.now();

@@ -6,7 +6,7 @@ use sloth_bundle::{PARAMETERS_FILE, parameters};
 use sloth_cli::{Failure, Outcome, OutputArgs, values};
 use sloth_workflow::{Capabilities, Capability, Selection};
 
-use super::DirArgs;
+use super::{DirArgs, secrets::SecretArgs};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -18,6 +18,8 @@ pub(super) struct Arguments {
     file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) values: ValueArgs,
+    #[command(flatten)]
+    pub(super) secrets: SecretArgs,
     /// The workflow to run [default: every one of the file, in its order]
     #[arg(long)]
     pub(super) workflow: Option<String>,

@@ -38,7 +38,7 @@ pub(crate) use unknown::{TASK_METHODS, WORKFLOW_METHODS};
 pub(crate) use values::are_absent;
 pub(crate) use workflow::CleanWorkdir;
 
-use crate::modules::Context;
+use crate::{Capability, modules::Context};
 use argument::Arguments;
 use collect::tolerate;
 use refer::Reference;
@@ -115,10 +115,11 @@ pub(crate) fn install_values(lua: &Lua, definitions: &SharedDefinitions, context
     values::install(lua, context, &definitions.borrow().text)
 }
 
-/// The global `secrets`: texts by name.
+/// The global `secrets`: texts by name, those that are granted.
 fn secrets(lua: &Lua, context: &Context) -> mlua::Result<()> {
     let secrets = lua.create_table()?;
-    for (name, secret) in context.settings.secrets.iter() {
+    let granted = |name: &str| context.capabilities.allows_name(Capability::Secrets, name);
+    for (name, secret) in context.settings.secrets.iter().filter(|(name, _)| granted(name)) {
         secrets.raw_set(name.as_str(), secret.expose().as_str())?;
     }
     secrets.set_readonly(true);
