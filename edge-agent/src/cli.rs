@@ -56,7 +56,7 @@ enum Command {
     /// Go to another version, from a signed file
     SelfUpdate(self_update::Arguments),
     /// Run a workflow file here and now, without a coordinator
-    Run(run_arguments::Arguments),
+    Run(Box<run_arguments::Arguments>),
     /// Ask this host's daemon how it is
     Status(status::Arguments),
     /// Make a bundle to begin with: a workflow file, its test, and a `bundle.toml`
