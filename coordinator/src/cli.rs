@@ -56,7 +56,7 @@ enum Command {
     /// Check, sign and publish the bundle in a directory
     Publish(publish::PublishArgs),
     /// Join tokens, with which hosts enrol
-    #[command(subcommand)]
+    #[command(subcommand, alias = "tokens")]
     Token(tokens::TokenCommand),
     /// The fleet
     #[command(subcommand)]

@@ -30,11 +30,13 @@ use sloth_trust::PublicKey;
 
 use crate::wire::{
     AgentResponse, AgentsPage, AssignRelease, BundleView, CreateToken, Hello, Platform, Poll, Published, Refusal,
-    ReleaseView, Renew, StartRun, Started, Welcome,
+    ReleaseView, Renew, StartRun, Started, TokensPage, Welcome,
 };
 
-/// Most agents that a coordinator takes.
+/// Most agents that a coordinator takes, those whose identity was withdrawn not counted.
 pub const AGENTS_MAX: usize = 200_000;
+/// Most agents whose identity was withdrawn and that can still be looked at; the one that was last seen first goes first.
+pub const REVOKED_MAX: usize = 10_000;
 /// Most join tokens that are kept at a time; of those that are used up, the one that expires first goes first.
 pub const TOKENS_MAX: usize = 10_000;
 /// Longest life of a join token.
@@ -207,6 +209,15 @@ pub enum Command {
     Agent(String),
     /// To withdraw an agent's identity.
     RevokeAgent(String),
+    /// To forget an agent whose identity was withdrawn.
+    ForgetAgent(String),
+    /// For join tokens.
+    Tokens {
+        /// After which.
+        after: Option<TokenId>,
+    },
+    /// To make a join token count no more.
+    RevokeToken(TokenId),
     /// For every bundle's newest release.
     Bundles,
     /// For every release of a bundle.
@@ -292,8 +303,12 @@ pub enum Reply {
     Agent(Box<crate::wire::AgentView>),
     /// Bundles' releases, without their plans.
     Bundles(Vec<BundleView>),
+    /// Join tokens.
+    Tokens(TokensPage),
     /// A run has begun.
     Started(Started),
+    /// The run was started before, and has ended: on how many agents is on the disk.
+    Ended(RunId),
     /// A run is being cancelled.
     Cancelling(RunId),
     /// Releases of the agent.

@@ -31,7 +31,7 @@ pub use operator::{
     AgentView, AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, EVENTS_IN_FRAME_MAX, Events, Follow, FollowWait,
     HeadLine, HeadsPage, JobView, OperatorHello, OperatorRequest, OperatorResponse, PAGE_ROWS_MAX, Published,
     ReceiptsAsked, ReceiptsPage, RunEvent, RunSummary, RunView, RunsPage, StartRun, Started, TaskView, TokenIssued,
-    VALUES_BYTES_MAX,
+    TokenView, TokensPage, VALUES_BYTES_MAX,
 };
 pub use record::{
     Class, Dropped, JobState, Lane, LogStream, NAME_BYTES_MAX, NUMBER_MAX, OUTPUT_BYTES_MAX, OnInterrupt,

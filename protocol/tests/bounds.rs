@@ -6,15 +6,15 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use sloth_core::{AgentId, Digest, Millis, RepositoryId, RunId, Secret, Selector};
+use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Secret, Selector, TokenId};
 use sloth_protocol::{
     coordinator::{
-        Answer, Ask, CheckedReport, Command, Coordinator, Durable, Event, JOB_RESULT_BYTES_MAX, Job, Release, Reply,
-        Write,
+        AGENTS_MAX, AgentRecord, Answer, Ask, CheckedReport, Command, Coordinator, Durable, Enroll, Event,
+        JOB_RESULT_BYTES_MAX, Job, REVOKED_MAX, Release, Reply, Token, Write,
     },
     wire::{
-        AgentResponse, Dropped, JobState, Lane, LogStream, OUTPUT_BYTES_MAX, Poll, Record, RecordBody, RefusalCode,
-        Report, RunEnd, RunOutcome, StartRun, TaskEnd, TaskName, TaskStatus, VALUES_BYTES_MAX, encode,
+        AgentResponse, Dropped, JobState, Lane, LogStream, OUTPUT_BYTES_MAX, Platform, Poll, Record, RecordBody,
+        RefusalCode, Report, RunEnd, RunOutcome, StartRun, TaskEnd, TaskName, TaskStatus, VALUES_BYTES_MAX, encode,
     },
 };
 use sloth_trust::{BundleMetadata, Envelope, MachineKey, ManifestRef, PayloadKind, SPEC, Trigger};
@@ -139,6 +139,55 @@ fn who_tells_without_end_fills_no_disk_and_its_end_counts() {
     let log = RecordBody::Log { task: None, stream: LogStream::Info, text: "late".to_owned() };
     assert_eq!(log.lane(), Lane::Logs);
     assert!(kept(&report(&mut machine, 1, log)).is_some());
+}
+
+/// A coordinator with so many agents whose identity was withdrawn, and the one of [`agent`].
+fn with_revoked(count: usize) -> Coordinator {
+    let revoked = (0..count).map(|number| {
+        let number = u64::try_from(number).expect("small");
+        let last_seen = NOW + Millis::from_u64(number);
+        let record = AgentRecord { name: format!("old-{number}"), revoked: true, last_seen, ..agent_record() };
+        (AgentId::new(NOW - Millis::from_u64(1 + number), u128::from(number)), record)
+    });
+    let agents = revoked.chain([(agent(), agent_record())]).collect();
+    let token = Token {
+        secret: Digest::of(b"secret"),
+        uses: 1,
+        expires: NOW + NOW,
+        labels: Labels::new(),
+        operator: "admin".to_owned(),
+        root: 1,
+    };
+    let state = Durable { agents, tokens: [(TokenId::new(NOW, 1), token)].into(), ..Durable::default() };
+    welcomed(state, agent())
+}
+
+#[test]
+fn agents_that_are_revoked_take_nobodys_place_and_are_bounded() {
+    let mut machine = with_revoked(REVOKED_MAX);
+    let revoke = Command::RevokeAgent("web-1".to_owned());
+    let event = Event::Command { ticket: 1, operator: "admin".to_owned(), command: revoke };
+    let writes = machine.handle(NOW + NOW, event).writes;
+    // The one that was last seen first.
+    let forgotten: Vec<_> =
+        writes.iter().filter_map(|write| if let Write::ForgetAgent(id) = write { Some(*id) } else { None }).collect();
+    assert_eq!(forgotten, [AgentId::new(NOW - Millis::from_u64(1), 0)]);
+    assert_eq!(machine.durable().agents.len(), REVOKED_MAX);
+    assert!(machine.durable().agents.get(&agent()).is_some_and(|record| record.revoked));
+
+    let mut machine = with_revoked(AGENTS_MAX);
+    let enroll = Enroll {
+        token: TokenId::new(NOW, 1),
+        secret: Digest::of(b"secret"),
+        key: Digest::of(b"another"),
+        name: "web-2".to_owned(),
+        version: String::new(),
+        platform: Platform::default(),
+        labels: Labels::new(),
+        receipt_key: receipt_key().public().clone(),
+    };
+    let answer = machine.handle(NOW, Event::Enroll { ticket: 2, enroll }).answers.remove(0).1;
+    assert!(matches!(answer, Answer::Enrolled { .. }), "{answer:?}");
 }
 
 fn start(machine: &mut Coordinator, values: String) -> Answer {

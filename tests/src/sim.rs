@@ -35,7 +35,7 @@ use invariants::{Check, HostWitness};
 use network::{Conn, Request};
 use operators::Errand;
 use publisher::{START, publisher};
-use scenario::{Action, Faults, Scenario};
+use scenario::{Action, Faults, HostClock, Scenario};
 pub use tally::Tally;
 use worker::Step;
 
@@ -231,6 +231,7 @@ impl Sim {
         for index in 0..self.hosts.len() {
             let host = &mut self.hosts[index];
             (host.partitioned_until, host.disk_full_until) = (Millis::ZERO, Millis::ZERO);
+            host.clock = HostClock::Right;
             let life = host.life;
             self.after(1, Happening::HostStart { host: index, life });
         }
@@ -378,6 +379,11 @@ impl Sim {
             }
             Action::HostDiskFull(host, span) => self.hosts[host].disk_full_until = until(self.now, span),
             Action::CenterDiskFull(span) => self.center.disk_full_until = until(self.now, span),
+            Action::SetClock(host, clock) => {
+                self.tally.clock_jumps += u64::from(clock != HostClock::Right);
+                self.hosts[host].clock = clock;
+                return self.host_event(host, agent::Event::Wake);
+            }
             Action::Snapshot(host) => {
                 let host = &mut self.hosts[host];
                 host.snapshot = host.id.map(|_| (host.disk.clone(), host.witness.clone()));

@@ -8,7 +8,7 @@ use sloth_protocol::wire::{AgentView, Dropped, OperatorRequest, OperatorResponse
 
 use super::{
     CredentialArgs,
-    client::{AskError, Client, expect_answer, with_client},
+    client::{AskError, Client, expect_answer, note, with_client},
     printed, show,
 };
 
@@ -20,6 +20,8 @@ pub(super) enum AgentsCommand {
     Show(OneArgs),
     /// Withdraw an agent's identity, for good: it is disconnected at once, and has to enrol again
     Revoke(OneArgs),
+    /// Forget an agent whose identity was withdrawn: it is listed no more, and its receipts stay
+    Forget(OneArgs),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +87,12 @@ pub(super) fn run(command: AgentsCommand, format: Format) -> Result<Outcome, Fai
             print_all(agents, format)
         }
         AgentsCommand::Show(args) => print_one(one(&args, OperatorRequest::Agent(args.agent.clone()))?, format),
+        AgentsCommand::Forget(args) => {
+            let question = OperatorRequest::ForgetAgent(args.agent.clone());
+            with_client(&args.credential, async |client| Ok(client.ask(question).await?))?;
+            note(&format!("agent `{}` is forgotten", args.agent));
+            Ok(Outcome::Done)
+        }
         AgentsCommand::Revoke(args) => print_one(one(&args, OperatorRequest::RevokeAgent(args.agent.clone()))?, format),
     }
 }

@@ -13,7 +13,7 @@ use sloth_protocol::wire::{
 
 use super::{
     CredentialArgs,
-    client::{AskError, Client, block_on, expect_answer, with_client},
+    client::{AskError, Client, block_on, expect_answer, note, with_client},
     follow::{self, Follower, Shown, print_jobs},
     printed, show,
 };
@@ -136,6 +136,9 @@ pub(super) fn run(command: RunsCommand, format: Format) -> Result<Outcome, Failu
                 let run = resolve(client, args.run).await?;
                 Ok(expect_answer!(client.ask(OperatorRequest::CancelRun(run)).await?, Run)?)
             })?;
+            if view.summary.ended.is_some() && !view.summary.cancelled {
+                note("the run had ended before, so there was nothing to cancel");
+            }
             print_run(&view, format)
         }
     }

@@ -2,24 +2,42 @@
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
+use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
 use sloth_core::{
-    Labels,
+    Clock, Labels, TokenId,
     config::Span,
     labels::{LabelError, parse_label},
 };
-use sloth_protocol::wire::{CreateToken, OperatorRequest, OperatorResponse};
+use sloth_protocol::wire::{CreateToken, OperatorRequest, OperatorResponse, TokenView};
 
 use super::{
     CredentialArgs,
-    client::{AskError, expect_answer, with_client},
-    printed,
+    client::{AskError, Client, expect_answer, note, with_client},
+    printed, show,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Make a join token and print it
     Create(CreateArgs),
+    /// List the join tokens that have not expired
+    List(ListArgs),
+    /// Make a join token count no more; who enrolled with it stays
+    Revoke(RevokeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    credential: CredentialArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RevokeArgs {
+    #[command(flatten)]
+    credential: CredentialArgs,
+    /// The token's id, as `token list` shows it
+    token: TokenId,
 }
 
 #[derive(Debug, Args)]
@@ -38,14 +56,30 @@ pub(super) struct CreateArgs {
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct Issued {
     id: String,
     token: String,
     expires: String,
 }
 
+#[derive(Serialize)]
+struct Listed {
+    id: String,
+    uses: u32,
+    expires: String,
+    labels: Labels,
+    operator: String,
+}
+
 pub(super) fn run(command: TokenCommand, format: Format) -> Result<Outcome, Failure> {
-    let TokenCommand::Create(args) = command;
+    match command {
+        TokenCommand::Create(args) => create(args, format),
+        TokenCommand::List(args) => list(&args, format),
+        TokenCommand::Revoke(args) => revoke(&args),
+    }
+}
+
+fn create(args: CreateArgs, format: Format) -> Result<Outcome, Failure> {
     let labels: Labels = args.labels.into_iter().collect();
     let create = CreateToken { uses: args.uses, ttl: args.ttl.millis(), labels };
     let issued = with_client(&args.credential, async |client| {
@@ -55,10 +89,52 @@ pub(super) fn run(command: TokenCommand, format: Format) -> Result<Outcome, Fail
         Format::Text => print_line(&issued.token),
         Format::Json => {
             let (id, expires) = (issued.id.to_string(), issued.expires.to_string());
-            print_json(&Shown { id, token: issued.token, expires })
+            print_json(&Issued { id, token: issued.token, expires })
         }
     })?;
     Ok(Outcome::Done)
+}
+
+fn list(args: &ListArgs, format: Format) -> Result<Outcome, Failure> {
+    let tokens = with_client(&args.credential, async |client| Ok(all(client).await?))?;
+    if format == Format::Json {
+        let listed: Vec<Listed> = tokens.into_iter().map(Listed::from).collect();
+        printed(print_json(&listed))?;
+        return Ok(Outcome::Done);
+    }
+    let now = Clock::new().now();
+    let mut table = Table::new(&["TOKEN", "USES LEFT", "EXPIRES", "BY", "LABELS"]);
+    for token in tokens {
+        let (uses, expires) = (token.uses.to_string(), show::ago(now, token.expires));
+        table.row(vec![token.id.to_string(), uses, expires, token.operator, show::labels(&token.labels)]);
+    }
+    printed(table.print())?;
+    Ok(Outcome::Done)
+}
+
+async fn all(client: &Client) -> Result<Vec<TokenView>, AskError> {
+    let mut tokens: Vec<TokenView> = Vec::new();
+    loop {
+        let after = tokens.last().map(|token| token.id);
+        let mut page = expect_answer!(client.ask(OperatorRequest::Tokens { after }).await?, Tokens)?;
+        tokens.append(&mut page.tokens);
+        if !page.more {
+            return Ok(tokens);
+        }
+    }
+}
+
+fn revoke(args: &RevokeArgs) -> Result<Outcome, Failure> {
+    with_client(&args.credential, async |client| Ok(client.ask(OperatorRequest::RevokeToken(args.token)).await?))?;
+    note(&format!("join token {} counts no more", args.token));
+    Ok(Outcome::Done)
+}
+
+impl From<TokenView> for Listed {
+    fn from(token: TokenView) -> Self {
+        let TokenView { id, uses, expires, labels, operator } = token;
+        Self { id: id.to_string(), uses, expires: expires.to_string(), labels, operator }
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), LabelError> {

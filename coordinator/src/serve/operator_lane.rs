@@ -14,8 +14,8 @@ use sloth_protocol::{
     coordinator::{Command, Reply},
     wire::{
         AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, FRAME_BYTES_MAX, JoinToken, OperatorHello,
-        OperatorRequest, OperatorResponse, ReceiptsAsked, Refusal, RefusalCode, RunView, RunsPage, StartRun,
-        TokenIssued, TokenSecret, encode, negotiate,
+        OperatorRequest, OperatorResponse, ReceiptsAsked, Refusal, RefusalCode, RunView, RunsPage, StartRun, Started,
+        TokenIssued, TokenSecret, TokensPage, encode, negotiate,
     },
 };
 use sloth_transport::{CloseCode, Priority};
@@ -121,6 +121,17 @@ impl Operator {
                 ordered("revoke", &key);
                 Ok(response)
             }
+            OperatorRequest::ForgetAgent(key) => {
+                let response = self.command(Command::ForgetAgent(key.clone())).await?;
+                ordered("forget agent", &key);
+                Ok(response)
+            }
+            OperatorRequest::RevokeToken(id) => {
+                let response = self.command(Command::RevokeToken(id)).await?;
+                ordered("revoke token", &id.to_string());
+                Ok(response)
+            }
+            OperatorRequest::Tokens { after } => self.command(Command::Tokens { after }).await,
             OperatorRequest::Root => self.command(Command::Root).await,
             OperatorRequest::Agents { selector, after } => self.command(Command::Agents { selector, after }).await,
             OperatorRequest::Agent(key) => self.command(Command::Agent(key)).await,
@@ -170,6 +181,8 @@ impl Operator {
             Reply::Bundles(bundles) => OperatorResponse::Bundles(bundles),
             Reply::Started(started) => OperatorResponse::Started(started),
             Reply::Releases(releases) => OperatorResponse::Releases(releases),
+            Reply::Ended(run) => OperatorResponse::Started(self.started_before(run).await?),
+            Reply::Tokens(page) => OperatorResponse::Tokens(page),
             Reply::Token { .. } => return Err(unexpected()),
         })
     }
@@ -214,6 +227,13 @@ impl Operator {
             events::RunStarted { run, bundle: &bundle, agents, operator: &self.name }.emit();
         }
         Ok(response)
+    }
+
+    /// What was said when a run was started that has ended since.
+    async fn started_before(&self, run: RunId) -> Result<Started, Refusal> {
+        let view = self.context.store.with(move |store| store.run(run)).await.map_err(|error| failed(&error))?;
+        let view = view.ok_or_else(|| no_run(run))?;
+        Ok(Started { run, agents: view.summary.jobs.iter().map(|(_, count)| count).sum() })
     }
 
     async fn missing(&self, digests: Vec<Digest>) -> Result<OperatorResponse, Refusal> {
@@ -292,6 +312,10 @@ fn shortened(mut response: OperatorResponse) -> OperatorResponse {
                 rows.truncate(rows.len() / 2);
                 *more = true;
             }
+            OperatorResponse::Tokens(TokensPage { tokens: rows, more }) if 1 < rows.len() => {
+                rows.truncate(rows.len() / 2);
+                *more = true;
+            }
             OperatorResponse::Bundles(bundles) if bundles.iter().any(|bundle| !bundle.plan.is_empty()) => {
                 bundles.iter_mut().for_each(|bundle| bundle.plan.clear());
             }
@@ -312,6 +336,7 @@ fn shortened(mut response: OperatorResponse) -> OperatorResponse {
             | OperatorResponse::Heads(_)
             | OperatorResponse::Receipts(_)
             | OperatorResponse::Releases(_)
+            | OperatorResponse::Tokens(_)
             | OperatorResponse::Refused(_) => break,
         }
     }

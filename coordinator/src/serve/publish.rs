@@ -81,6 +81,8 @@ pub(super) async fn publish(context: &Context, operator: &str, bytes: Vec<u8>) -
         | Reply::Agent(_)
         | Reply::Bundles(_)
         | Reply::Started(_)
+        | Reply::Ended(_)
+        | Reply::Tokens(_)
         | Reply::Cancelling(_)
         | Reply::Releases(_) => Err(unexpected()),
     }

@@ -82,6 +82,7 @@ impl<'t> Changes<'t> {
             Write::PutRoot(version, envelope) => put_bytes(&mut self.roots, &version.to_be_bytes(), envelope),
             Write::PutHead(head) => self.put_head(head),
             Write::PutAgent(id, agent) => put(&mut self.agents, "agents", &id.to_bytes(), agent.as_ref()),
+            Write::ForgetAgent(id) => self.forget_agent(*id),
             Write::PutInbox(id, lane, inbox) => put(&mut self.inboxes, "inboxes", &inbox_key(*id, *lane), inbox),
             Write::PutWork(id, generation, item) => {
                 put(&mut self.work, "work", &numbered_key(id.to_bytes(), *generation), item)
@@ -179,6 +180,12 @@ impl<'t> Changes<'t> {
         }
         let row = EventRow { agent, record: record.clone() };
         put(&mut self.events, "events", &numbered_key(run.to_bytes(), number), &row)
+    }
+
+    fn forget_agent(&mut self, id: AgentId) -> Result<(), Fault> {
+        drop_row(&mut self.agents, &id.to_bytes())?;
+        drop_all::<17>(&mut self.inboxes, &id.to_bytes())?;
+        drop_all::<24>(&mut self.work, &id.to_bytes())
     }
 
     fn forget(&mut self, run: RunId) -> Result<(), Fault> {

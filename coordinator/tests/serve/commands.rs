@@ -81,7 +81,7 @@ async fn a_bundle_is_published_once_and_again_when_it_changes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_end_as_the_interface_says() {
     let coordinator = Coordinator::published().await;
-    let _agent = coordinator.agent("web-1").await;
+    let id = coordinator.agent("web-1").await.id.to_string();
     let values = coordinator.file("values.yaml", "- a").display().to_string();
     for (arguments, outcome, expected) in [
         (&["agents", "list"][..], Outcome::Done, ""),
@@ -108,6 +108,20 @@ async fn commands_end_as_the_interface_says() {
         (&["runs", "logs", "latest", "--agent", "none"], Outcome::Refused, "there is no agent `none`"),
         (&["runs", "cancel", "latest"], Outcome::Done, ""),
         (&["token", "create", "--label", "a=b"], Outcome::Done, ""),
+        (&["token", "list"], Outcome::Done, ""),
+        (&["tokens", "list", "-o", "json"], Outcome::Done, ""),
+        (&["token", "revoke", "01JD5Z3V9QK7T2M4X8R6WBCY0N"], Outcome::Refused, "there is no join token"),
+        (&["audit", "list"], Outcome::Done, ""),
+        (&["audit", "list", "--run", "latest", "--agent", "web-1", "-o", "json"], Outcome::Done, ""),
+        (&["audit", "list", "--agent", "none"], Outcome::Refused, "there is no agent `none`"),
+        (&["audit", "verify"], Outcome::Done, ""),
+        (&["audit", "verify", "--export", "/nonexistent"], Outcome::Usage, "cannot read `/nonexistent/chain.json`"),
+        (&["audit", "export", "/proc/x"], Outcome::Usage, "cannot create `/proc/x`"),
+        (&["agents", "forget", "web-1"], Outcome::Refused, "agent `web-1` is in use"),
+        (&["agents", "revoke", "web-1"], Outcome::Done, ""),
+        (&["agents", "forget", "web-1"], Outcome::Refused, "there is no agent `web-1`"),
+        (&["agents", "forget", &id], Outcome::Done, ""),
+        (&["agents", "show", &id], Outcome::Refused, "there is no agent"),
     ] {
         check(coordinator.cli(arguments).await, outcome, expected);
     }

@@ -3,11 +3,14 @@
 use sloth_core::{Digest, Millis, RunId};
 use sloth_protocol::wire::{
     AgentRequest, Dropped, Events, Follow, FollowWait, Lane, LogStream, OperatorRequest, OperatorResponse, Record,
-    RecordBody, RefusalCode, Report, RunEnd, RunOutcome, StartRun,
+    RecordBody, RefusalCode, Report, RunEnd, RunOutcome, StartRun, Started,
 };
+use sloth_transport::KeyRequest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Coordinator, follow, next, now, operate, random};
+
+const DAY: Millis = Millis::from_secs(86_400);
 
 fn refused(answer: &OperatorResponse) -> RefusalCode {
     let OperatorResponse::Refused(refusal) = answer else { panic!("{answer:?}") };
@@ -88,6 +91,28 @@ async fn a_run_is_started_once_however_often_it_is_asked_for() {
     let answer = operate(&operator, OperatorRequest::CancelRun(start.run)).await;
     let OperatorResponse::Run(view) = answer else { panic!("{answer:?}") };
     assert!(view.summary.cancelled && view.summary.ended.is_some(), "{view:?}");
+    // Whoever lost the first answer and asks when all is over is told of the same run.
+    let answer = operate(&operator, OperatorRequest::StartRun(start.clone())).await;
+    assert_eq!(answer, OperatorResponse::Started(Started { run: start.run, agents: 1 }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_token_that_was_revoked_lets_nobody_in() {
+    let coordinator = Coordinator::published().await;
+    let operator = coordinator.operator().await;
+    let (kept, revoked) = (coordinator.token(1, DAY).await, coordinator.token(2, DAY).await);
+    let OperatorResponse::Tokens(page) = operate(&operator, OperatorRequest::Tokens { after: None }).await else {
+        panic!("no tokens")
+    };
+    assert_eq!(page.tokens.iter().map(|token| token.uses).sum::<u32>(), 3, "{page:?}");
+    for expected in [None, Some(RefusalCode::NotFound)] {
+        let answer = operate(&operator, OperatorRequest::RevokeToken(revoked.id)).await;
+        assert_eq!((answer != OperatorResponse::Done).then(|| refused(&answer)), expected);
+    }
+    let key = KeyRequest::generate().expect("a key");
+    let refusal = coordinator.enroll(&revoked, "web-1", &key).await.expect_err("it counts no more");
+    assert_eq!(refusal.code, RefusalCode::Denied);
+    coordinator.enroll(&kept, "web-1", &key).await.expect("the other one counts");
 }
 
 #[tokio::test(flavor = "multi_thread")]

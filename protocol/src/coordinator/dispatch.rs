@@ -29,7 +29,7 @@ impl Coordinator {
             return Ok(started(start.run, agents));
         }
         if self.state.ended.contains(&start.run) {
-            return Err(Refusal::new(RefusalCode::Conflict, format!("run `{}` has ended already", start.run)));
+            return Ok(Reply::Ended(start.run));
         }
         let selector = start.selector.parse::<Selector>().map_err(|error| invalid(&error.to_string()))?;
         let run = self.plan_run(operator, start, &selector)?;
@@ -454,7 +454,7 @@ impl Coordinator {
     }
 
     fn poll_pause(&self) -> Millis {
-        let fleet = u64::try_from(self.state.agents.len()).unwrap_or(u64::MAX);
+        let fleet = u64::try_from(self.names.len()).unwrap_or(u64::MAX);
         Millis::from_secs(1 + fleet / POLLS_PER_SECOND).min(POLL_PAUSE_MAX)
     }
 }

@@ -267,6 +267,8 @@ pub enum Write {
     PutHead(HeadRow),
     /// An agent, new or changed.
     PutAgent(AgentId, Box<AgentRecord>),
+    /// An agent goes with what was counted of it and what it had to be told.
+    ForgetAgent(AgentId),
     /// What was counted of a lane.
     PutInbox(AgentId, Lane, Inbox),
     /// Something that an agent has to be told.
@@ -319,6 +321,11 @@ impl Durable {
             Write::PutHead(head) => self.head = Some(head.clone()),
             Write::PutAgent(id, agent) => {
                 self.agents.insert(*id, agent.as_ref().clone());
+            }
+            Write::ForgetAgent(id) => {
+                self.agents.remove(id);
+                self.inboxes.remove(id);
+                self.work.remove(id);
             }
             Write::PutInbox(id, lane, inbox) => self.inboxes.entry(*id).or_default()[lane.index()] = *inbox,
             Write::PutWork(id, generation, item) => {

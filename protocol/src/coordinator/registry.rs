@@ -1,13 +1,18 @@
 //! Agents and the tokens they join with.
 
+use std::ops::Bound;
+
 use sloth_core::{AgentId, Digest, Millis, TokenId, excerpt, labels};
 
 use super::{
-    AGENTS_MAX, AgentRecord, Answer, CloseReason, Enroll, Item, LAST_SEEN_STEP, RECONNECTS_PER_SECOND, Reply,
-    TOKEN_TTL_MAX, TOKENS_MAX, Ticket, Token, Write,
+    AGENTS_MAX, AgentRecord, Answer, CloseReason, Enroll, Item, LAST_SEEN_STEP, RECONNECTS_PER_SECOND, REVOKED_MAX,
+    Reply, TOKEN_TTL_MAX, TOKENS_MAX, Ticket, Token, Write,
     machine::{Coordinator, Timer},
 };
-use crate::wire::{CreateToken, Hello, JobState, Platform, Refusal, RefusalCode, Welcome, negotiate};
+use crate::wire::{
+    CreateToken, Hello, JobState, PAGE_ROWS_MAX, Platform, Refusal, RefusalCode, TokenView, TokensPage, Welcome,
+    negotiate,
+};
 
 /// Most characters of an agent's name, its release and each text of its platform.
 const NAME_CHARS_MAX: usize = 128;
@@ -81,6 +86,31 @@ impl Coordinator {
         Ok(Reply::Token { root, expires })
     }
 
+    pub(super) fn tokens(&self, after: Option<TokenId>) -> TokensPage {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let limit = usize::try_from(PAGE_ROWS_MAX).unwrap_or(usize::MAX);
+        let range = self.state.tokens.range((from, Bound::Unbounded));
+        let view = |(id, token): (&TokenId, &Token)| {
+            let Token { uses, expires, labels, operator, .. } = token.clone();
+            TokenView { id: *id, uses, expires, labels, operator }
+        };
+        let mut tokens: Vec<TokenView> = range.take(limit + 1).map(view).collect();
+        let more = limit < tokens.len();
+        tokens.truncate(limit);
+        TokensPage { tokens, more }
+    }
+
+    /// Makes a token count no more. Who enrolled with it stays.
+    pub(super) fn revoke_token(&mut self, id: TokenId) -> Result<Reply, Refusal> {
+        let Some(token) = self.state.tokens.get(&id) else {
+            let reason = format!("there is no join token `{id}`: `sloth-coord token list` shows those that count");
+            return Err(Refusal::new(RefusalCode::NotFound, reason));
+        };
+        self.clear_timer(token.expires, Timer::Token(id));
+        self.write(Write::DropToken(id));
+        Ok(Reply::Done)
+    }
+
     pub(super) fn expire_token(&mut self, id: TokenId) {
         if self.state.tokens.get(&id).is_some_and(|token| token.expires <= self.now) {
             self.write(Write::DropToken(id));
@@ -107,8 +137,41 @@ impl Coordinator {
             for run in open {
                 self.end_job(run, id, JobState::Failed, "the agent's identity was withdrawn");
             }
+            self.bound_revoked(id);
         }
         Ok(Reply::Agent(Box::new(self.agent_view(id)?)))
+    }
+
+    /// Forgets an agent whose identity was withdrawn: to whoever comes with its certificate it is as if it had never been.
+    pub(super) fn forget_agent(&mut self, key: &str) -> Result<Reply, Refusal> {
+        let id = self.find_agent(key)?;
+        if self.state.agents.get(&id).is_some_and(|record| !record.revoked) {
+            let reason = format!(
+                "agent `{0}` is in use: withdraw its identity first with `sloth-coord agents revoke {0}`",
+                excerpt(key)
+            );
+            return Err(Refusal::new(RefusalCode::Conflict, reason));
+        }
+        self.drop_agent(id);
+        Ok(Reply::Done)
+    }
+
+    fn drop_agent(&mut self, id: AgentId) {
+        self.write(Write::ForgetAgent(id));
+        self.told.remove(&id);
+        self.knows.remove(&id);
+    }
+
+    /// When there are too many, the one that was last seen first goes, but not the one that was withdrawn just now.
+    fn bound_revoked(&mut self, newest: AgentId) {
+        if self.state.agents.len() - self.names.len() <= REVOKED_MAX {
+            return;
+        }
+        let revoked = self.state.agents.iter().filter(|(id, record)| record.revoked && **id != newest);
+        let oldest = revoked.min_by_key(|(id, record)| (record.last_seen, **id)).map(|(id, _)| *id);
+        if let Some(oldest) = oldest {
+            self.drop_agent(oldest);
+        }
     }
 
     pub(super) fn hello(&mut self, agent: AgentId, ticket: Ticket, hello: Hello) {
@@ -158,7 +221,7 @@ impl Coordinator {
             presence.welcome = true;
         }
         let inbox = self.state.inboxes.get(&agent).copied().unwrap_or_default();
-        let fleet = u64::try_from(self.state.agents.len()).unwrap_or(u64::MAX);
+        let fleet = u64::try_from(self.names.len()).unwrap_or(u64::MAX);
         let welcome = Welcome {
             proto,
             features: 0,
@@ -178,7 +241,7 @@ impl Coordinator {
                 format!("the join token expired on {}: make one with `sloth-coord token create`", token.expires);
             return Err(denied(&reason));
         }
-        if AGENTS_MAX <= self.state.agents.len() {
+        if AGENTS_MAX <= self.names.len() {
             return Err(Refusal::new(
                 RefusalCode::TooLarge,
                 format!("this coordinator takes {AGENTS_MAX} agents at most"),

@@ -90,6 +90,15 @@ pub enum OperatorRequest {
     WithdrawRelease(u64),
     /// Orders one agent to go to a release. Answered by [`OperatorResponse::Agent`].
     AssignRelease(AssignRelease),
+    /// The join tokens that count, or did until they were used up, in order of their ids, from after an id on.
+    Tokens {
+        /// The last row of the page before.
+        after: Option<TokenId>,
+    },
+    /// Makes a join token count no more.
+    RevokeToken(TokenId),
+    /// Forgets an agent whose identity was withdrawn. Its receipts stay.
+    ForgetAgent(String),
 }
 
 /// One answer to an operator. Tags only grow.
@@ -136,6 +145,8 @@ pub enum OperatorResponse {
     Receipts(ReceiptsPage),
     /// To [`OperatorRequest::Releases`].
     Releases(Vec<ReleaseView>),
+    /// To [`OperatorRequest::Tokens`].
+    Tokens(TokensPage),
 }
 
 /// Who is calling.
@@ -438,5 +449,29 @@ pub struct ReceiptsPage {
     /// Every receipt up to this number was looked at.
     pub through: u64,
     /// Whether there are receipts above it.
+    pub more: bool,
+}
+
+/// A join token as operators see it: without its secret, which was told once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenView {
+    /// Its public half.
+    pub id: TokenId,
+    /// How many further hosts may enrol with it.
+    pub uses: u32,
+    /// When it stops to count.
+    pub expires: Millis,
+    /// The labels that it gives.
+    pub labels: Labels,
+    /// Who made it.
+    pub operator: String,
+}
+
+/// Some join tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokensPage {
+    /// At most [`PAGE_ROWS_MAX`] rows.
+    pub tokens: Vec<TokenView>,
+    /// Whether there are more.
     pub more: bool,
 }

@@ -5,7 +5,7 @@ use sloth_protocol::wire::{
     AgentView, AgentsPage, AssignRelease, BundleView, CreateToken, Events, Follow, FollowWait, HeadLine, HeadsPage,
     JobState, JobView, LogStream, OperatorHello, OperatorRequest, OperatorResponse, Published, ReceiptsAsked,
     ReceiptsPage, RecordBody, ReleaseTarget, ReleaseView, RunEvent, RunSummary, RunView, RunsPage, StartRun, Started,
-    TaskStatus, TaskView, TokenIssued, UpdateState, UpdateView,
+    TaskStatus, TaskView, TokenIssued, TokenView, TokensPage, UpdateState, UpdateView,
 };
 
 use sloth_trust::{ChainEnds, ChainLink};
@@ -44,6 +44,9 @@ fn requests() {
         OperatorRequest::Releases => "Releases",
         OperatorRequest::WithdrawRelease(_) => "WithdrawRelease",
         OperatorRequest::AssignRelease(_) => "AssignRelease",
+        OperatorRequest::Tokens { .. } => "Tokens",
+        OperatorRequest::RevokeToken(_) => "RevokeToken",
+        OperatorRequest::ForgetAgent(_) => "ForgetAgent",
     });
     let mut samples = asks_about_bundles_and_agents();
     samples.extend(asks_about_runs());
@@ -88,6 +91,9 @@ fn asks_about_runs() -> Vec<OperatorRequest> {
         OperatorRequest::OnlineKeys,
         OperatorRequest::NewOnlineKey,
         OperatorRequest::Heads { after: 300 },
+        OperatorRequest::Tokens { after: Some(token()) },
+        OperatorRequest::RevokeToken(token()),
+        OperatorRequest::ForgetAgent("web-1".to_owned()),
         OperatorRequest::Receipts(ReceiptsAsked { after: 300, agent: Some(agent()), run: None }),
         OperatorRequest::Receipts(ReceiptsAsked { after: 0, agent: None, run: Some(run()) }),
     ]
@@ -124,6 +130,7 @@ fn responses() {
         OperatorResponse::Heads(_) => "Heads",
         OperatorResponse::Receipts(_) => "Receipts",
         OperatorResponse::Releases(_) => "Releases",
+        OperatorResponse::Tokens(_) => "Tokens",
     });
     let mut samples = answers_about_bundles_and_agents();
     samples.extend(answers_about_runs());
@@ -174,6 +181,10 @@ fn answers_about_runs() -> Vec<OperatorResponse> {
         OperatorResponse::Heads(HeadsPage {
             heads: vec![HeadLine { version: 300, payload: b"{}".to_vec() }],
             more: true,
+        }),
+        OperatorResponse::Tokens(TokensPage {
+            tokens: vec![TokenView { id: token(), uses: 3, expires: AT, labels: labels(), operator: "ops".to_owned() }],
+            more: false,
         }),
         OperatorResponse::Receipts(ReceiptsPage {
             ends: ChainEnds { dropped: None, newest: Some(ChainLink { number: 300, digest: digest() }) },

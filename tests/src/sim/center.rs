@@ -189,6 +189,7 @@ impl Sim {
                 Write::PutJob(..)
                 | Write::PutRoot(..)
                 | Write::PutHead(_)
+                | Write::ForgetAgent(_)
                 | Write::PutInbox(..)
                 | Write::PutWork(..)
                 | Write::DropWork(..)

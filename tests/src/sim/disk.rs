@@ -144,6 +144,7 @@ impl CenterDisk {
             }
             coordinator::Write::PutRoot(..)
             | coordinator::Write::PutAgent(..)
+            | coordinator::Write::ForgetAgent(_)
             | coordinator::Write::PutInbox(..)
             | coordinator::Write::PutWork(..)
             | coordinator::Write::DropWork(..)

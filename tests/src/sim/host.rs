@@ -15,7 +15,7 @@ use super::{
     disk::{AgentDisk, RecordName},
     invariants::{self, Check, HostWitness},
     publisher::publisher,
-    scenario::HostPlan,
+    scenario::{HostClock, HostPlan},
     worker::Worker,
 };
 
@@ -47,6 +47,7 @@ pub(super) struct Host {
     pub workers: BTreeMap<RunId, Worker>,
     /// Bundles that are unpacked.
     pub bundles: BTreeSet<Digest>,
+    pub clock: HostClock,
     pub partitioned_until: Millis,
     pub disk_full_until: Millis,
     pub spins: u32,
@@ -81,6 +82,7 @@ impl Host {
             link: None,
             workers: BTreeMap::new(),
             bundles: BTreeSet::new(),
+            clock: HostClock::Right,
             partitioned_until: Millis::ZERO,
             disk_full_until: Millis::ZERO,
             spins: 0,
@@ -88,6 +90,13 @@ impl Host {
             rolled_back: false,
             unsettled_since: None,
         }
+    }
+
+    /// The time by which what it takes on must not have expired: its own, and with a wrong clock no earlier than what it
+    /// has heard.
+    fn judges_by(&self, now: Millis) -> Millis {
+        let heard = self.machine.as_ref().map_or(Millis::ZERO, Agent::not_before);
+        self.clock.wall(now).max(heard)
     }
 
     /// Whether it is connected, or of those that come and go.
@@ -196,7 +205,9 @@ impl Sim {
         let now = self.host_now(index);
         let woken = matches!(event, Event::Wake);
         self.trace(|| format!("host {index} {event:?}"));
+        let clock = self.hosts[index].clock;
         let Some(machine) = self.hosts[index].machine.as_mut() else { return Ok(()) };
+        machine.hear_clock(now, clock.wall(now));
         let output = machine.handle(now, event);
         self.note_wake(index, now, woken, output.wake_at)?;
         let crash = self.crash_point(self.faults().host_crash, output.effects.len());
@@ -268,6 +279,7 @@ impl Sim {
             if let Write::PutJob(job) = write
                 && !host.disk.state.jobs.contains_key(&job.run)
             {
+                let now = host.judges_by(now);
                 invariants::runs_only_what_was_signed_and_assigned(host, job, now, &self.center.witness)?;
             }
         }

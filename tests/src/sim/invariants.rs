@@ -185,6 +185,7 @@ pub(super) fn numbers_never_fall_at_the_coordinator(
             | coordinator::Write::PutJob(..)
             | coordinator::Write::Append(..)
             | coordinator::Write::PutReceipt(_)
+            | coordinator::Write::ForgetAgent(_)
             | coordinator::Write::ForgetRun(_) => {}
         }
     }
@@ -399,6 +400,7 @@ pub(super) fn commit_before_send_of_the_coordinator(
         }
         Answer::Enrolled { agent, .. } => state.agents.contains_key(agent),
         Answer::Operator(Reply::Started(started)) => started.agents == 0 || disk.jobs.contains_key(&started.run),
+        Answer::Operator(Reply::Ended(run)) => state.ended.contains(run),
         Answer::Operator(Reply::Cancelling(run)) => state.runs.get(run).is_none_or(|run| run.cancelled),
         Answer::Operator(Reply::Published(published)) => state.bundles.values().flatten().any(|(counter, release)| {
             *counter == published.counter && release.metadata.name.as_str() == published.name
@@ -410,6 +412,7 @@ pub(super) fn commit_before_send_of_the_coordinator(
         | Answer::Operator(
             Reply::Done
             | Reply::Token { .. }
+            | Reply::Tokens(_)
             | Reply::Agents(_)
             | Reply::Agent(_)
             | Reply::Bundles(_)

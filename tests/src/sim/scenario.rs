@@ -13,6 +13,8 @@ const LONG_HORIZON: Millis = Millis::from_secs(3 * 24 * 3600);
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+const YEAR: Millis = Millis::from_secs(365 * 86_400);
+const IN_2040: Millis = Millis::from_secs(2_208_988_800);
 
 /// A whole simulation, before it begins.
 #[derive(Debug)]
@@ -75,10 +77,38 @@ pub(super) enum Action {
     HostDiskFull(usize, u64),
     /// Commits of the coordinator fail for this long.
     CenterDiskFull(u64),
+    /// A host's clock is set.
+    SetClock(usize, HostClock),
     /// A host's disk is copied.
     Snapshot(usize),
     /// A host's disk becomes what it was when it was copied.
     RollBack(usize),
+}
+
+/// What a host's clock says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum HostClock {
+    /// The time, or what its plan is ahead of it.
+    #[default]
+    Right,
+    /// It began in 1970 when the simulation began.
+    Epoch,
+    /// A year ago.
+    YearBehind,
+    /// It is in 2040.
+    In2040,
+}
+
+impl HostClock {
+    /// What it says when it is `now`.
+    pub(super) fn wall(self, now: Millis) -> Millis {
+        match self {
+            Self::Right => now,
+            Self::Epoch => now - START,
+            Self::YearBehind => now - YEAR,
+            Self::In2040 => IN_2040 + now.since(START),
+        }
+    }
 }
 
 /// What operators do.
@@ -213,6 +243,12 @@ fn mishaps(actions: &mut Vec<(Millis, Action)>, hosts: usize, horizon: Millis, d
             _ => Action::CenterDiskFull(span.min(MINUTE)),
         };
         add(at, action);
+    }
+    for _ in 0..random.below(3) {
+        let (host, at) = (pick(random, hosts), when(random));
+        let clock = [HostClock::Epoch, HostClock::YearBehind, HostClock::In2040][pick(random, 3)];
+        add(at, Action::SetClock(host, clock));
+        add(at + Millis::from_u64(random.below(longest)), Action::SetClock(host, HostClock::Right));
     }
     if random.below(5) == 0 {
         let (host, at) = (pick(random, hosts), when(random));

@@ -53,6 +53,8 @@ pub struct Tally {
     pub revocations: u64,
     /// Trust roots that agents took on after their first.
     pub new_roots: u64,
+    /// Clocks of hosts that were set to another time.
+    pub clock_jumps: u64,
 }
 
 impl Tally {
@@ -63,7 +65,7 @@ impl Tally {
 
     /// Every count with its name.
     #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 24] {
+    pub fn counts(&self) -> [(&'static str, u64); 25] {
         [
             ("events", self.events),
             ("enrolled", self.enrolled),
@@ -89,6 +91,7 @@ impl Tally {
             ("renewals", self.renewals),
             ("revocations", self.revocations),
             ("new_roots", self.new_roots),
+            ("clock_jumps", self.clock_jumps),
         ]
     }
 }
@@ -119,6 +122,7 @@ impl std::ops::AddAssign for Tally {
         self.renewals += other.renewals;
         self.revocations += other.revocations;
         self.new_roots += other.new_roots;
+        self.clock_jumps += other.clock_jumps;
     }
 }
 
