@@ -112,24 +112,14 @@ impl Operator {
             OperatorRequest::Runs { before, rows } => self.runs(before, rows).await,
             OperatorRequest::Run(run) => self.run(run).await,
             OperatorRequest::PutRoot(root) => {
-                let response = self.command(Command::PutRoot(root)).await?;
-                ordered("put root", "the next of its trust roots");
-                Ok(response)
+                self.order(Command::PutRoot(root), "put root", "the next of its trust roots").await
             }
-            OperatorRequest::RevokeAgent(key) => {
-                let response = self.command(Command::RevokeAgent(key.clone())).await?;
-                ordered("revoke", &key);
-                Ok(response)
-            }
+            OperatorRequest::RevokeAgent(key) => self.order(Command::RevokeAgent(key.clone()), "revoke", &key).await,
             OperatorRequest::ForgetAgent(key) => {
-                let response = self.command(Command::ForgetAgent(key.clone())).await?;
-                ordered("forget agent", &key);
-                Ok(response)
+                self.order(Command::ForgetAgent(key.clone()), "forget agent", &key).await
             }
             OperatorRequest::RevokeToken(id) => {
-                let response = self.command(Command::RevokeToken(id)).await?;
-                ordered("revoke token", &id.to_string());
-                Ok(response)
+                self.order(Command::RevokeToken(id), "revoke token", &id.to_string()).await
             }
             OperatorRequest::Tokens { after } => self.command(Command::Tokens { after }).await,
             OperatorRequest::Root => self.command(Command::Root).await,
@@ -169,6 +159,13 @@ impl Operator {
         };
         self.welcome.store(true, Ordering::Relaxed);
         Ok(OperatorResponse::Welcome { proto, version: env!("CARGO_PKG_VERSION").to_owned() })
+    }
+
+    /// Gives a command that changes something, and notes that it was done.
+    async fn order(&self, command: Command, what: &'static str, on: &str) -> Result<OperatorResponse, Refusal> {
+        let response = self.command(command).await?;
+        ordered(what, on);
+        Ok(response)
     }
 
     async fn command(&self, command: Command) -> Result<OperatorResponse, Refusal> {
