@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use sloth_cli::window::WindowRefused;
 use sloth_core::{
     Labels, Millis,
     config::{self, ConfigError, Span},
@@ -88,6 +89,12 @@ pub enum SettingsError {
     Labels {
         /// How many there are.
         count: usize,
+    },
+    /// A window that cannot be one.
+    #[error("a window of `update.window` in the agent's settings is refused")]
+    Window {
+        /// Which and why.
+        source: WindowRefused,
     },
     /// A number outside what is possible.
     #[error("`{key}` in the agent's settings is {value}: it takes {min} to {max}")]

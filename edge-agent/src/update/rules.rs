@@ -1,8 +1,10 @@
 //! What this host says to an update, whoever asks for it.
 
-use sloth_core::fs::{self, Access, FsError};
+use sloth_core::{
+    Millis,
+    fs::{self, Access, FsError},
+};
 use sloth_protocol::update::Version;
-use sloth_trust::Channel;
 
 use super::settings::UpdateSettings;
 use crate::paths::Paths;
@@ -22,13 +24,11 @@ pub enum Held {
     /// It takes none by itself.
     #[error("this host takes no updates from its coordinator: `update.enabled` in its agent.toml is false")]
     Disabled,
-    /// It takes others.
-    #[error("this host takes releases of channel `{}`, and this one is of `{}`", wanted.as_str(), channel.as_str())]
-    Channel {
-        /// What it takes.
-        wanted: Channel,
-        /// What it was offered.
-        channel: Channel,
+    /// It takes none now.
+    #[error("this host takes updates in its maintenance windows only{}", opening(*opens))]
+    Closed {
+        /// When the next one opens.
+        opens: Option<Millis>,
     },
 }
 
@@ -47,20 +47,26 @@ pub fn by_hand(paths: &Paths, settings: &UpdateSettings, version: &Version) -> R
     }
 }
 
-/// Whether the host takes `version` of `channel` when its coordinator orders it.
-///
-/// # Errors
-///
-/// When its own rules are against it.
-pub fn by_order(paths: &Paths, settings: &UpdateSettings, version: &Version, channel: &Channel) -> Result<(), Held> {
+/// Why the host takes no update at all that its coordinator orders, at `now` by its clock; none when it takes them.
+/// Which versions and releases it takes is in `settings`.
+#[must_use]
+pub fn held(paths: &Paths, settings: &UpdateSettings, now: Millis) -> Option<Held> {
     if !settings.enabled {
-        return Err(Held::Disabled);
+        return Some(Held::Disabled);
     }
-    by_hand(paths, settings, version)?;
-    if settings.channel != *channel {
-        return Err(Held::Channel { wanted: settings.channel.clone(), channel: channel.clone() });
+    if is_held(paths) {
+        return Some(Held::Hold);
     }
-    Ok(())
+    // Settings whose windows cannot be read are refused when they are loaded.
+    let windows = settings.windows().unwrap_or_default();
+    if windows.is_empty() || windows.iter().any(|window| window.is_open(now)) {
+        return None;
+    }
+    Some(Held::Closed { opens: windows.iter().filter_map(|window| window.opens_after(now)).min() })
+}
+
+fn opening(opens: Option<Millis>) -> String {
+    opens.map_or_else(String::new, |opens| format!(": the next one opens at {opens}"))
 }
 
 /// Whether updates are held.
@@ -103,20 +109,20 @@ mod tests {
         let paths = Paths::new(dir.path());
         let (one, two) = (Version::new(1, 0, 0), Version::new(2, 0, 0));
         let open = UpdateSettings::default();
-        assert_eq!(by_order(&paths, &open, &two, &Channel::default()), Ok(()));
-        assert!(matches!(
-            by_order(&paths, &open, &two, &"edge".parse().expect("a channel")),
-            Err(Held::Channel { .. })
-        ));
+        let noon = Millis::from_secs(12 * 3600);
+        assert_eq!((held(&paths, &open, noon), by_hand(&paths, &open, &two)), (None, Ok(())));
         let disabled = UpdateSettings { enabled: false, ..open.clone() };
-        assert_eq!(by_order(&paths, &disabled, &two, &Channel::default()), Err(Held::Disabled));
-        assert_eq!(by_hand(&paths, &disabled, &two), Ok(()));
+        assert_eq!((held(&paths, &disabled, noon), by_hand(&paths, &disabled, &two)), (Some(Held::Disabled), Ok(())));
         let pinned = UpdateSettings { pin: Some(one.clone()), ..open.clone() };
         assert_eq!(by_hand(&paths, &pinned, &one), Ok(()));
-        assert_eq!(by_order(&paths, &pinned, &two, &Channel::default()), Err(Held::Pinned { pin: one }));
+        assert_eq!(by_hand(&paths, &pinned, &two), Err(Held::Pinned { pin: one }));
+        let nightly = UpdateSettings { window: vec!["22:00-04:00 UTC".to_owned()], ..open.clone() };
+        let refusal = held(&paths, &nightly, noon).expect("closed").to_string();
+        assert!(refusal.ends_with("the next one opens at 1970-01-01T22:00:00Z"), "{refusal}");
+        assert_eq!(held(&paths, &nightly, noon + noon), None);
         hold(&paths).expect("held");
-        assert_eq!(by_hand(&paths, &open, &two), Err(Held::Hold));
+        assert_eq!((held(&paths, &open, noon), by_hand(&paths, &open, &two)), (Some(Held::Hold), Err(Held::Hold)));
         assert!(unhold(&paths).expect("let go") && !unhold(&paths).expect("let go"));
-        assert_eq!(by_hand(&paths, &open, &two), Ok(()));
+        assert_eq!(held(&paths, &open, noon), None);
     }
 }

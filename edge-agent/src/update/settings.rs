@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use sloth_cli::window::{self, WindowRefused};
 use sloth_core::{
     Chain, Millis,
     config::{self, Span},
 };
-use sloth_protocol::update::{Policy, Version};
+use sloth_protocol::{
+    rollout::Window,
+    update::{Policy, Version},
+};
 use sloth_trust::Channel;
 
 use crate::config::{SettingsError, within};
@@ -22,6 +26,8 @@ const FINISH_MAX: Span = Span::from_secs(24 * 3600);
 const STOP_MAX: Span = Span::from_secs(3600);
 /// Longest first wait before a daemon is started again.
 const RESTART_MAX: Span = Span::from_secs(60);
+/// Most windows.
+const WINDOWS_MAX: usize = 16;
 /// Most starts of a version on trial, and most losses of its connection.
 const TRIES_MAX: u32 = 100;
 
@@ -35,6 +41,9 @@ pub struct UpdateSettings {
     pub channel: Channel,
     /// The only version that it takes.
     pub pin: Option<Version>,
+    /// When it takes updates that the coordinator orders, like `Mon-Fri 22:00-04:00 Europe/Berlin`; always when there is
+    /// none.
+    pub window: Vec<String>,
     /// What becomes of running work.
     pub running: Running,
     /// How long running work may take to finish; what is left then is cut off and goes on after the switch.
@@ -69,6 +78,7 @@ impl Default for UpdateSettings {
             enabled: true,
             channel: Channel::default(),
             pin: None,
+            window: Vec::new(),
             running: Running::Finish,
             finish: Span::from_secs(3600),
             trial: Span::from_secs(15 * 60),
@@ -116,7 +126,19 @@ impl UpdateSettings {
         within("update.restart", self.restart, SPAN_MIN, RESTART_MAX)?;
         within("update.starts", self.starts, 1, TRIES_MAX)?;
         within("update.losses", self.losses, 0, TRIES_MAX)?;
+        within("update.window", self.window.len(), 0, WINDOWS_MAX)?;
+        self.windows()?;
         Ok(())
+    }
+
+    /// When it takes updates that the coordinator orders.
+    ///
+    /// # Errors
+    ///
+    /// When a window cannot be read.
+    pub fn windows(&self) -> Result<Vec<Window>, SettingsError> {
+        let read = |text: &String| Window::new(&window::parse(text)?).map_err(WindowRefused::from);
+        self.window.iter().map(read).collect::<Result<_, _>>().map_err(|source| SettingsError::Window { source })
     }
 
     /// As the machine is told.
@@ -162,6 +184,7 @@ mod tests {
             ("[update]\nstarts = 0", "`update.starts` in the agent's settings is 0: it takes 1 to 100"),
             ("[update]\npin = '1'", "unexpected end of input"),
             ("[update]\nchannel = 'a b'", "`a b`"),
+            ("[update]\nwindow = ['at night']", "`at night` is not a window"),
             ("[update]\nsoack = '1s'", "unknown field `soack`"),
             ("[", "line 1"),
         ] {

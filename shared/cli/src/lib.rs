@@ -9,6 +9,7 @@ pub mod output;
 pub mod parameters;
 pub mod privacy;
 pub mod values;
+pub mod window;
 
 pub use logging::{LogArgs, LogFormat};
 pub use outcome::{Failure, Outcome, report};
