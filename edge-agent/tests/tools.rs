@@ -126,7 +126,7 @@ fn mistakes_are_found_with_their_places() {
     let several = [
         "several.sloth:1: error: task `a`: `timeout` takes a duration",
         "several.sloth:2: error: task: `name` takes a text, got nothing",
-        "several.sloth:3: error: task `b`: there is no method or key `retrys`; did you mean `retries`?",
+        "several.sloth:3: error: task `b`: there is no method or key `retrys`; did you mean `retry`?",
         "several.sloth:5: error: attempt to call a nil value: `tsk` is nil; did you mean `task`?",
         "several.sloth:4:28: error: task `c` of workflow `several` depends on `d`",
         "several.sloth: 5 errors",

@@ -56,7 +56,7 @@ pub(super) struct ValueArgs {
 #[derive(Debug, clap::Args)]
 struct SelectionArgs {
     /// Run only this task: its name, `workflow/task`, or a pattern like `web-*`; may be repeated
-    #[arg(long, value_name = "TASK")]
+    #[arg(long, short = 't', visible_alias = "task", value_name = "TASK")]
     only: Vec<String>,
     /// Leave this task out, as if it were done; may be repeated
     #[arg(long, value_name = "TASK")]

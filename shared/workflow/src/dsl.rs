@@ -59,7 +59,7 @@ pub(crate) struct Definitions {
     tasks: Vec<SharedTask>,
     workflows: Vec<SharedWorkflow>,
     /// Names that stand for tasks.
-    references: Vec<Reference>,
+    references: RefCell<Vec<Reference>>,
     /// The text of the file, where the order of keys is looked up that tables lose.
     text: String,
     tasks_max: usize,
@@ -104,7 +104,8 @@ pub(crate) fn install(lua: &Lua, definitions: &SharedDefinitions, context: &Rc<C
     flow::install(lua, definitions, context, &workflow)?;
     workflow.set_readonly(true);
     globals.raw_set("workflow", workflow)?;
-    globals.raw_set("group", define)?;
+    globals.raw_set("group", &define)?;
+    globals.raw_set("task_group", define)?;
     delegate::install(lua, context)?;
     export::install(lua)?;
     secrets(lua, context)

@@ -116,7 +116,7 @@ impl TaskDraft {
             "delegate_to" | "target_agent" => self.set_delegate(arguments)?,
             "depends_on" => add_dependencies(arguments, &mut self.depends_on)?,
             "next_if_fail" => add_dependencies(arguments, &mut self.next_if_fail)?,
-            "retries" => self.retry = Retry::read(arguments)?.or(self.retry),
+            "retries" | "retry" => self.retry = Retry::read(arguments)?.or(self.retry),
             "retry_policy" => self.retry = Retry::policy(arguments)?.or(self.retry),
             "retry_delay" => self.retry.wait = Some(arguments.duration()?),
             "max_retry_delay" => self.retry.wait_max = Some(arguments.duration()?),

@@ -10,12 +10,13 @@ use super::{
     collect::tolerate,
     draft::{Signature, TaskDraft},
     flow::TaskGroup,
+    refer,
     task::TaskBuilder,
 };
 
 /// `tasks = {…}`: built tasks, task tables, or task tables by name in the order of the file.
 pub(super) fn tasks(lua: &Lua, owner: &str, table: &Table, definitions: &Definitions) -> mlua::Result<Vec<SharedTask>> {
-    let mut tasks = list(lua, owner, table)?;
+    let mut tasks = list(lua, owner, table, definitions)?;
     tasks.extend(named(lua, owner, table, definitions)?);
     if definitions.tasks_max < tasks.len() {
         return Err(error(lua, format_args!("{owner}: a file may have {} tasks at most", definitions.tasks_max)));
@@ -24,7 +25,7 @@ pub(super) fn tasks(lua: &Lua, owner: &str, table: &Table, definitions: &Definit
 }
 
 /// The list part of a table.
-pub(super) fn list(lua: &Lua, owner: &str, table: &Table) -> mlua::Result<Vec<SharedTask>> {
+pub(super) fn list(lua: &Lua, owner: &str, table: &Table, definitions: &Definitions) -> mlua::Result<Vec<SharedTask>> {
     let mut tasks = Vec::with_capacity(table.raw_len());
     if let Some(place) = hole(table)? {
         return Err(error(
@@ -39,6 +40,8 @@ pub(super) fn list(lua: &Lua, owner: &str, table: &Table) -> mlua::Result<Vec<Sh
                 task.borrow_mut().used = true;
                 tasks.push(task);
             }
+        } else if let Value::String(name) = &value {
+            tasks.push(refer::name(lua, definitions, name.to_string_lossy(), owner));
         } else {
             tasks.extend(tolerate(lua, entry(lua, owner, &format!("{}", at + 1), &value, String::new()))?);
         }

@@ -9,13 +9,13 @@ use super::{
     action::{Action, Condition},
     argument::{Arguments, described, text},
     draft::{Dependency, TaskDraft},
-    refer::{self, Reference},
+    refer,
     task::{TaskBuilder, run_now},
     workflow::WorkflowBuilder,
 };
 use crate::{
     modules::{self, Context},
-    vm::{Builtin, location},
+    vm::Builtin,
 };
 
 /// Most things that run at once by one call of `parallel`.
@@ -177,10 +177,7 @@ fn add_members(
         return Ok(());
     }
     if let Some(name) = text(value) {
-        let task = Rc::new(RefCell::new(TaskDraft::new(name)));
-        let place = location(arguments.lua).unwrap_or_default();
-        let reference = Reference { task: Rc::clone(&task), place, by: arguments.method().to_owned() };
-        definitions.borrow_mut().references.push(reference);
+        let task = refer::name(arguments.lua, &definitions.borrow(), name, arguments.method());
         members.push(TaskGroup::single(task));
         return Ok(());
     }

@@ -1,10 +1,12 @@
 //! Tasks that are named before they are known, as `chain({ "build", "test" })` does: what is said of the name is said of
 //! the task.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
-use super::{Definitions, SharedTask, workflow::WorkflowDraft};
-use crate::{LoadError, plan::nearest};
+use mlua::Lua;
+
+use super::{Definitions, SharedTask, TaskDraft, workflow::WorkflowDraft};
+use crate::{LoadError, plan::nearest, vm::location};
 
 /// A name that stands for a task of the file.
 pub(super) struct Reference {
@@ -16,12 +18,21 @@ pub(super) struct Reference {
     pub(super) by: String,
 }
 
+/// Notes that `by` names a task. Gives what stands for it.
+pub(super) fn name(lua: &Lua, definitions: &Definitions, name: String, by: &str) -> SharedTask {
+    let task = Rc::new(RefCell::new(TaskDraft::new(name)));
+    let place = location(lua).unwrap_or_default();
+    definitions.references.borrow_mut().push(Reference { task: Rc::clone(&task), place, by: by.to_owned() });
+    task
+}
+
 /// Puts the tasks of the file in the places of their names. Gives what is wrong with the names.
 pub(super) fn resolve(definitions: &Definitions, drafts: &mut [WorkflowDraft]) -> Vec<LoadError> {
-    if definitions.references.is_empty() {
+    let references = definitions.references.borrow();
+    if references.is_empty() {
         return Vec::new();
     }
-    let is_reference = |task: &SharedTask| definitions.references.iter().any(|other| Rc::ptr_eq(&other.task, task));
+    let is_reference = |task: &SharedTask| references.iter().any(|other| Rc::ptr_eq(&other.task, task));
     let own = drafts.iter().flat_map(|draft| &draft.tasks).filter(|task| !is_reference(task));
     let mut known: BTreeMap<String, Vec<SharedTask>> = BTreeMap::new();
     for task in definitions.tasks.iter().chain(own) {
@@ -31,7 +42,7 @@ pub(super) fn resolve(definitions: &Definitions, drafts: &mut [WorkflowDraft]) -
         }
     }
     let mut errors = Vec::new();
-    for Reference { task: said, place, by } in &definitions.references {
+    for Reference { task: said, place, by } in references.iter() {
         let said = said.borrow();
         match known.get(&said.name) {
             Some(tasks) => tasks.iter().for_each(|task| task.borrow_mut().adopt(&said)),

@@ -2,7 +2,7 @@
 
 use crate::plan::{misspelt, nearest};
 
-pub(crate) const TASK_METHODS: [&str; 44] = [
+pub(crate) const TASK_METHODS: [&str; 45] = [
     "name",
     "workflow",
     "description",
@@ -18,6 +18,7 @@ pub(crate) const TASK_METHODS: [&str; 44] = [
     "depends_on",
     "next_if_fail",
     "retries",
+    "retry",
     "retry_policy",
     "retry_delay",
     "max_retry_delay",
@@ -86,8 +87,7 @@ pub(crate) const WORKFLOW_METHODS: [&str; 33] = [
 ];
 
 /// Names that other tools use, and what is called so here.
-const SYNONYMS: [(&str, &str); 30] = [
-    ("retry", "retries"),
+const SYNONYMS: [(&str, &str); 29] = [
     ("retry_count", "retries"),
     ("max_retries", "retries"),
     ("attempts", "retries"),
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_name_that_was_meant_is_told() {
         for (name, near) in [
-            ("retry", "retries"),
+            ("tries", "retries"),
             ("comand", "command"),
             ("needs", "depends_on"),
             ("depend_on", "depends_on"),

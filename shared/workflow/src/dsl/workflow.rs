@@ -69,6 +69,8 @@ const ABOUT: [&str; 4] = ["metadata", "tags", "author", "labels"];
 #[derive(Debug, Clone)]
 pub(crate) enum CleanWorkdir {
     Always,
+    /// It goes where the workflow ended well.
+    AfterSuccess,
     /// A function that gets how the workflow ended, and says whether the directory goes.
     Asked(Function),
 }
@@ -116,7 +118,7 @@ impl WorkflowBuilder {
             return Ok(());
         }
         let owner = self.workflow.borrow().owner();
-        let tasks = entries::list(lua, &owner, table)?;
+        let tasks = entries::list(lua, &owner, table, &self.definitions.borrow())?;
         self.workflow.borrow_mut().tasks.extend(tasks);
         Ok(())
     }
@@ -206,6 +208,20 @@ impl WorkflowDraft {
                 ("values", value) => !value.is_table(),
                 ("cleanup", Value::Boolean(clean)) => {
                     self.clean_workdir = clean.then_some(CleanWorkdir::Always);
+                    continue;
+                }
+                ("cleanup", Value::String(when)) => {
+                    self.clean_workdir = match when.to_string_lossy().as_str() {
+                        "always" => Some(CleanWorkdir::Always),
+                        "on_success" => Some(CleanWorkdir::AfterSuccess),
+                        "never" => None,
+                        _ => {
+                            let told = arguments.with(value.clone());
+                            return Err(
+                                told.takes("`cleanup` as `\"always\"`, `\"on_success\"` or `\"never\"`", &value)
+                            );
+                        }
+                    };
                     continue;
                 }
                 (key, _) => !SETTINGS.contains(&key),

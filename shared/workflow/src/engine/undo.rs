@@ -9,6 +9,7 @@ use crate::{
     TaskEnd, TaskStatus,
     capability::Capability,
     dsl::{CleanWorkdir, TaskHook},
+    modules,
     plan::OnTaskFailure,
     vm::Fault,
 };
@@ -48,6 +49,7 @@ impl Engine {
         let Some(clean) = &course.finished.clean_workdir else { return };
         let wished = match clean {
             CleanWorkdir::Always => true,
+            CleanWorkdir::AfterSuccess => failure.is_none(),
             CleanWorkdir::Asked(function) => {
                 let Ok(result) = self.workflow_result(course, failure) else { return };
                 let scope = self.scope(super::hooks::HOOK_TIME);
@@ -60,7 +62,7 @@ impl Engine {
             }
         };
         let Some(dir) = course.plan.spec().workdir.as_ref().filter(|_| wished) else { return };
-        let dir = self.context.workdir.join(dir);
+        let dir = self.context.workdir.join(modules::at_home(dir, None).unwrap_or_else(|| dir.into()));
         let allows = |capability| self.context.capabilities.allows(capability);
         let own = dir.starts_with(&self.context.workdir) && dir != self.context.workdir;
         if !own && !self.made.borrow().contains(&dir) || !allows(Capability::FsWrite) && !allows(Capability::Exec) {

@@ -110,7 +110,7 @@ fn every_error_of_a_file_is_told() {
         assert!(errors.iter().any(|error| error.starts_with(begin)), "no `{begin}` in {errors:#?}");
     }
     assert_eq!((errors.len(), plans), (expected.len(), 1), "{errors:#?}");
-    let ignored = "there is no method or key `retrys`, so it is ignored; did you mean `retries`?";
+    let ignored = "there is no method or key `retrys`, so it is ignored; did you mean `retry`?";
     assert_eq!(warnings.first(), Some(&format!("main.sloth:4: task `d`: {ignored}")));
     let (errors, warnings, plans) =
         check("task('a'):command('x') workflow.define('w'):tasks({ task('b'):command('x') })");

@@ -141,8 +141,31 @@ workflow.define("w"):tasks({ task("a"):command(adder(1)), task("b"):command(adde
     :on_complete(function() print("total", total) end)
 
 ==== a method that is called otherwise elsewhere
---@ error: main.sloth:1: task `a`: there is no method or key `retry`; did you mean `retries`?
-task("a"):retry(2)
+--@ error: main.sloth:1: task `a`: there is no method or key `needs`; did you mean `depends_on`?
+task("a"):needs("b")
+
+==== names of tasks in a group of tasks
+--@ plan: ci: build, test after build, lint
+--@ task: build succeeded
+--@ task: test succeeded
+--@ task: lint succeeded
+task("build"):command("true"):retry(3)
+task("test"):command("true"):depends_on("build")
+task("lint"):command("true"):async(true)
+task_group("ci"):description("all of it"):tasks({ "build", "test", "lint" })
+
+==== a list of tasks that names one that is none
+--@ error: main.sloth:2: workflow `w`: the file has no task `biuld`; did you mean `build`?
+task("build"):command("true")
+workflow.define("w"):tasks({ "biuld" })
+
+==== what becomes of a directory is said in a word
+--@ task: a succeeded
+--@ task: b succeeded: false true
+workflow.define("w"):config({ workdir = "gone", cleanup = "on_success" }):tasks({ task("a"):command("true") })
+workflow.define("v"):config({ cleanup = "never" }):tasks({ task("b"):command(function(this)
+    return true, tostring(fs.exists("gone")) .. " " .. tostring(fs.exists("."))
+end) })
 
 ==== a global that does not exist
 --@ error: main.sloth:2: attempt to call a nil value: `tsk` is nil; did you mean `task`?
