@@ -13,6 +13,7 @@ mod keys;
 mod plan;
 mod publish;
 mod release;
+mod rollout;
 mod run;
 mod runs;
 mod serve;
@@ -69,6 +70,9 @@ enum Command {
     Release(release::ReleaseCommand),
     /// Run a bundle on agents
     Run(run::RunArgs),
+    /// Releases on their way to the fleet, wave by wave
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// What is running and what has run
     #[command(subcommand)]
     Runs(runs::RunsCommand),
@@ -128,6 +132,7 @@ pub fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Bundles(command) => bundles::run(command, format),
         Command::Release(command) => release::run(command, format),
         Command::Run(args) => run::run(&args, format),
+        Command::Rollout(command) => rollout::run(command, format),
         Command::Runs(command) => runs::run(command, format),
         Command::Audit(command) => audit::run(command, format),
     }

@@ -2,13 +2,27 @@
 
 use metrics::{counter, gauge, histogram};
 use sloth_core::{AgentId, Millis, RunId};
-use sloth_protocol::coordinator::RejectedReceipts;
-use sloth_protocol::wire::{JobState, Lane, Refusal, RefusalCode};
+use sloth_protocol::{
+    coordinator::{RejectedReceipts, RolloutNote},
+    wire::{JobState, Lane, Refusal, RefusalCode, RolloutStatus, RolloutSummary},
+};
 
 /// How long commits take, in seconds.
 pub const COMMIT_SECONDS: &str = "sloth_commit_seconds";
 /// The bounds of the histogram of [`COMMIT_SECONDS`].
 pub const COMMIT_SECONDS_BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// Every status that a rollout may have.
+const ROLLOUT_STATUSES: [RolloutStatus; 8] = [
+    RolloutStatus::Running,
+    RolloutStatus::Paused,
+    RolloutStatus::Halted,
+    RolloutStatus::RollingBack,
+    RolloutStatus::RolledBack,
+    RolloutStatus::Complete,
+    RolloutStatus::Aborted,
+    RolloutStatus::Superseded,
+];
 
 /// Changes are on the disk, or were refused by it.
 #[derive(Debug)]
@@ -127,6 +141,13 @@ pub struct RunStarted<'a> {
     pub operator: &'a str,
 }
 
+/// A rollout did something, by itself or because it was told to.
+#[derive(Debug)]
+pub struct RolloutMoved<'a> {
+    /// What.
+    pub note: &'a RolloutNote,
+}
+
 /// How the coordinator stands at one moment.
 #[derive(Debug, Default)]
 pub struct Standing {
@@ -140,6 +161,8 @@ pub struct Standing {
     pub runs_active: usize,
     /// Jobs of those runs by their state.
     pub jobs: Vec<(JobState, usize)>,
+    /// Rollouts that can be looked at.
+    pub rollouts: Vec<RolloutSummary>,
     /// Bundles and how many seconds their newest release is still good for, below zero when it is not.
     pub bundles: Vec<(String, f64)>,
     /// The same of the trust root and of the head, where there is one.
@@ -259,6 +282,19 @@ impl RunStarted<'_> {
     }
 }
 
+impl RolloutMoved<'_> {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        let RolloutNote { rollout, what, text } = self.note;
+        counter!("sloth_rollout_events_total", "what" => *what).increment(1);
+        if *what == RolloutNote::HALTED {
+            tracing::warn!(rollout, "rollout halted: {text}");
+        } else {
+            tracing::info!(rollout, "rollout: {text}");
+        }
+    }
+}
+
 impl Standing {
     /// Sets the gauges.
     pub fn emit(&self) {
@@ -276,8 +312,38 @@ impl Standing {
         if let Some(seconds) = self.head {
             gauge!("sloth_head_expires_seconds").set(seconds);
         }
+        self.emit_rollouts();
         for (bundle, seconds) in &self.bundles {
             gauge!("sloth_bundle_expires_seconds", "bundle" => bundle.clone()).set(*seconds);
+        }
+    }
+}
+
+impl Standing {
+    fn emit_rollouts(&self) {
+        for status in ROLLOUT_STATUSES {
+            let count = self.rollouts.iter().filter(|rollout| rollout.status == status).count();
+            gauge!("sloth_rollouts", "status" => status.name()).set(number(count));
+        }
+        let over = |status| matches!(status, RolloutStatus::Aborted | RolloutStatus::Superseded);
+        for rollout in self.rollouts.iter().filter(|rollout| !over(rollout.status)) {
+            let hosts = rollout.hosts;
+            for (standing, count) in [
+                ("waiting", hosts.waiting),
+                ("away", hosts.away),
+                ("under_way", hosts.under_way),
+                ("soaking", hosts.soaking),
+                ("proven", hosts.proven),
+                ("failed", hosts.failed),
+                ("silent", hosts.silent),
+                ("returning", hosts.returning),
+                ("returned", hosts.returned),
+                ("not_returned", hosts.not_returned),
+            ] {
+                let labels = [("rollout", rollout.name.clone()), ("standing", standing.to_owned())];
+                gauge!("sloth_rollout_hosts", &labels).set(f64::from(count));
+            }
+            gauge!("sloth_rollout_waves_open", "rollout" => rollout.name.clone()).set(f64::from(rollout.open));
         }
     }
 }

@@ -14,6 +14,7 @@ mod orders;
 mod receipts;
 mod registry;
 mod releases;
+mod rollouts;
 mod views;
 
 use std::collections::BTreeSet;
@@ -25,12 +26,13 @@ pub use durable::{
 pub use machine::Coordinator;
 pub use orders::{Instruction, Orders, Unsigned};
 pub use receipts::{CheckedReport, RejectedReceipts};
+pub use rollouts::{Before, ROLLOUTS_LIVE_MAX, ROLLOUTS_MAX, ReleaseName, RolloutHost, RolloutNote, RolloutRecord};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
 use sloth_trust::PublicKey;
 
 use crate::wire::{
     AgentResponse, AgentsPage, AssignRelease, BundleView, CreateToken, Hello, Platform, Poll, Published, Refusal,
-    ReleaseView, Renew, StartRun, Started, TokensPage, Welcome,
+    ReleaseView, Renew, RolloutRequest, RolloutResponse, StartRun, Started, TokensPage, Welcome,
 };
 
 /// Most agents that a coordinator takes, those whose identity was withdrawn not counted.
@@ -234,6 +236,8 @@ pub enum Command {
     WithdrawRelease(u64),
     /// To order one agent to go to a release.
     AssignRelease(AssignRelease),
+    /// For rollouts, or to change one.
+    Rollout(RolloutRequest),
 }
 
 /// What a manifest says that the machine needs.
@@ -313,6 +317,8 @@ pub enum Reply {
     Cancelling(RunId),
     /// Releases of the agent.
     Releases(Vec<ReleaseView>),
+    /// About rollouts.
+    Rollout(Box<RolloutResponse>),
 }
 
 /// Why a connection is closed.
@@ -337,6 +343,8 @@ pub struct Output {
     pub rejected: Vec<RejectedReceipts>,
     /// Runs of which something new can be read after the commit.
     pub touched: BTreeSet<RunId>,
+    /// What rollouts did, to be told after the commit.
+    pub notes: Vec<RolloutNote>,
     /// When to send [`Event::Wake`], whatever was said before.
     pub wake_at: Option<Millis>,
 }

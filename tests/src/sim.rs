@@ -15,6 +15,7 @@ mod labour;
 mod network;
 mod operators;
 pub(crate) mod publisher;
+mod rollouts;
 mod scenario;
 mod tally;
 mod worker;
@@ -85,6 +86,12 @@ pub enum Bug {
     SignWithAnotherKey,
     /// The coordinator's driver does not keep receipts.
     ForgetReceipts,
+    /// The coordinator's driver forgets which hosts rollouts have changed.
+    ForgetRolloutHosts,
+    /// The coordinator's driver takes every host that a rollout has changed for proven.
+    BelieveInRollouts,
+    /// The coordinator's driver forgets that rollouts have halted.
+    ForgetHalts,
 }
 
 /// An invariant that did not hold, and how to see it again.
@@ -259,7 +266,8 @@ impl Sim {
                 && state.lanes.iter().all(|lane| lane.entries.is_empty())
                 && host.keeps_in_touch()
         };
-        self.center.disk.state.runs.is_empty()
+        invariants::every_run_ends(&self.center.disk).is_ok()
+            && rollouts::rest(&self.center.disk.state)
             && self.errands.iter().all(|errand| errand.done)
             && self.hosts.iter().all(|host| self.is_revoked(host) || idle(host))
     }

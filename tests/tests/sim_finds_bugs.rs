@@ -55,6 +55,21 @@ fn counting_again_is_found() {
 }
 
 #[test]
+fn forgotten_hosts_of_rollouts_are_found() {
+    is_found(Bug::ForgetRolloutHosts, &["a_rollout_keeps_its_budget"]);
+}
+
+#[test]
+fn believed_hosts_of_rollouts_are_found() {
+    is_found(Bug::BelieveInRollouts, &["a_rollout_keeps_its_budget"]);
+}
+
+#[test]
+fn forgotten_halts_of_rollouts_are_found() {
+    is_found(Bug::ForgetHalts, &["a_rollout_keeps_its_budget"]);
+}
+
+#[test]
 fn reused_generations_are_found() {
     is_found(Bug::ReuseGenerations, &["numbers_never_fall"]);
 }

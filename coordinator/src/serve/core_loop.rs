@@ -21,7 +21,7 @@ use super::{
     follow::Followers,
 };
 use crate::{
-    events::{self, Counted, ReceiptsKept, ReceiptsRejected, Recovered, Standing},
+    events::{self, Counted, ReceiptsKept, ReceiptsRejected, Recovered, RolloutMoved, Standing},
     store::{CommitError, StoreHandle},
 };
 
@@ -211,12 +211,13 @@ impl Core {
         batch.output.closes.append(&mut output.closes);
         batch.output.rejected.append(&mut output.rejected);
         batch.output.touched.append(&mut output.touched);
+        batch.output.notes.append(&mut output.notes);
         self.wake_at = output.wake_at;
     }
 
     /// Commits what a batch changed, and only then tells anybody of it.
     async fn finish(&mut self, batch: Batch) -> Result<(), CoreError> {
-        let Output { writes, answers, closes, rejected, touched, wake_at: _ } = batch.output;
+        let Output { writes, answers, closes, rejected, touched, notes, wake_at: _ } = batch.output;
         if !writes.is_empty() {
             let receipts = writes.iter().filter(|write| matches!(write, Write::PutReceipt(_))).count();
             let counted = Lane::ALL.map(|lane| Counted { lane, records: count(&writes, lane) });
@@ -237,6 +238,7 @@ impl Core {
         }
         rejected.iter().for_each(|rejected| ReceiptsRejected { rejected }.emit());
         self.followers.wake(&touched);
+        notes.iter().for_each(|note| RolloutMoved { note }.emit());
         for reply in batch.standings {
             let _ = reply.send(self.standing());
         }
@@ -352,6 +354,7 @@ impl Core {
             polls_held: self.waiting.len(),
             runs_active: state.runs.len(),
             jobs: jobs.into_iter().collect(),
+            rollouts: self.machine.rollout_summaries(),
             root: self.machine.root().map(|root| left(root.expires, now)),
             head: self.machine.head_expires().map(|expires| left(expires, now)),
             bundles: newest.map(|(name, release)| (name.to_string(), left(release.metadata.expires, now))).collect(),

@@ -13,9 +13,10 @@ use sloth_core::{Digest, RunId, TokenId};
 use sloth_protocol::{
     coordinator::{Command, Reply},
     wire::{
-        AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, FRAME_BYTES_MAX, JoinToken, OperatorHello,
-        OperatorRequest, OperatorResponse, ReceiptsAsked, Refusal, RefusalCode, RunView, RunsPage, StartRun, Started,
-        TokenIssued, TokenSecret, TokensPage, encode, negotiate,
+        AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, FRAME_BYTES_MAX, HostsPage, JoinToken, OperatorHello,
+        OperatorRequest, OperatorResponse, ReceiptsAsked, Refusal, RefusalCode, RolloutAction, RolloutPlan,
+        RolloutRequest, RolloutResponse, RunView, RunsPage, StartRun, Started, TokenIssued, TokenSecret, TokensPage,
+        encode, negotiate,
     },
 };
 use sloth_transport::{CloseCode, Priority};
@@ -127,6 +128,7 @@ impl Operator {
             OperatorRequest::Agent(key) => self.command(Command::Agent(key)).await,
             OperatorRequest::Bundles => self.command(Command::Bundles).await,
             OperatorRequest::Bundle(name) => self.bundle(name).await,
+            OperatorRequest::Rollout(request) => self.rollout(request).await,
             OperatorRequest::OnlineKeys => Ok(self.online_keys()),
             OperatorRequest::NewOnlineKey => self.new_online_key().await,
             OperatorRequest::Heads { after } => self.heads(after).await,
@@ -180,8 +182,25 @@ impl Operator {
             Reply::Releases(releases) => OperatorResponse::Releases(releases),
             Reply::Ended(run) => OperatorResponse::Started(self.started_before(run).await?),
             Reply::Tokens(page) => OperatorResponse::Tokens(page),
+            Reply::Rollout(response) => OperatorResponse::Rollout(*response),
             Reply::Token { .. } => return Err(unexpected()),
         })
+    }
+
+    async fn rollout(&self, request: RolloutRequest) -> Result<OperatorResponse, Refusal> {
+        let changed = match &request {
+            RolloutRequest::Create(spec) => Some(("begin rollout", spec.name.clone())),
+            RolloutRequest::Act { name, action } => Some((action_name(*action), name.clone())),
+            RolloutRequest::Plan { .. }
+            | RolloutRequest::List
+            | RolloutRequest::Show(_)
+            | RolloutRequest::Hosts { .. } => None,
+        };
+        let response = self.command(Command::Rollout(request)).await?;
+        if let Some((what, name)) = changed {
+            ordered(what, &name);
+        }
+        Ok(response)
     }
 
     async fn create_token(&self, create: CreateToken) -> Result<OperatorResponse, Refusal> {
@@ -293,6 +312,16 @@ fn named_online(root: Option<&[u8]>) -> BTreeSet<KeyId> {
     online.flat_map(|role| role.keys()).map(PublicKey::id).collect()
 }
 
+const fn action_name(action: RolloutAction) -> &'static str {
+    match action {
+        RolloutAction::Approve(_) => "approve rollout",
+        RolloutAction::Pause => "pause rollout",
+        RolloutAction::Resume(_) => "resume rollout",
+        RolloutAction::Abort => "abort rollout",
+        RolloutAction::RollBack => "roll back rollout",
+    }
+}
+
 fn ordered(what: &'static str, on: &str) {
     events::Ordered { what, on }.emit();
 }
@@ -316,7 +345,15 @@ fn shortened(mut response: OperatorResponse) -> OperatorResponse {
             OperatorResponse::Bundles(bundles) if bundles.iter().any(|bundle| !bundle.plan.is_empty()) => {
                 bundles.iter_mut().for_each(|bundle| bundle.plan.clear());
             }
+            OperatorResponse::Rollout(
+                RolloutResponse::Hosts(HostsPage { hosts: rows, more })
+                | RolloutResponse::Plan(RolloutPlan { page: HostsPage { hosts: rows, more }, .. }),
+            ) if 1 < rows.len() => {
+                rows.truncate(rows.len() / 2);
+                *more = true;
+            }
             OperatorResponse::Agents(_)
+            | OperatorResponse::Rollout(_)
             | OperatorResponse::Runs(_)
             | OperatorResponse::Bundles(_)
             | OperatorResponse::Welcome { .. }

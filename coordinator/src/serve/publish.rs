@@ -84,7 +84,8 @@ pub(super) async fn publish(context: &Context, operator: &str, bytes: Vec<u8>) -
         | Reply::Ended(_)
         | Reply::Tokens(_)
         | Reply::Cancelling(_)
-        | Reply::Releases(_) => Err(unexpected()),
+        | Reply::Releases(_)
+        | Reply::Rollout(_) => Err(unexpected()),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     database::Fault,
     tables::{
         self, AgentReleaseRow, EventRow, JobRow, ReleaseRow, Tally, beginning_with, inbox_key, job_key, number_of,
-        numbered_key, release_key, split_id, task_key,
+        numbered_key, release_key, rollout_host_key, split_id, task_key,
     },
 };
 
@@ -42,6 +42,8 @@ pub(super) struct Changes<'t> {
     receipt_of: Bytes<'t>,
     /// Most receipts that are kept.
     receipts_max: u64,
+    rollouts: Bytes<'t>,
+    rollout_hosts: Bytes<'t>,
 }
 
 impl<'t> Changes<'t> {
@@ -67,6 +69,8 @@ impl<'t> Changes<'t> {
             receipts: open(tables::RECEIPTS)?,
             receipt_of: open(tables::RECEIPT_OF)?,
             receipts_max,
+            rollouts: open(tables::ROLLOUTS)?,
+            rollout_hosts: open(tables::ROLLOUT_HOSTS)?,
         })
     }
 
@@ -104,6 +108,17 @@ impl<'t> Changes<'t> {
             Write::Append(agent, record) => self.append(*agent, record),
             Write::ForgetRun(run) => self.forget(*run),
             Write::PutReceipt(receipt) => self.chain().put(receipt),
+            Write::PutRollout(id, rollout) => put(&mut self.rollouts, "rollouts", &id.to_bytes(), rollout),
+            Write::PutRolloutHost(id, agent, host) => {
+                put(&mut self.rollout_hosts, "rollout_hosts", &rollout_host_key(*id, *agent), host)
+            }
+            Write::DropRolloutHosts(id, agents) => {
+                agents.iter().try_for_each(|agent| drop_row(&mut self.rollout_hosts, &rollout_host_key(*id, *agent)))
+            }
+            Write::DropRollout(id) => {
+                drop_row(&mut self.rollouts, &id.to_bytes())?;
+                drop_all::<32>(&mut self.rollout_hosts, &id.to_bytes())
+            }
         }
     }
 

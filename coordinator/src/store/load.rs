@@ -1,7 +1,9 @@
 //! Everything that a machine is restored from.
 
-use sloth_core::{AgentId, RunId};
-use sloth_protocol::coordinator::{AgentRecord, AgentReleaseRow, Durable, HeadRow, Inbox, Item, Release, Run, Token};
+use sloth_core::{AgentId, RolloutId, RunId};
+use sloth_protocol::coordinator::{
+    AgentRecord, AgentReleaseRow, Durable, HeadRow, Inbox, Item, Release, RolloutHost, RolloutRecord, Run, Token,
+};
 use sloth_trust::{AgentRelease, BundleMetadata, Envelope};
 
 use super::{
@@ -57,6 +59,7 @@ pub(super) fn durable(reader: &Reader) -> Result<Durable, Fault> {
         Ok(())
     })?;
     load_runs(reader, &mut state)?;
+    load_rollouts(reader, &mut state)?;
     Ok(state)
 }
 
@@ -83,6 +86,21 @@ fn load_runs(reader: &Reader, state: &mut Durable) -> Result<(), Fault> {
         state.runs.insert(id, run);
     }
     Ok(())
+}
+
+fn load_rollouts(reader: &Reader, state: &mut Durable) -> Result<(), Fault> {
+    reader.rollouts.each("rollouts", |key, value| {
+        let (id, _) = split_id(key)?;
+        state.rollouts.insert(RolloutId::from_bytes(id), codec::decode::<RolloutRecord>(value)?);
+        Ok(())
+    })?;
+    reader.rollout_hosts.each("rollout_hosts", |key, value| {
+        let (id, agent) = split_id(key)?;
+        let (agent, _) = split_id(agent)?;
+        let hosts = state.rollout_hosts.entry(RolloutId::from_bytes(id)).or_default();
+        hosts.insert(AgentId::from_bytes(agent), codec::decode::<RolloutHost>(value)?);
+        Ok(())
+    })
 }
 
 fn values(reader: &Reader, run: RunId) -> Result<String, Fault> {

@@ -46,6 +46,8 @@ pub(super) struct Reader {
     pub(super) task_ends: Rows,
     pub(super) receipts: Rows,
     pub(super) receipt_of: Rows,
+    pub(super) rollouts: Rows,
+    pub(super) rollout_hosts: Rows,
 }
 
 /// A table, open for reading.
@@ -73,6 +75,8 @@ impl Reader {
             task_ends: open(tables::TASK_ENDS)?,
             receipts: open(tables::RECEIPTS)?,
             receipt_of: open(tables::RECEIPT_OF)?,
+            rollouts: open(tables::ROLLOUTS)?,
+            rollout_hosts: open(tables::ROLLOUT_HOSTS)?,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
-use sloth_core::{AgentId, RunId, TokenId};
+use sloth_core::{AgentId, RolloutId, RunId, TokenId};
 use sloth_protocol::{
     coordinator::{Job, JobEnd},
     wire::{JobState, Lane, Record},
@@ -53,8 +53,13 @@ pub(super) const RECEIPTS: Definition = Definition::new("receipts");
 /// Run, agent → the number of its receipt.
 pub(super) const RECEIPT_OF: Definition = Definition::new("receipt_of");
 
+/// Rollout → `RolloutRecord`.
+pub(super) const ROLLOUTS: Definition = Definition::new("rollouts");
+/// Rollout, agent → `RolloutHost`.
+pub(super) const ROLLOUT_HOSTS: Definition = Definition::new("rollout_hosts");
+
 /// Every table.
-pub(super) const ALL: [Definition; 18] = [
+pub(super) const ALL: [Definition; 20] = [
     META,
     ROOTS,
     HEADS,
@@ -73,6 +78,8 @@ pub(super) const ALL: [Definition; 18] = [
     TASK_ENDS,
     RECEIPTS,
     RECEIPT_OF,
+    ROLLOUTS,
+    ROLLOUT_HOSTS,
 ];
 
 /// Most heads that are kept, which is about 68 years of those that only renew; the oldest goes first.
@@ -176,6 +183,13 @@ pub(super) fn release_key(name: &BundleName, counter: u64) -> Vec<u8> {
 pub(super) fn job_key(run: RunId, agent: AgentId) -> [u8; 32] {
     let mut key = [0; 32];
     key[..16].copy_from_slice(&run.to_bytes());
+    key[16..].copy_from_slice(&agent.to_bytes());
+    key
+}
+
+pub(super) fn rollout_host_key(rollout: RolloutId, agent: AgentId) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(&rollout.to_bytes());
     key[16..].copy_from_slice(&agent.to_bytes());
     key
 }

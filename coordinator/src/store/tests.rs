@@ -12,13 +12,18 @@ use std::{
 };
 
 use redb::{Builder, ReadableDatabase as _, StorageBackend, backends::InMemoryBackend};
-use sloth_core::{AgentId, Chain, Digest, Millis, RepositoryId, RunId, Selector, TokenId};
+use sloth_core::{AgentId, Chain, Digest, Millis, RepositoryId, RolloutId, RunId, Selector, TokenId};
 use sloth_protocol::{
-    coordinator::{AgentRecord, Durable, Inbox, Item, Job, JobEnd, JobUpdate, Release, Run, Token, Write},
+    coordinator::{
+        AgentRecord, Before, Durable, Inbox, Item, Job, JobEnd, JobUpdate, Release, ReleaseName, RolloutHost,
+        RolloutRecord, Run, Token, Write,
+    },
     random::Random,
+    rollout::{Halt, Standing},
     wire::{
-        Dropped, EVENTS_IN_FRAME_MAX, JobState, Lane, LogStream, Platform, Record, RecordBody, TaskEnd, TaskName,
-        TaskStatus,
+        Approval, Dropped, EVENTS_IN_FRAME_MAX, JobState, Lane, LogStream, OnHalt, Platform, Record, RecordBody,
+        RolloutBundle, RolloutSpec, RolloutStatus, RolloutWhat, Share, TaskEnd, TaskName, TaskStatus, WaveCounts,
+        WaveMembers, WaveSpec,
     },
 };
 use sloth_trust::{BundleMetadata, Envelope, ManifestRef, PayloadKind, SPEC, Schema};
@@ -121,7 +126,7 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
     let id = agent(random.below(4));
     let small = random.below(5);
     let active = state.runs.keys().nth(usize::try_from(small).expect("small")).copied();
-    match random.below(14) {
+    match random.below(17) {
         0 => Write::PutRoot(small, vec![1, 2, 3]),
         1 | 2 => put_agent(id, 1 + random.below(9)),
         3 => {
@@ -148,8 +153,67 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
         11 => active
             .map_or_else(|| put_run(run_id(60 + random.next_u64() % (1 << 30)), None), |run| put_run(run, Some(AT))),
         12 => put_job(active.unwrap_or_else(|| run_id(small)), id, JobState::Running),
+        13 => Write::PutRollout(rollout_id(small), Box::new(rollout(small))),
+        14 => Write::PutRolloutHost(rollout_id(small), id, rollout_host(small)),
+        15 if small == 0 => Write::DropRollout(rollout_id(1)),
+        15 => Write::DropRolloutHosts(rollout_id(small), vec![id]),
         _ => Write::Append(id, record(active.unwrap_or_else(|| run_id(small)), 1, log("hello"))),
     }
+}
+
+fn rollout_id(number: u64) -> RolloutId {
+    RolloutId::new(AT, number.into())
+}
+
+fn rollout(number: u64) -> RolloutRecord {
+    let members = WaveMembers::UpTo(Share::Hundredths(10_000));
+    let wave = WaveSpec { members, soak: AT, approval: Approval::Needed };
+    let what = RolloutBundle { name: "web".into(), version: None, workflow: None, values: "{}".into() };
+    let spec = RolloutSpec {
+        name: format!("web-{number}"),
+        what: RolloutWhat::Bundle(what),
+        selector: "*".into(),
+        waves: vec![wave],
+        errors_per_wave: Share::Count(1),
+        errors_in_all: Share::Hundredths(100),
+        unproven_max: Share::Count(2),
+        proven_min: Share::Count(1),
+        windows: Vec::new(),
+        silent_after: 3,
+        timeout: AT,
+        on_halt: OnHalt::RollBack,
+    };
+    let release = ReleaseName { counter: number, version: "1".into() };
+    RolloutRecord {
+        spec,
+        bundle: "web".parse().expect("a name"),
+        before: Some(Before { version: "0".into(), manifest: Digest::of(b"before") }),
+        back: Some(release.clone()),
+        release,
+        salt: Digest::of(b"salt"),
+        cuts: vec![None, Some(number)],
+        operator: "ann".into(),
+        created: AT,
+        status: RolloutStatus::Halted,
+        since: AT,
+        halt: Some(Halt::WaveBudget { wave: 1, failed: 2, silent: 3, allowed: 4 }),
+        open: 1,
+        approved: 2,
+        passed: 3,
+        attempt: 4,
+        run: Some(run_id(number)),
+        closing: Some(vec![WaveCounts { members: 9, ..WaveCounts::default() }]),
+    }
+}
+
+fn rollout_host(number: u64) -> RolloutHost {
+    let standing = match number {
+        0 => Standing::Assigned { at: AT },
+        1 => Standing::Silent { at: AT, succeeded: Some(AT) },
+        2 => Standing::Succeeded { at: AT },
+        _ => Standing::Proven,
+    };
+    RolloutHost { wave: 1, standing, run: run_id(number), rhythm: AT }
 }
 
 fn same(disk: &Durable, memory: &Durable) {
@@ -163,6 +227,8 @@ fn same(disk: &Durable, memory: &Durable) {
     assert_eq!(disk.runs, memory.runs);
     assert_eq!(disk.jobs, memory.jobs);
     assert_eq!(disk.ended, memory.ended);
+    assert_eq!(disk.rollouts, memory.rollouts);
+    assert_eq!(disk.rollout_hosts, memory.rollout_hosts);
 }
 
 fn temporary() -> (tempfile::TempDir, RedbStore) {

@@ -82,11 +82,13 @@ impl Coordinator {
         let (name, version, counter) = (metadata.name.to_string(), metadata.version.clone(), metadata.counter);
         let repeated = newest.is_some_and(|(seen, _)| seen == new);
         if !repeated {
+            let bundle = metadata.name.clone();
             self.make_room(&metadata.name);
             let signers = envelope.signatures.iter().map(|signature| signature.key.to_string()).collect();
             let ManifestFacts { size, workflows } = manifest;
             self.write(Write::PutRelease(Box::new(Release { envelope: bytes, metadata, size, workflows, signers })));
             self.issue_head();
+            self.rollouts_look_at(&bundle);
         }
         Ok(Reply::Published(Published { name, version, counter, repeated }))
     }
@@ -115,7 +117,8 @@ impl Coordinator {
         let Some(releases) = self.state.bundles.get(name).filter(|releases| RELEASES_MAX <= releases.len()) else {
             return;
         };
-        let used = |counter: &u64| self.state.runs.values().any(|run| run.bundle == *name && run.counter == *counter);
+        let runs = |counter: u64| self.state.runs.values().any(|run| run.bundle == *name && run.counter == counter);
+        let used = |counter: &u64| runs(*counter) || self.is_rolled_out(name, *counter);
         if let Some(oldest) = releases.keys().copied().find(|counter| !used(counter)) {
             self.write(Write::DropRelease(name.clone(), oldest));
         }

@@ -12,6 +12,7 @@ use super::{
     catalog::no_bundle,
     machine::{Coordinator, Held, LeafKey, Presence, Timer},
     registry::invalid,
+    rollouts::Left,
     views::matches,
 };
 use crate::wire::{
@@ -84,6 +85,10 @@ impl Coordinator {
             return self.answer(ticket, Answer::Refused(refusal));
         }
         self.knows.insert(agent, (poll.root, poll.head));
+        self.rollouts.contacts.polled(agent, self.now, poll.hold);
+        if poll.hold == Millis::ZERO {
+            self.stir_all();
+        }
         // A newer poll stands in for the one before.
         self.end_hold(agent);
         self.catch_up(agent, poll.accepted);
@@ -92,7 +97,9 @@ impl Coordinator {
         let items = self.next_items(agent, poll.accepted, room);
         let roots = self.roots_after(poll.root);
         if !items.is_empty() || !roots.is_empty() || poll.hold == Millis::ZERO {
-            let next_poll = if items.is_empty() && roots.is_empty() { self.poll_pause() } else { Millis::ZERO };
+            let is_idle = items.is_empty() && roots.is_empty();
+            let next_poll = if is_idle { self.poll_pause() } else { Millis::ZERO };
+            self.rollouts.contacts.answered(agent, self.now, if is_idle { Left::Idle } else { Left::Busy });
             let orders = Orders { items, next_poll, roots, head: self.head_for(poll.head) };
             return self.answer(ticket, Answer::Work(Box::new(orders)));
         }
@@ -116,6 +123,8 @@ impl Coordinator {
             self.write(Write::DropWork(agent, vec![job.generation]));
             self.end_job(id, agent, JobState::Expired, "the agent did not say in time what became of it");
         }
+        // A rollout may have kept it open for hosts that never came.
+        self.settle_run(id);
     }
 
     /// Ends a job from this side.
@@ -124,6 +133,7 @@ impl Coordinator {
         let end = JobEnd { message: message.to_owned(), outputs: String::new() };
         self.write(Write::PutJob(run, agent, JobUpdate { job: Job { state, ..job }, end }));
         self.out.touched.insert(run);
+        self.note_evidence(run, agent, state);
         self.settle_run(run);
     }
 
@@ -131,7 +141,7 @@ impl Coordinator {
     pub(super) fn settle_run(&mut self, id: RunId) {
         let Some(run) = self.state.runs.get(&id) else { return };
         let open = self.state.jobs.get(&id).is_some_and(|jobs| jobs.values().any(|job| !job.state.is_final()));
-        if open {
+        if open || self.is_kept_open(id) {
             return;
         }
         let run = Run { ended: Some(self.now), ..run.clone() };
@@ -207,7 +217,7 @@ impl Coordinator {
         jobs.filter(|(_, job)| !job.state.is_final()).map(|(agent, job)| (*agent, *job)).collect()
     }
 
-    fn cancel_job(&mut self, run: RunId, agent: AgentId, job: Job) {
+    pub(super) fn cancel_job(&mut self, run: RunId, agent: AgentId, job: Job) {
         let told = self.told.get(&agent).copied().unwrap_or(0);
         if told < job.generation {
             self.write(Write::DropWork(agent, vec![job.generation]));
@@ -244,7 +254,7 @@ impl Coordinator {
     }
 
     /// Queues the order to do a run, and notes with the job which one it is.
-    fn queue_job(&mut self, run: RunId, agent: AgentId) {
+    pub(super) fn queue_job(&mut self, run: RunId, agent: AgentId) {
         let generation = self.queue(agent, Item::Run(run));
         let job = Job { state: JobState::Pending, generation };
         self.write(Write::PutJob(run, agent, JobUpdate { job, end: JobEnd::default() }));
@@ -462,7 +472,7 @@ impl Coordinator {
 /// The values as orders carry them. A number such as `1e15` grows when it is written anew, and an order that is too
 /// long for its frame would keep its agent from every other one.
 /// The values as they are kept, once the publishers' schema takes them. Each agent compares them again for itself.
-fn plain_values(metadata: &BundleMetadata, text: &str) -> Result<String, Refusal> {
+pub(super) fn plain_values(metadata: &BundleMetadata, text: &str) -> Result<String, Refusal> {
     let fits = |bytes: usize| {
         let reason = format!("a run's values take {VALUES_BYTES_MAX} bytes at most");
         if bytes <= VALUES_BYTES_MAX { Ok(()) } else { Err(Refusal::new(RefusalCode::TooLarge, reason)) }

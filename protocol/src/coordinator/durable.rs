@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Digest, Labels, Millis, RolloutId, RunId, TokenId};
 use sloth_trust::{AgentRelease, BundleMetadata, BundleName, HeadRef, PublicKey};
 
+use super::rollouts::{RolloutHost, RolloutRecord};
 use crate::wire::{Dropped, JobState, Lane, Platform, ProtoVersion, Record, UpdateState};
 
 /// Everything a machine is restored from.
@@ -33,6 +34,10 @@ pub struct Durable {
     pub jobs: BTreeMap<RunId, BTreeMap<AgentId, Job>>,
     /// Runs that have ended and can be looked at.
     pub ended: BTreeSet<RunId>,
+    /// Rollouts that can be looked at.
+    pub rollouts: BTreeMap<RolloutId, RolloutRecord>,
+    /// How hosts stand in those that are not over.
+    pub rollout_hosts: BTreeMap<RolloutId, BTreeMap<AgentId, RolloutHost>>,
 }
 
 /// A head without its signature.
@@ -297,6 +302,14 @@ pub enum Write {
     ForgetRun(RunId),
     /// A receipt, to be put at the end of the chain. It counts only for a job that is on the disk and has none.
     PutReceipt(Box<ReceiptRow>),
+    /// A rollout, new or changed.
+    PutRollout(RolloutId, Box<RolloutRecord>),
+    /// How a host stands in a rollout.
+    PutRolloutHost(RolloutId, AgentId, RolloutHost),
+    /// Hosts stand in a rollout as if it had never reached them.
+    DropRolloutHosts(RolloutId, Vec<AgentId>),
+    /// A rollout that is over goes.
+    DropRollout(RolloutId),
 }
 
 impl Durable {
@@ -363,6 +376,17 @@ impl Durable {
             Write::ForgetRun(run) => {
                 self.ended.remove(run);
             }
+            Write::PutRollout(id, rollout) => {
+                self.rollouts.insert(*id, rollout.as_ref().clone());
+            }
+            Write::PutRolloutHost(id, agent, host) => {
+                self.rollout_hosts.entry(*id).or_default().insert(*agent, *host);
+            }
+            Write::DropRolloutHosts(id, agents) => self.drop_rollout_hosts(*id, agents),
+            Write::DropRollout(id) => {
+                self.rollouts.remove(id);
+                self.rollout_hosts.remove(id);
+            }
         }
     }
 
@@ -373,6 +397,16 @@ impl Durable {
             self.ended.insert(id);
         } else {
             self.runs.insert(id, run.clone());
+        }
+    }
+
+    fn drop_rollout_hosts(&mut self, id: RolloutId, agents: &[AgentId]) {
+        let Some(hosts) = self.rollout_hosts.get_mut(&id) else { return };
+        for agent in agents {
+            hosts.remove(agent);
+        }
+        if hosts.is_empty() {
+            self.rollout_hosts.remove(&id);
         }
     }
 

@@ -83,6 +83,7 @@ impl Coordinator {
         job.state = state;
         self.out.touched.insert(run);
         self.write(Write::PutJob(run, agent, JobUpdate { job, end }));
+        self.note_evidence(run, agent, state);
         self.settle_run(run);
     }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sloth_core::{AgentId, Millis, RunId, TokenId};
+use sloth_core::{AgentId, Millis, RolloutId, RunId, TokenId};
 use sloth_trust::{BundleName, Envelope, Root, RootPin, Tree, Trusted};
 
 use super::{
     Answer, Ask, CloseReason, Command, ConnId, Durable, EXPIRY_GRACE, Event, Output, Reply, Settings, Ticket, Write,
+    rollouts::Rollouts,
 };
 use crate::{
     random::Random,
@@ -40,6 +41,7 @@ pub struct Coordinator {
     pub(super) log_bytes: BTreeMap<RunId, usize>,
     /// Bytes of results that each agent brought to each run since the start.
     pub(super) result_bytes: BTreeMap<RunId, BTreeMap<AgentId, usize>>,
+    pub(super) rollouts: Rollouts,
     timers: BTreeSet<(Millis, Timer)>,
     pub(super) out: Output,
 }
@@ -82,6 +84,7 @@ pub(super) enum Timer {
     Hold(AgentId),
     Deadline(RunId),
     Token(TokenId),
+    Rollout(RolloutId),
     Head,
 }
 
@@ -103,7 +106,8 @@ impl Coordinator {
         let expiries = state.tokens.iter().map(|(id, token)| (token.expires, Timer::Token(*id)));
         // The first thing that it says is what is the newest now: agents may have heard of later heads than are here.
         let timers = deadlines.chain(expiries).chain([(now, Timer::Head)]).collect();
-        Ok(Self {
+        let rollouts = Rollouts::restore(&state, now)?;
+        let mut machine = Self {
             settings,
             trusted,
             leaves: Vec::new(),
@@ -119,9 +123,12 @@ impl Coordinator {
             log_bytes: BTreeMap::new(),
             result_bytes: BTreeMap::new(),
             timers,
+            rollouts,
             out: Output::default(),
             state,
-        })
+        };
+        machine.stir_all();
+        Ok(machine)
     }
 
     /// Takes in what happened at `now`, which must not lie before the last event's.
@@ -188,6 +195,7 @@ impl Coordinator {
             Command::Releases => Ok(Reply::Releases(self.agent_releases())),
             Command::WithdrawRelease(counter) => self.withdraw_release(counter),
             Command::AssignRelease(assign) => self.assign_release(&assign),
+            Command::Rollout(request) => self.rollout(operator, request),
         }
     }
 
@@ -264,6 +272,7 @@ impl Coordinator {
                 Timer::Hold(agent) => self.end_hold(agent),
                 Timer::Deadline(run) => self.expire_run(run),
                 Timer::Token(token) => self.expire_token(token),
+                Timer::Rollout(rollout) => self.drive(rollout),
                 Timer::Head => self.renew_head(),
             }
         }

@@ -182,6 +182,7 @@ impl Coordinator {
     /// Notes that an agent was heard of; on the disk only when the last note is older than `step`.
     pub(super) fn seen(&mut self, agent: AgentId, step: Millis) {
         let Some(record) = self.state.agents.get(&agent) else { return };
+        self.rollouts.contacts.heard(agent, self.now);
         if step < self.now.since(record.last_seen) {
             let record = AgentRecord { last_seen: self.now, ..record.clone() };
             self.write(Write::PutAgent(agent, Box::new(record)));
@@ -220,6 +221,8 @@ impl Coordinator {
         if let Some(presence) = self.present.get_mut(&agent) {
             presence.welcome = true;
         }
+        self.rollouts.contacts.heard(agent, self.now);
+        self.stir_all();
         let inbox = self.state.inboxes.get(&agent).copied().unwrap_or_default();
         let fleet = u64::try_from(self.names.len()).unwrap_or(u64::MAX);
         let welcome = Welcome {

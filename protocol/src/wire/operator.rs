@@ -5,7 +5,8 @@ use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
 use sloth_trust::{ChainEnds, PublicKey};
 
 use super::{
-    AssignRelease, Dropped, JobState, Platform, ProtoVersion, Record, Refusal, ReleaseView, TaskEnd, UpdateView,
+    AssignRelease, Dropped, JobState, Platform, ProtoVersion, Record, Refusal, ReleaseView, RolloutRequest,
+    RolloutResponse, TaskEnd, UpdateView,
 };
 
 /// Most digests of one [`OperatorRequest::MissingBlobs`].
@@ -99,6 +100,8 @@ pub enum OperatorRequest {
     RevokeToken(TokenId),
     /// Forgets an agent whose identity was withdrawn. Its receipts stay.
     ForgetAgent(String),
+    /// About rollouts. Answered by [`OperatorResponse::Rollout`].
+    Rollout(RolloutRequest),
 }
 
 /// One answer to an operator. Tags only grow.
@@ -147,6 +150,8 @@ pub enum OperatorResponse {
     Releases(Vec<ReleaseView>),
     /// To [`OperatorRequest::Tokens`].
     Tokens(TokensPage),
+    /// To [`OperatorRequest::Rollout`].
+    Rollout(RolloutResponse),
 }
 
 /// Who is calling.

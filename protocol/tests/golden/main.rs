@@ -10,6 +10,7 @@ mod enroll;
 mod frames;
 mod operator;
 mod record;
+mod rollout;
 mod values;
 
 use std::{

@@ -47,10 +47,12 @@ fn requests() {
         OperatorRequest::Tokens { .. } => "Tokens",
         OperatorRequest::RevokeToken(_) => "RevokeToken",
         OperatorRequest::ForgetAgent(_) => "ForgetAgent",
+        OperatorRequest::Rollout(_) => "Rollout",
     });
     let mut samples = asks_about_bundles_and_agents();
     samples.extend(asks_about_runs());
     samples.extend(asks_about_releases());
+    samples.extend(super::rollout::asks());
     check("operator_request", &samples, variant, VARIANTS);
 }
 
@@ -131,10 +133,12 @@ fn responses() {
         OperatorResponse::Receipts(_) => "Receipts",
         OperatorResponse::Releases(_) => "Releases",
         OperatorResponse::Tokens(_) => "Tokens",
+        OperatorResponse::Rollout(_) => "Rollout",
     });
     let mut samples = answers_about_bundles_and_agents();
     samples.extend(answers_about_runs());
     samples.push(OperatorResponse::Releases(vec![release_view()]));
+    samples.extend(super::rollout::answers());
     check("operator_response", &samples, variant, VARIANTS);
 }
 

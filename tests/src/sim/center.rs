@@ -6,7 +6,7 @@ use sloth_core::{AgentId, Millis};
 use sloth_protocol::{
     agent,
     coordinator::{Answer, Coordinator, Durable, Event, Output, Settings, Ticket, Write},
-    wire::{AgentResponse, Renewed, Work},
+    wire::{AgentResponse, Renewed, RunOutcome, Work},
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     host::CrashPoint,
     invariants::{self, CenterWitness, Check},
     publisher::Sealer,
+    rollouts,
 };
 
 /// How long after a failed commit the driver restores its machine, and how long a crash of its own lasts at most.
@@ -200,19 +201,59 @@ impl Sim {
                 | Write::PutAgentRelease(_)
                 | Write::DropAgentRelease(_)
                 | Write::PutRun(..)
-                | Write::ForgetRun(_)
-                | Write::PutReceipt(_) => None,
+                | Write::PutReceipt(_)
+                | Write::PutRollout(..)
+                | Write::PutRolloutHost(..)
+                | Write::DropRolloutHosts(..)
+                | Write::DropRollout(_)
+                | Write::ForgetRun(_) => None,
             };
             if self.bug == Some(Bug::ForgetReceipts) && matches!(write, Write::PutReceipt(_)) {
                 continue;
             }
             invariants::a_final_state_stays_final(&self.center.disk, write, &went_back)?;
+            self.check_rollouts(write)?;
             let counted = self.center.disk.commit(write, name);
             self.tally.counted += u64::from(name.is_some() && counted == Counted::NotAgain);
             invariants::each_result_is_counted_once(counted, write, &went_back)?;
         }
         let center = &mut self.center;
         invariants::numbers_never_fall_at_the_coordinator(&mut center.witness, &center.disk, writes)
+    }
+
+    fn check_rollouts(&mut self, write: &Write) -> Check {
+        match write {
+            Write::PutRollout(_, record) => self.tally.note_rollout(record.status),
+            Write::PutRolloutHost(_, _, row) => self.tally.note_rollout_host(row.standing),
+            Write::PutRoot(..)
+            | Write::PutHead(_)
+            | Write::PutAgent(..)
+            | Write::PutInbox(..)
+            | Write::PutWork(..)
+            | Write::DropWork(..)
+            | Write::PutToken(..)
+            | Write::DropToken(_)
+            | Write::PutRelease(_)
+            | Write::DropRelease(..)
+            | Write::PutRun(..)
+            | Write::PutJob(..)
+            | Write::Append(..)
+            | Write::ForgetRun(_)
+            | Write::PutReceipt(_)
+            | Write::ForgetAgent(_)
+            | Write::PutAgentRelease(_)
+            | Write::DropAgentRelease(_)
+            | Write::DropRolloutHosts(..)
+            | Write::DropRollout(_) => {}
+        }
+        let succeeded = |agent, run| {
+            let host = self.hosts.iter().find(|host| host.id == Some(agent));
+            host.is_some_and(|host| {
+                host.rolled_back || host.witness.ended_runs.get(&run) == Some(&RunOutcome::Succeeded)
+            })
+        };
+        let resumed = |name: &str| self.errands.iter().any(|errand| errand.resumes(name));
+        rollouts::a_rollout_keeps_its_budget(&self.center.disk.state, write, succeeded, resumed)
     }
 
     fn answer_all(&mut self, answers: Vec<(Ticket, Answer)>) -> Check {
@@ -305,6 +346,9 @@ fn forgetful(mut state: Durable, bug: Option<Bug>) -> Durable {
             }
         }
         Some(Bug::CountAgain) => state.inboxes.clear(),
+        Some(bug @ (Bug::ForgetRolloutHosts | Bug::BelieveInRollouts | Bug::ForgetHalts)) => {
+            rollouts::forgetful(&mut state, bug);
+        }
         Some(
             Bug::SendBeforeCommit
             | Bug::ForgetSequence

@@ -154,6 +154,10 @@ impl CenterDisk {
             | coordinator::Write::DropRelease(..)
             | coordinator::Write::PutAgentRelease(_)
             | coordinator::Write::DropAgentRelease(_)
+            | coordinator::Write::PutRollout(..)
+            | coordinator::Write::PutRolloutHost(..)
+            | coordinator::Write::DropRolloutHosts(..)
+            | coordinator::Write::DropRollout(_)
             | coordinator::Write::PutRun(..) => {}
         }
         self.state.apply(write);

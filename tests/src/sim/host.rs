@@ -424,6 +424,9 @@ fn forgetful(mut state: Durable, bug: Option<Bug>) -> Durable {
             | Bug::ReuseGenerations
             | Bug::SignWithAnotherKey
             | Bug::ForgetReceipts
+            | Bug::ForgetRolloutHosts
+            | Bug::BelieveInRollouts
+            | Bug::ForgetHalts
             | Bug::TrustAnotherRoot,
         )
         | None => {}

@@ -64,7 +64,7 @@ pub(super) struct CenterWitness {
 }
 
 /// Fails in the name of an invariant unless `holds`.
-fn hold(invariant: &'static str, holds: bool, detail: impl FnOnce() -> String) -> Check {
+pub(super) fn hold(invariant: &'static str, holds: bool, detail: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
 }
 
@@ -186,6 +186,10 @@ pub(super) fn numbers_never_fall_at_the_coordinator(
             | coordinator::Write::Append(..)
             | coordinator::Write::PutReceipt(_)
             | coordinator::Write::ForgetAgent(_)
+            | coordinator::Write::PutRollout(..)
+            | coordinator::Write::PutRolloutHost(..)
+            | coordinator::Write::DropRolloutHosts(..)
+            | coordinator::Write::DropRollout(_)
             | coordinator::Write::ForgetRun(_) => {}
         }
     }
@@ -416,7 +420,8 @@ pub(super) fn commit_before_send_of_the_coordinator(
             | Reply::Agents(_)
             | Reply::Agent(_)
             | Reply::Bundles(_)
-            | Reply::Releases(_),
+            | Reply::Releases(_)
+            | Reply::Rollout(_),
         )
         | Answer::Certify { .. }
         | Answer::Refused(_) => true,
@@ -457,7 +462,8 @@ pub(super) fn every_host_gets_in(host: &str, refused: &str) -> Check {
 
 /// Once faults have healed, runs end.
 pub(super) fn every_run_ends(disk: &CenterDisk) -> Check {
-    let open = disk.state.runs.keys().map(|run| (run, disk.jobs.get(run))).next();
+    // What a rollout keeps open for hosts to come has nothing left to do.
+    let open = disk.state.jobs.iter().find(|(_, jobs)| jobs.values().any(|job| !job.state.is_final()));
     hold("every_run_ends", open.is_none(), || format!("{open:?}"))
 }
 

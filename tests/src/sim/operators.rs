@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sloth_core::{AgentId, Digest, Labels, Millis, TokenId};
 use sloth_protocol::{
     coordinator::{Answer, Command, Enroll, Event, ManifestFacts},
-    wire::{CreateToken, Platform, RefusalCode},
+    wire::{CreateToken, Platform, RefusalCode, RolloutAction, RolloutRequest},
 };
 use sloth_trust::{Envelope, RootPin};
 
@@ -26,6 +26,15 @@ const TOKEN_TTL: Millis = Millis::from_secs(20 * 24 * 3600);
 pub(super) struct Errand {
     operation: Operation,
     pub done: bool,
+}
+
+impl Errand {
+    /// Whether it lets a rollout go on.
+    pub(super) fn resumes(&self, rollout: &str) -> bool {
+        let Operation::Rollout(request) = &self.operation else { return false };
+        let RolloutRequest::Act { name, action } = request.as_ref() else { return false };
+        name == rollout && matches!(action, RolloutAction::Resume(_))
+    }
 }
 
 impl Sim {
@@ -79,6 +88,7 @@ impl Sim {
                 | Operation::Start(_)
                 | Operation::Cancel(_)
                 | Operation::Revoke(_)
+                | Operation::Rollout(_)
                 | Operation::Look,
                 _,
             ) => errand.done = true,
@@ -185,6 +195,7 @@ impl Sim {
             Operation::Start(start) => Command::StartRun(start.clone()),
             Operation::Cancel(run) => Command::CancelRun(*run),
             Operation::Revoke(host) => Command::RevokeAgent(self.hosts[*host].plan.name.clone()),
+            Operation::Rollout(request) => Command::Rollout(request.as_ref().clone()),
             Operation::Look if attempt.is_multiple_of(2) => Command::Bundles,
             Operation::Look => Command::Agents { selector: "role=web".to_owned(), after: None },
         }

@@ -175,7 +175,7 @@ fn signed(
         manifest: ManifestRef { digest: Digest::of(content.as_bytes()), length: 1000 },
         audience: audience.parse().expect("a selector"),
         capabilities: vec!["exec".to_owned()],
-        triggers: vec![Trigger::Manual],
+        triggers: vec![Trigger::Manual, Trigger::Rollout],
         parameters: (name.as_str() == RESTRICTED).then(colour),
         expires,
         published: START,

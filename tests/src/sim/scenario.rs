@@ -1,9 +1,16 @@
 //! What a seed means: the fleet, what its operators do, and what goes wrong when.
 
 use sloth_core::{Labels, Millis, RunId};
-use sloth_protocol::{agent::Pacing, random::Random, wire::StartRun};
+use sloth_protocol::{
+    agent::Pacing,
+    random::Random,
+    wire::{RolloutRequest, StartRun},
+};
 
-use super::publisher::{START, publisher};
+use super::{
+    publisher::{START, publisher},
+    rollouts,
+};
 
 /// Most hosts of a fleet.
 const HOSTS_MAX: u64 = 8;
@@ -126,6 +133,8 @@ pub(super) enum Operation {
     Cancel(RunId),
     /// Withdraws a host's identity.
     Revoke(usize),
+    /// Begins a rollout, or does something to one.
+    Rollout(Box<RolloutRequest>),
     /// Looks at agents and bundles.
     Look,
 }
@@ -213,7 +222,20 @@ fn operations(hosts: &[HostPlan], horizon: Millis, random: &mut Random) -> Vec<(
         operations.push((at, Operation::Revoke(pick(random, hosts.len()))));
     }
     operations.push((START + Millis::from_u64(random.below(horizon.as_u64())), Operation::Look));
+    roll_out(&mut operations, horizon, random);
     operations.into_iter().map(|(at, operation)| (at, Action::Operate(operation))).collect()
+}
+
+/// Rollouts, in half of the simulations.
+fn roll_out(operations: &mut Vec<(Millis, Operation)>, horizon: Millis, random: &mut Random) {
+    for number in 0..random.below(5).saturating_sub(1) {
+        let at = START + Millis::from_secs(5) + Millis::from_u64(random.below(horizon.as_u64()));
+        operations.push((at, Operation::Rollout(Box::new(rollouts::create(number, random)))));
+        for _ in 0..random.below(5) {
+            let after = at + Millis::from_u64(random.below(20 * MINUTE));
+            operations.push((after, Operation::Rollout(Box::new(rollouts::act(number, random)))));
+        }
+    }
 }
 
 fn start_run(number: u64, at: Millis, random: &mut Random) -> StartRun {

@@ -1,6 +1,6 @@
 //! What happened in a simulation: to see that simulations reach what they are for.
 
-use sloth_protocol::agent::Write;
+use sloth_protocol::{agent::Write, rollout::Standing, wire::RolloutStatus};
 
 /// Counts of one simulation, or of many.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +55,16 @@ pub struct Tally {
     pub new_roots: u64,
     /// Clocks of hosts that were set to another time.
     pub clock_jumps: u64,
+    /// Hosts that rollouts proved.
+    pub rollout_proofs: u64,
+    /// Hosts that failed in rollouts, or fell silent.
+    pub rollout_failures: u64,
+    /// Hosts that rollouts gave up for want of a sign of life.
+    pub rollout_silences: u64,
+    /// Rollouts that halted.
+    pub rollout_halts: u64,
+    /// Rollouts that were completed.
+    pub rollouts_done: u64,
 }
 
 impl Tally {
@@ -63,9 +73,20 @@ impl Tally {
         self.sheds += u64::try_from(shed).unwrap_or(0);
     }
 
+    pub(super) fn note_rollout(&mut self, status: RolloutStatus) {
+        self.rollout_halts += u64::from(status == RolloutStatus::Halted);
+        self.rollouts_done += u64::from(status == RolloutStatus::Complete);
+    }
+
+    pub(super) fn note_rollout_host(&mut self, standing: Standing) {
+        self.rollout_proofs += u64::from(standing == Standing::Proven);
+        self.rollout_silences += u64::from(matches!(standing, Standing::Silent { .. }));
+        self.rollout_failures += u64::from(standing == Standing::Failed);
+    }
+
     /// Every count with its name.
     #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 25] {
+    pub fn counts(&self) -> [(&'static str, u64); 30] {
         [
             ("events", self.events),
             ("enrolled", self.enrolled),
@@ -92,6 +113,11 @@ impl Tally {
             ("revocations", self.revocations),
             ("new_roots", self.new_roots),
             ("clock_jumps", self.clock_jumps),
+            ("rollout_proofs", self.rollout_proofs),
+            ("rollout_failures", self.rollout_failures),
+            ("rollout_silences", self.rollout_silences),
+            ("rollout_halts", self.rollout_halts),
+            ("rollouts_done", self.rollouts_done),
         ]
     }
 }
@@ -123,6 +149,11 @@ impl std::ops::AddAssign for Tally {
         self.revocations += other.revocations;
         self.new_roots += other.new_roots;
         self.clock_jumps += other.clock_jumps;
+        self.rollout_proofs += other.rollout_proofs;
+        self.rollout_failures += other.rollout_failures;
+        self.rollout_silences += other.rollout_silences;
+        self.rollout_halts += other.rollout_halts;
+        self.rollouts_done += other.rollouts_done;
     }
 }
 

@@ -1,0 +1,459 @@
+//! Rollouts: how operators begin and steer them. What happens next is the planner's to say, in [`crate::rollout`].
+
+mod contacts;
+mod drive;
+mod record;
+mod view;
+
+use std::collections::BTreeMap;
+
+pub(super) use contacts::{Contacts, Left};
+pub(super) use drive::Haste;
+pub use record::{Before, ReleaseName, RolloutHost, RolloutRecord};
+use sloth_core::{AgentId, Millis, RolloutId, RunId, Selector};
+use sloth_trust::BundleName;
+
+use super::{
+    Durable, Reply, Write, catalog::no_bundle, dispatch::plain_values, machine::Coordinator, registry::invalid,
+    views::matches,
+};
+use crate::{
+    rollout::{Cuts, Reason, Spec, Standing},
+    wire::{
+        Passing, Refusal, RefusalCode, Resume, RolloutAction, RolloutBundle, RolloutRequest, RolloutResponse,
+        RolloutSpec, RolloutStatus, RolloutWhat,
+    },
+};
+
+/// Most rollouts that are not over.
+pub const ROLLOUTS_LIVE_MAX: usize = 64;
+/// Most rollouts that can be looked at; of those that are over, the oldest goes first.
+pub const ROLLOUTS_MAX: usize = 512;
+
+/// Something that a rollout did by itself or was made to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutNote {
+    /// What it is called.
+    pub rollout: String,
+    /// What, as one word for programs.
+    pub what: &'static str,
+    /// What, for people.
+    pub text: String,
+}
+
+impl RolloutNote {
+    /// An operator began it or changed how it stands.
+    pub const ORDERED: &'static str = "ordered";
+    /// A wave begins.
+    pub const WAVE: &'static str = "wave";
+    /// Hosts were assigned, or sent back.
+    pub const HOSTS: &'static str = "hosts";
+    /// It halted.
+    pub const HALTED: &'static str = "halted";
+    /// It is done, or has gone back.
+    pub const DONE: &'static str = "done";
+}
+
+/// What is known of rollouts beside what is on the disk, and found again from it.
+#[derive(Debug)]
+pub(super) struct Rollouts {
+    /// Those that are not over.
+    live: BTreeMap<RolloutId, Live>,
+    /// Whose each run is.
+    runs: BTreeMap<RunId, RolloutId>,
+    pub(super) contacts: Contacts,
+}
+
+#[derive(Debug)]
+struct Live {
+    spec: Spec,
+    cuts: Cuts,
+    /// When it was planned last.
+    planned: Option<Millis>,
+    /// When it is planned next.
+    due: Option<Millis>,
+    /// Why it waits, as of then.
+    reasons: Vec<Reason>,
+}
+
+/// A specification that can be carried out.
+struct Checked {
+    spec: Spec,
+    cuts: Cuts,
+    bundle: BundleName,
+    release: ReleaseName,
+    before: Option<Before>,
+    values: String,
+}
+
+impl Rollouts {
+    /// What is on the disk, read.
+    ///
+    /// # Errors
+    ///
+    /// When a specification there makes no sense: the store was damaged.
+    pub(super) fn restore(state: &Durable, now: Millis) -> Result<Self, Refusal> {
+        let mut rollouts = Self { live: BTreeMap::new(), runs: BTreeMap::new(), contacts: Contacts::new(now) };
+        for (id, record) in state.rollouts.iter().filter(|(_, record)| record.is_live()) {
+            let spec = Spec::new(&record.spec).map_err(|error| invalid(&error.to_string()))?;
+            let cuts = Cuts::settled(record.salt, record.cuts.clone());
+            rollouts.live.insert(*id, Live::new(spec, cuts));
+            let rows = state.rollout_hosts.get(id).into_iter().flat_map(BTreeMap::values);
+            rollouts.runs.extend(rows.map(|row| row.run).chain(record.run).map(|run| (run, *id)));
+        }
+        Ok(rollouts)
+    }
+}
+
+impl Live {
+    const fn new(spec: Spec, cuts: Cuts) -> Self {
+        Self { spec, cuts, planned: None, due: None, reasons: Vec::new() }
+    }
+}
+
+impl Coordinator {
+    /// Answers a question or an order about rollouts.
+    pub(super) fn rollout(&mut self, operator: &str, request: RolloutRequest) -> Result<Reply, Refusal> {
+        let response = match request {
+            RolloutRequest::Create(spec) => self.create_rollout(operator, spec)?,
+            RolloutRequest::Plan { spec, after } => RolloutResponse::Plan(self.foresee(&spec, after)?),
+            RolloutRequest::List => RolloutResponse::Rollouts(self.rollout_summaries()),
+            RolloutRequest::Show(name) => self.shown(self.find_rollout(&name)?)?,
+            RolloutRequest::Hosts { name, after } => {
+                RolloutResponse::Hosts(self.rollout_page(self.find_rollout(&name)?, after))
+            }
+            RolloutRequest::Act { name, action } => {
+                let id = self.find_rollout(&name)?;
+                self.act(id, action)?;
+                self.drive(id);
+                self.shown(id)?
+            }
+        };
+        Ok(Reply::Rollout(Box::new(response)))
+    }
+
+    /// A release was published: a rollout that halted may have waited for it to go back.
+    pub(super) fn rollouts_look_at(&mut self, bundle: &BundleName) {
+        let waits = |record: &RolloutRecord| {
+            record.bundle == *bundle
+                && record.status == RolloutStatus::Halted
+                && record.spec.on_halt == crate::wire::OnHalt::RollBack
+        };
+        let waiting = self.state.rollouts.iter().filter(|(_, record)| waits(record));
+        let waiting: Vec<RolloutId> = waiting.map(|(id, _)| *id).collect();
+        for id in waiting {
+            if self.begin_return(id).is_ok() {
+                self.stir(id, Haste::AtOnce);
+            }
+        }
+    }
+
+    /// Whether a rollout that is not over brings a release to hosts.
+    pub(super) fn is_rolled_out(&self, bundle: &BundleName, counter: u64) -> bool {
+        let live = self.state.rollouts.values().filter(|record| record.is_live() && record.bundle == *bundle);
+        let brings = |record: &RolloutRecord| {
+            record.release.counter == counter || record.back.as_ref().is_some_and(|back| back.counter == counter)
+        };
+        live.into_iter().any(brings)
+    }
+
+    /// Takes hosts back, if there is a release to take them back to.
+    pub(super) fn begin_return(&mut self, id: RolloutId) -> Result<(), String> {
+        let Some(record) = self.state.rollouts.get(&id) else { return Ok(()) };
+        let back = self.way_back(record)?;
+        let (status, since) = (RolloutStatus::RollingBack, self.now);
+        let text = format!("goes back to release {}", back.version);
+        let record = RolloutRecord { status, since, run: None, back: Some(back), ..record.clone() };
+        self.note_rollout(&record, RolloutNote::ORDERED, text);
+        self.put_rollout(id, record);
+        Ok(())
+    }
+
+    /// The release with which hosts would go back, or what has to be done for there to be one.
+    pub(super) fn way_back(&self, record: &RolloutRecord) -> Result<ReleaseName, String> {
+        let name = &record.bundle;
+        let Some(before) = &record.before else {
+            return Err(format!("nothing was released of `{name}` before this, so there is nothing to go back to"));
+        };
+        let releases = self.state.bundles.get(name).into_iter().flatten();
+        let mut later = releases.filter(|(counter, _)| record.release.counter < **counter);
+        let same = later.rfind(|(_, release)| release.metadata.manifest.digest == before.manifest);
+        let Some((counter, release)) = same else {
+            return Err(format!(
+                "agents take no lower number: publish release {} of `{name}` again from its own files with `sloth-coord publish DIR --key FILE`, then `sloth-coord rollout rollback {}`",
+                before.version, record.spec.name
+            ));
+        };
+        let back = ReleaseName { counter: *counter, version: release.metadata.version.clone() };
+        self.check_release(record, &back).map(|()| back)
+    }
+
+    fn shown(&self, id: RolloutId) -> Result<RolloutResponse, Refusal> {
+        let view = self.rollout_view(id).ok_or_else(|| no_rollout(&id.to_string()))?;
+        Ok(RolloutResponse::Rollout(Box::new(view)))
+    }
+
+    fn find_rollout(&self, name: &str) -> Result<RolloutId, Refusal> {
+        let named = self
+            .state
+            .rollouts
+            .iter()
+            .rev()
+            .find(|(id, record)| record.spec.name == name || id.to_string().eq_ignore_ascii_case(name));
+        named.map(|(id, _)| *id).ok_or_else(|| no_rollout(name))
+    }
+
+    fn create_rollout(&mut self, operator: &str, spec: RolloutSpec) -> Result<RolloutResponse, Refusal> {
+        if let Some((id, record)) = self.state.rollouts.iter().find(|(_, record)| record.spec.name == spec.name) {
+            // Asked again because the answer was lost.
+            if record.spec == spec && record.operator == operator && record.is_live() {
+                return self.shown(*id);
+            }
+            let reason = format!("there is a rollout `{}` already: choose another `--name`", spec.name);
+            return Err(Refusal::new(RefusalCode::Conflict, reason));
+        }
+        let checked = self.check_rollout(&spec)?;
+        self.make_way(&checked.bundle)?;
+        let mut spec = spec;
+        let RolloutWhat::Bundle(bundle) = &mut spec.what;
+        bundle.values.clone_from(&checked.values);
+        let id = RolloutId::new(self.now, self.random.next_u128());
+        let Checked { spec: read, cuts, bundle, release, before, values: _ } = checked;
+        let salt = Cuts::salt(&spec.name, bundle.as_str(), release.counter);
+        let record = RolloutRecord {
+            bundle,
+            release,
+            before,
+            back: None,
+            salt,
+            cuts: cuts.last().to_vec(),
+            operator: operator.to_owned(),
+            created: self.now,
+            status: RolloutStatus::Running,
+            since: self.now,
+            halt: None,
+            open: 0,
+            approved: 0,
+            passed: 0,
+            attempt: 1,
+            run: None,
+            closing: None,
+            spec,
+        };
+        self.note_rollout(&record, RolloutNote::ORDERED, format!("release {} begins", record.release.version));
+        self.rollouts.live.insert(id, Live::new(read, cuts));
+        self.put_rollout(id, record);
+        self.drive(id);
+        self.shown(id)
+    }
+
+    /// Whether a rollout could begin, and how.
+    fn check_rollout(&self, spec: &RolloutSpec) -> Result<Checked, Refusal> {
+        let read = Spec::new(spec).map_err(|error| invalid(&error.to_string()))?;
+        let RolloutWhat::Bundle(RolloutBundle { name, version, workflow, values }) = &spec.what;
+        let bundle: BundleName = name.parse().map_err(|_| no_bundle(name))?;
+        let releases = self.state.bundles.get(&bundle).ok_or_else(|| no_bundle(name))?;
+        let (counter, release) = releases.last_key_value().ok_or_else(|| no_bundle(name))?;
+        let metadata = &release.metadata;
+        if let Some(version) = version.as_deref().filter(|version| *version != metadata.version) {
+            let newest = &metadata.version;
+            let reason = format!(
+                "the newest release of `{bundle}` is {newest}, and agents take no older one: publish {version} again"
+            );
+            return Err(Refusal::new(RefusalCode::Conflict, reason));
+        }
+        drive::check_metadata(metadata, self.now).map_err(|why| invalid(&why))?;
+        if let Some(workflow) = workflow.as_deref().filter(|workflow| !release.workflows.contains(*workflow)) {
+            let known: Vec<_> = release.workflows.iter().map(String::as_str).collect();
+            return Err(invalid(&format!("`{bundle}` has no workflow `{workflow}`; it has {}", known.join(", "))));
+        }
+        let values = plain_values(metadata, values)?;
+        let before = releases.range(..*counter).next_back().map(|(_, before)| Before {
+            version: before.metadata.version.clone(),
+            manifest: before.metadata.manifest.digest,
+        });
+        let release = ReleaseName { counter: *counter, version: metadata.version.clone() };
+        let cuts = self.settle_cuts(&read, &spec.name, &bundle, release.counter)?;
+        Ok(Checked { spec: read, cuts, bundle, release, before, values })
+    }
+
+    fn settle_cuts(&self, spec: &Spec, name: &str, bundle: &BundleName, counter: u64) -> Result<Cuts, Refusal> {
+        let is_matched = |selector: &Selector, id: AgentId| {
+            self.state.agents.get(&id).is_some_and(|record| !record.revoked && matches(selector, id, record))
+        };
+        let hosts: Vec<AgentId> =
+            self.state.agents.keys().copied().filter(|id| is_matched(&spec.selector, *id)).collect();
+        if hosts.is_empty() {
+            let selector = &spec.selector;
+            let reason = format!("no agent matches `{selector}`: see `sloth-coord agents list`");
+            return Err(Refusal::new(RefusalCode::NotFound, reason));
+        }
+        let salt = Cuts::salt(name, bundle.as_str(), counter);
+        Ok(Cuts::settle(spec, salt, hosts.into_iter(), is_matched))
+    }
+
+    /// Makes way for a new rollout of a bundle: those that are done give their place to it.
+    fn make_way(&mut self, bundle: &BundleName) -> Result<(), Refusal> {
+        let same = self.state.rollouts.iter().filter(|(_, record)| record.bundle == *bundle && record.is_live());
+        let same: Vec<(RolloutId, RolloutStatus, String)> =
+            same.map(|(id, record)| (*id, record.status, record.spec.name.clone())).collect();
+        let is_done = |status| matches!(status, RolloutStatus::Complete | RolloutStatus::RolledBack);
+        if let Some((_, _, name)) = same.iter().find(|(_, status, _)| !is_done(*status)) {
+            let reason = format!(
+                "rollout `{name}` of `{bundle}` has not ended: `sloth-coord rollout show {name}`, or end it with `sloth-coord rollout abort {name}`"
+            );
+            return Err(Refusal::new(RefusalCode::Conflict, reason));
+        }
+        if ROLLOUTS_LIVE_MAX <= self.rollouts.live.len() + 1 - same.len().min(1) {
+            let reason =
+                format!("{ROLLOUTS_LIVE_MAX} rollouts are not over: end some with `sloth-coord rollout abort`");
+            return Err(Refusal::new(RefusalCode::TooLarge, reason));
+        }
+        for (id, _, _) in same {
+            self.close(id, RolloutStatus::Superseded);
+        }
+        if ROLLOUTS_MAX <= self.state.rollouts.len()
+            && let Some(oldest) = self.state.rollouts.iter().find(|(_, record)| !record.is_live()).map(|(id, _)| *id)
+        {
+            self.write(Write::DropRollout(oldest));
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, id: RolloutId, action: RolloutAction) -> Result<(), Refusal> {
+        let Some(record) = self.state.rollouts.get(&id).cloned() else { return Err(no_rollout(&id.to_string())) };
+        let name = record.spec.name.clone();
+        let status = record.status;
+        let say = |what: &str| {
+            let reason = format!("rollout `{name}` is {}, and cannot be {what}", status.name());
+            Refusal::new(RefusalCode::Conflict, reason)
+        };
+        match (action, status) {
+            (RolloutAction::Approve(passing), RolloutStatus::Running) => self.approve(id, record, passing),
+            (RolloutAction::Pause, RolloutStatus::Running) => self.turn(id, record, RolloutStatus::Paused),
+            (RolloutAction::Resume(Resume::Same), RolloutStatus::Paused) => {
+                self.turn(id, record, RolloutStatus::Running);
+            }
+            (RolloutAction::Resume(Resume::Same), RolloutStatus::Halted) => {
+                self.forgive(id, |standing| matches!(standing, Standing::Failed | Standing::Silent { .. }));
+                self.turn(id, record, RolloutStatus::Running);
+            }
+            (
+                RolloutAction::Resume(Resume::Newest),
+                RolloutStatus::Paused | RolloutStatus::Halted | RolloutStatus::RolledBack,
+            ) => self.begin_anew(id, record)?,
+            (RolloutAction::RollBack, RolloutStatus::RollingBack | RolloutStatus::RolledBack) => {}
+            (
+                RolloutAction::RollBack,
+                RolloutStatus::Running | RolloutStatus::Paused | RolloutStatus::Halted | RolloutStatus::Complete,
+            ) => {
+                self.way_back(&record).map_err(|why| Refusal::new(RefusalCode::Conflict, why))?;
+                self.withdraw_rollout(id);
+                self.begin_return(id).map_err(|why| Refusal::new(RefusalCode::Conflict, why))?;
+            }
+            (RolloutAction::Abort, RolloutStatus::Aborted | RolloutStatus::Superseded) => {}
+            (RolloutAction::Abort, _) => {
+                self.withdraw_rollout(id);
+                self.close(id, RolloutStatus::Aborted);
+            }
+            (RolloutAction::Approve(_), _) => return Err(say("approved")),
+            (RolloutAction::Pause, _) => return Err(say("paused")),
+            (RolloutAction::Resume(_), _) => return Err(say("resumed")),
+            (RolloutAction::RollBack, _) => return Err(say("rolled back")),
+        }
+        Ok(())
+    }
+
+    fn approve(&mut self, id: RolloutId, record: RolloutRecord, passing: Passing) {
+        let passed = match passing {
+            Passing::Proven => record.passed,
+            Passing::Unproven => record.open,
+        };
+        let record = RolloutRecord { approved: record.open + 1, passed, ..record };
+        self.note_rollout(&record, RolloutNote::ORDERED, format!("wave {} may begin", record.open + 1));
+        self.put_rollout(id, record);
+    }
+
+    fn turn(&mut self, id: RolloutId, record: RolloutRecord, status: RolloutStatus) {
+        self.note_rollout(&record, RolloutNote::ORDERED, format!("{}, it was {}", status.name(), record.status.name()));
+        self.put_rollout(id, RolloutRecord { status, since: self.now, ..record });
+    }
+
+    /// Forgets how some hosts stood, so that they are assigned again. What they were told before is withdrawn.
+    fn forgive(&mut self, id: RolloutId, which: impl Fn(Standing) -> bool) {
+        let rows = self.state.rollout_hosts.get(&id).into_iter().flatten();
+        let chosen: Vec<(AgentId, RunId)> =
+            rows.filter(|(_, row)| which(row.standing)).map(|(agent, row)| (*agent, row.run)).collect();
+        if chosen.is_empty() {
+            return;
+        }
+        self.write(Write::DropRolloutHosts(id, chosen.iter().map(|(agent, _)| *agent).collect()));
+        for (agent, run) in chosen {
+            let job = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).copied();
+            if let Some(job) = job.filter(|job| !job.state.is_final()) {
+                self.cancel_job(run, agent, job);
+            }
+        }
+    }
+
+    /// Begins again from the first wave, with the newest release.
+    fn begin_anew(&mut self, id: RolloutId, record: RolloutRecord) -> Result<(), Refusal> {
+        let newest = self.newest(&record.bundle).ok_or_else(|| no_bundle(record.bundle.as_str()))?;
+        let release = ReleaseName { counter: newest.metadata.counter, version: newest.metadata.version.clone() };
+        if release.counter <= record.release.counter {
+            let (name, version) = (&record.bundle, &release.version);
+            let reason = format!("there is no release of `{name}` after {version}: publish the mended one first");
+            return Err(Refusal::new(RefusalCode::Conflict, reason));
+        }
+        self.check_release(&record, &release).map_err(|why| invalid(&why))?;
+        self.withdraw_rollout(id);
+        self.forgive(id, |_| true);
+        let text = format!("begins anew with release {}", release.version);
+        let (status, since, attempt) = (RolloutStatus::Running, self.now, record.attempt + 1);
+        let (open, approved, passed, run, halt, back) = (0, 0, 0, None, None, None);
+        let record =
+            RolloutRecord { status, since, attempt, open, approved, passed, run, halt, back, release, ..record };
+        self.note_rollout(&record, RolloutNote::ORDERED, text);
+        self.put_rollout(id, record);
+        Ok(())
+    }
+
+    /// Ends a rollout. How its hosts stood is kept in numbers.
+    fn close(&mut self, id: RolloutId, status: RolloutStatus) {
+        let closing = Some(self.rollout_counts(id));
+        let Some(record) = self.state.rollouts.get(&id) else { return };
+        let record = RolloutRecord { status, since: self.now, run: None, closing, ..record.clone() };
+        self.note_rollout(&record, RolloutNote::ORDERED, format!("{}, for good", status.name()));
+        self.put_rollout(id, record);
+        let hosts: Vec<AgentId> =
+            self.state.rollout_hosts.get(&id).into_iter().flat_map(BTreeMap::keys).copied().collect();
+        if !hosts.is_empty() {
+            self.write(Write::DropRolloutHosts(id, hosts));
+        }
+        self.rollouts.live.remove(&id);
+        self.rollouts.runs.retain(|_, rollout| *rollout != id);
+    }
+}
+
+impl RolloutStatus {
+    /// One word, or two.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+            Self::RollingBack => "rolling_back",
+            Self::RolledBack => "rolled_back",
+            Self::Complete => "complete",
+            Self::Aborted => "aborted",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+fn no_rollout(name: &str) -> Refusal {
+    let name = sloth_core::excerpt(name);
+    let reason = format!("there is no rollout `{name}`: `sloth-coord rollout list` shows them all");
+    Refusal::new(RefusalCode::NotFound, reason)
+}

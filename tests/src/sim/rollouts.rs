@@ -1,0 +1,195 @@
+//! Rollouts in a simulation: what operators ask for, and what must hold of them.
+
+use sloth_core::{AgentId, Millis, RolloutId, RunId};
+use sloth_protocol::{
+    coordinator::{Durable, RolloutHost, RolloutRecord, Write},
+    random::Random,
+    rollout::{EVERYTHING, Standing},
+    wire::{
+        Approval, OnHalt, Passing, Resume, RolloutAction, RolloutBundle, RolloutRequest, RolloutSpec, RolloutStatus,
+        RolloutWhat, Share, WaveMembers, WaveSpec,
+    },
+};
+
+use super::{
+    Bug,
+    invariants::{Check, hold},
+};
+
+const ALL: Share = Share::Hundredths(EVERYTHING);
+const NAME: &str = "a_rollout_keeps_its_budget";
+
+/// A rollout that an operator asks for.
+pub(super) fn create(number: u64, random: &mut Random) -> RolloutRequest {
+    let mut pick = |from: &[u32]| from[usize::try_from(random.below(from.len() as u64)).unwrap_or(0)];
+    let soak = Millis::from_secs(u64::from(pick(&[0, 5, 60])));
+    let wave = |share| WaveSpec { members: WaveMembers::UpTo(share), soak, approval: Approval::NotNeeded };
+    let first = pick(&[1, 2, 3]);
+    let bundle = ["app", "web"][usize::from(pick(&[0, 1, 1]) == 0)];
+    RolloutRequest::Create(RolloutSpec {
+        name: name(number),
+        what: RolloutWhat::Bundle(RolloutBundle {
+            name: bundle.to_owned(),
+            version: None,
+            workflow: None,
+            values: r#"{"colour":"green"}"#.to_owned(),
+        }),
+        selector: "*".to_owned(),
+        waves: vec![wave(Share::Count(first)), wave(Share::Count(first + pick(&[1, 2]))), wave(ALL)],
+        errors_per_wave: Share::Count(pick(&[0, 1, 2])),
+        errors_in_all: ALL,
+        unproven_max: Share::Count(pick(&[1, 2, 3, 100])),
+        proven_min: Share::Count(1),
+        windows: Vec::new(),
+        silent_after: 2,
+        timeout: Millis::from_secs(600),
+        on_halt: if pick(&[0, 1]) == 0 { OnHalt::Stop } else { OnHalt::RollBack },
+    })
+}
+
+/// Something that an operator does to one.
+pub(super) fn act(number: u64, random: &mut Random) -> RolloutRequest {
+    let action = match random.below(8) {
+        0 => RolloutAction::Pause,
+        1 => RolloutAction::Approve(Passing::Unproven),
+        2 => RolloutAction::Abort,
+        3 => RolloutAction::RollBack,
+        4 => RolloutAction::Resume(Resume::Newest),
+        _ => RolloutAction::Resume(Resume::Same),
+    };
+    RolloutRequest::Act { name: name(number), action }
+}
+
+fn name(number: u64) -> String {
+    format!("roll-{number}")
+}
+
+/// Never more agents than its budget are changed and unproven, failed and silent ones among them; nobody is proven who
+/// did not succeed; no wave begins without proof of the one before; and after a halt nothing new is assigned.
+///
+/// `state` is the disk before the write, `succeeded` says how a run truly ended on an agent, and `resumed` whether an
+/// operator ever let a rollout of this name go on.
+pub(super) fn a_rollout_keeps_its_budget(
+    state: &Durable,
+    write: &Write,
+    succeeded: impl Fn(AgentId, RunId) -> bool,
+    resumed: impl Fn(&str) -> bool,
+) -> Check {
+    match write {
+        Write::PutRolloutHost(id, agent, row) => host_changes(state, *id, *agent, row, succeeded),
+        Write::PutRollout(id, record) => rollout_changes(state, *id, record, resumed),
+        Write::PutRoot(..)
+        | Write::PutHead(_)
+        | Write::PutAgent(..)
+        | Write::PutInbox(..)
+        | Write::PutWork(..)
+        | Write::DropWork(..)
+        | Write::PutToken(..)
+        | Write::DropToken(_)
+        | Write::PutRelease(_)
+        | Write::DropRelease(..)
+        | Write::PutRun(..)
+        | Write::PutJob(..)
+        | Write::Append(..)
+        | Write::ForgetRun(_)
+        | Write::PutReceipt(_)
+        | Write::ForgetAgent(_)
+        | Write::PutAgentRelease(_)
+        | Write::DropAgentRelease(_)
+        | Write::DropRolloutHosts(..)
+        | Write::DropRollout(_) => Ok(()),
+    }
+}
+
+fn host_changes(
+    state: &Durable,
+    id: RolloutId,
+    agent: AgentId,
+    row: &RolloutHost,
+    succeeded: impl Fn(AgentId, RunId) -> bool,
+) -> Check {
+    let Some(record) = state.rollouts.get(&id) else { return hold(NAME, false, || format!("there is no {id}")) };
+    let rows = state.rollout_hosts.get(&id);
+    let before = rows.and_then(|rows| rows.get(&agent));
+    let is_new = before.is_none_or(|before| before.run != row.run);
+    match row.standing {
+        Standing::Assigned { .. } if is_new => {
+            hold(NAME, before.is_none(), || format!("{agent} is assigned again: {before:?}, {row:?}"))?;
+            let status = record.status;
+            let goes_on = matches!(status, RolloutStatus::Running | RolloutStatus::Complete);
+            hold(NAME, goes_on, || format!("{agent} is assigned while {} is {}", record.spec.name, status.name()))?;
+            hold(NAME, row.wave < record.open, || format!("{agent} is assigned before its wave"))?;
+            let unproven = rows.into_iter().flatten().filter(|(_, row)| row.standing.is_unproven()).count() + 1;
+            let most = record.spec.unproven_max.at_most(state.agents.len());
+            hold(NAME, unproven <= most, || format!("{unproven} agents are changed and unproven, {most} may be"))
+        }
+        Standing::Proven => {
+            hold(NAME, succeeded(agent, row.run), || format!("{agent} is proven, and did not succeed: {row:?}"))
+        }
+        Standing::Waiting
+        | Standing::Assigned { .. }
+        | Standing::Succeeded { .. }
+        | Standing::Failed
+        | Standing::Silent { .. }
+        | Standing::Returning { .. }
+        | Standing::Returned
+        | Standing::NotReturned => Ok(()),
+    }
+}
+
+fn rollout_changes(state: &Durable, id: RolloutId, record: &RolloutRecord, resumed: impl Fn(&str) -> bool) -> Check {
+    let Some(before) = state.rollouts.get(&id) else { return Ok(()) };
+    let name = &record.spec.name;
+    let goes_on = before.status == RolloutStatus::Halted && record.status == RolloutStatus::Running;
+    hold(NAME, !goes_on || resumed(name), || format!("{name} goes on after its halt, and nobody said so"))?;
+    if before.attempt != record.attempt || record.open <= before.open {
+        return Ok(());
+    }
+    let Some(wave) = before.open.checked_sub(1).filter(|wave| record.passed <= *wave) else { return Ok(()) };
+    let rows = state.rollout_hosts.get(&id).into_iter().flat_map(|rows| rows.values());
+    let mut of_it = rows.filter(|row| row.wave == wave).peekable();
+    let proven = of_it.peek().is_none() || of_it.any(|row| row.standing == Standing::Proven);
+    hold(NAME, proven, || format!("{name} passes wave {wave}, and nobody in it is proven"))
+}
+
+/// What a driver with a planted bug makes of the rollouts that it reads.
+pub(super) fn forgetful(state: &mut Durable, bug: Bug) {
+    match bug {
+        Bug::ForgetRolloutHosts => state.rollout_hosts.clear(),
+        Bug::BelieveInRollouts => {
+            for row in state.rollout_hosts.values_mut().flat_map(|rows| rows.values_mut()) {
+                if row.standing.is_unproven() {
+                    row.standing = Standing::Proven;
+                }
+            }
+        }
+        Bug::ForgetHalts => {
+            for record in state.rollouts.values_mut().filter(|record| record.status == RolloutStatus::Halted) {
+                record.status = RolloutStatus::Running;
+                record.spec.errors_per_wave = ALL;
+                record.spec.unproven_max = ALL;
+            }
+        }
+        Bug::SendBeforeCommit
+        | Bug::ForgetSequence
+        | Bug::AcceptLowerGeneration
+        | Bug::RunAgainWhatEnded
+        | Bug::ForgetWhatBegan
+        | Bug::TrustAnotherRoot
+        | Bug::AcknowledgeBeforeCommit
+        | Bug::CountAgain
+        | Bug::SignWithAnotherKey
+        | Bug::ForgetReceipts
+        | Bug::ReuseGenerations => {}
+    }
+}
+
+/// Whether nothing is under way that a rollout began.
+pub(super) fn rest(state: &Durable) -> bool {
+    let moves = |standing: Standing| {
+        matches!(standing, Standing::Assigned { .. } | Standing::Succeeded { .. } | Standing::Returning { .. })
+    };
+    let running = |id: &RolloutId| state.rollouts.get(id).is_some_and(|record| record.status == RolloutStatus::Running);
+    let of_running = state.rollout_hosts.iter().filter(|(id, _)| running(id));
+    !of_running.flat_map(|(_, rows)| rows.values()).any(|row| moves(row.standing))
+}
