@@ -201,7 +201,7 @@ impl Shared {
             pacing: self.settings.pacing(),
             runs_max: self.settings.runs_max,
             outbox_bytes_max: [self.settings.outbox_results_bytes, self.settings.outbox_logs_bytes],
-            updates: Updates { target: Triple::own(), rules: updates::rules() },
+            updates: Updates { target: Triple::own(), rules: updates::rules(self) },
         }
     }
 

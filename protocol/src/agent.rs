@@ -239,11 +239,6 @@ pub enum Event {
         /// Whether its binary is on the disk and was tried.
         result: Result<(), FetchError>,
     },
-    /// What [`Effect::Switch`] asked for will happen: this process ends soon.
-    UpdateSwitching {
-        /// The release's number.
-        counter: u64,
-    },
     /// What [`Effect::Switch`] asked for cannot happen.
     UpdateFailed {
         /// The release's number.
@@ -322,8 +317,8 @@ pub enum Effect {
     },
     /// See that the binary of a release is on the disk and tried; answer with [`Event::UpdateReady`].
     Stage(Box<Update>),
-    /// Have the supervisor hand over to a staged version, as soon as the host's rules let it; answer with
-    /// [`Event::UpdateSwitching`] or [`Event::UpdateFailed`].
+    /// Have the supervisor hand over to a staged version, which ends this process; answer with [`Event::UpdateFailed`] when
+    /// it does not.
     Switch {
         /// The release's number.
         counter: u64,

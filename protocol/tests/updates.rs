@@ -223,7 +223,6 @@ impl Fleet {
         self.tell(agent::Event::UpdateReady { counter, result: Ok(()) });
         let asked = std::mem::take(&mut self.effects);
         assert!(asked.iter().any(|effect| matches!(effect, Effect::Switch { .. })), "{asked:?}");
-        self.tell(agent::Event::UpdateSwitching { counter });
     }
 }
 
@@ -282,7 +281,14 @@ fn a_version_that_failed_is_told_by_the_one_before() {
     let update = fleet.center.durable().agents[&id()].update.clone().expect("an update");
     assert_eq!((update.log_tail.as_str(), update.from.as_str()), ("a last line", "0.1.0"));
 
-    // One of which the supervisor has nothing to say ends all the same.
+    // A supervisor that does not hand over says why.
+    fleet.assign(7).expect("assigned");
+    fleet.hand_over(7);
+    let (verdict, reason) = (UpdateVerdict::Held, "updates are held".to_owned());
+    fleet.tell(agent::Event::UpdateFailed { counter: 7, verdict, reason });
+    assert_eq!(fleet.standing(), (UpdateState::Held, Some(7), "updates are held".to_owned()));
+
+    // One of which it has nothing to say ends all the same.
     fleet.assign(7).expect("assigned");
     fleet.hand_over(7);
     fleet.restart("0.1.0");

@@ -30,6 +30,8 @@ const SLEEP_MAX: Millis = Millis::from_secs(60);
 const COMMIT_RETRY_BASE: Millis = Millis::from_secs(1);
 /// Longest wait after a failed commit.
 const COMMIT_RETRY_CAP: Millis = Millis::from_secs(60);
+/// How often it is looked what the supervisor has to say, at most.
+const OUTCOME_STEP: Millis = Millis::from_secs(1);
 /// How often a supervisor hears that all is well, at most.
 const ALIVE_STEP: Millis = Millis::from_secs(10);
 /// A machine that lived so long starts the waits anew.
@@ -106,6 +108,8 @@ struct Life {
     disconnected: String,
     /// When the supervisor heard last that all is well.
     said_at: Option<Millis>,
+    /// When it was last looked what the supervisor has to say.
+    heard_at: Option<Millis>,
 }
 
 impl Life {
@@ -130,6 +134,7 @@ impl Life {
             wake_at: Some(now),
             disconnected,
             said_at: None,
+            heard_at: None,
         })
     }
 
@@ -151,6 +156,7 @@ impl Life {
                 return Ok(());
             }
             self.say_alive();
+            self.hear_supervisor().await?;
             let sleep = tokio::time::sleep(self.sleep().as_duration());
             tokio::select! {
                 () = &mut stop => return Ok(()),
@@ -192,6 +198,19 @@ impl Life {
         }
     }
 
+    /// Takes in what the supervisor has to say of updates, now and then.
+    async fn hear_supervisor(&mut self) -> Result<(), StoreError> {
+        let now = self.shared.clock.steady();
+        if self.shared.supervised.is_none() || self.heard_at.is_some_and(|at| now.since(at) < OUTCOME_STEP) {
+            return Ok(());
+        }
+        self.heard_at = Some(now);
+        match updates::outcome(&self.shared) {
+            Some(outcome) => self.take(outcome).await,
+            None => Ok(()),
+        }
+    }
+
     fn sleep(&self) -> Millis {
         self.wake_at.map_or(SLEEP_MAX, |at| at.since(self.shared.clock.steady()).min(SLEEP_MAX))
     }
@@ -221,7 +240,7 @@ impl Life {
         let now = self.shared.clock.steady();
         self.machine.hear_clock(now, self.shared.clock.wall());
         if matches!(event, Event::Answered { .. }) {
-            self.machine.hear_update_rules(updates::rules());
+            self.machine.hear_update_rules(updates::rules(&self.shared));
         }
         let Output { writes, effects, wake_at } = self.machine.handle(now, event);
         merged.writes.extend(writes);
@@ -259,7 +278,6 @@ impl Life {
             Event::Answered { response: AgentResponse::Work(_), .. } => self.shared.say(FromDaemon::Polled),
             Event::UpdateReady { result: Err(error), .. } => tracing::warn!(?error, "the update is not there"),
             Event::UpdateReady { result: Ok(()), counter } => tracing::info!(counter, "the update is on the disk"),
-            Event::UpdateSwitching { counter } => tracing::info!(counter, "handing over to the update"),
             Event::Wake
             | Event::Answered { .. }
             | Event::Renewed { .. }
@@ -285,10 +303,9 @@ impl Life {
             }
             Effect::Note(note) => notes::log(&note),
             Effect::Stage(update) => self.fetcher.stage(*update),
-            Effect::Switch { counter, version } => updates::switch(&self.sender, counter, &version),
+            Effect::Switch { counter, version } => updates::switch(&self.shared, &self.sender, counter, version),
             Effect::ForgetUpdate { counter } => self.fetcher.forget_update(counter),
-            // Nobody who could say anything of updates is there.
-            Effect::UpdateNoted { .. } => {}
+            Effect::UpdateNoted { number } => updates::acknowledge(&self.shared, number),
         }
     }
 

@@ -105,8 +105,6 @@ pub struct Update {
 pub enum UpdateStage {
     /// It was verified.
     Accepted,
-    /// Its binary is on the disk and was tried.
-    Staged,
     /// The supervisor was asked to start it.
     Switched,
 }

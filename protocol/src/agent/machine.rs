@@ -165,7 +165,6 @@ impl Agent {
             Event::WorkerDied { run, how } => self.worker_died(run, &how),
             Event::Logged { run, task, stream, text } => self.logged(run, task, stream, text),
             Event::UpdateReady { counter, result } => self.update_ready(counter, result),
-            Event::UpdateSwitching { counter } => self.update_switching(counter),
             Event::UpdateFailed { counter, verdict, reason } => self.update_failed(counter, verdict, reason),
             Event::UpdateOutcome(outcome) => self.update_outcome(outcome),
         }

@@ -1,9 +1,9 @@
 //! Updates of the agent itself: from an order to what became of it.
 //!
 //! ```text
-//! order ──verify──▶ accepted ──fetch and try──▶ staged ──▶ switched ──▶ confirmed
-//!             │                   │                            │
-//!             └─▶ held, refused ◀─┘                            └─▶ rolled back
+//! order ──verify──▶ accepted ──fetch and try──▶ switched ──▶ confirmed
+//!             │                   │                 │
+//!             └─▶ held, refused ◀─┘                 └─▶ rolled back
 //! ```
 //!
 //! What happens after the switch is the supervisor's: it says what came of it to the version that runs then, and the
@@ -29,9 +29,9 @@ pub(super) enum LiveUpdate {
     Fetching { attempts: u32 },
     /// Its binary will be asked for again.
     FetchLater { at: Millis, attempts: u32 },
-    /// The driver was told to hand over to it.
-    Switching,
-    /// It was handed over to; the supervisor says what came of it.
+    /// The supervisor is asked to start it: this process ends soon.
+    HandingOver,
+    /// The supervisor was asked to start it before this process began, and says what came of it.
     Waiting,
 }
 
@@ -77,9 +77,13 @@ impl Agent {
         let Some(update) = self.state.update.clone().filter(|update| update.counter == counter) else { return };
         match result {
             Ok(()) => {
-                self.report_update(Some(counter), &update.version, UpdateVerdict::Staged, String::new());
-                self.write(Write::PutUpdate(Update { stage: UpdateStage::Staged, ..update }));
-                self.live_update = Some(LiveUpdate::New);
+                let Update { version, .. } = update.clone();
+                self.report_update(Some(counter), &version, UpdateVerdict::Staged, String::new());
+                self.report_update(Some(counter), &version, UpdateVerdict::Switched, String::new());
+                self.write(Write::PutUpdate(Update { stage: UpdateStage::Switched, ..update }));
+                self.live_update = Some(LiveUpdate::HandingOver);
+                // This process may end before it hears of anything that comes of it.
+                self.effect(Effect::Switch { counter, version });
             }
             Err(FetchError::Later(_)) => {
                 let wait = full_jitter(attempts, FETCH_RETRY_BASE, FETCH_RETRY_CAP, self.random.next_u64());
@@ -89,18 +93,7 @@ impl Agent {
         }
     }
 
-    /// The supervisor will hand over: this process ends soon.
-    pub(super) fn update_switching(&mut self, counter: u64) {
-        if self.live_update != Some(LiveUpdate::Switching) {
-            return;
-        }
-        let Some(update) = self.state.update.clone().filter(|update| update.counter == counter) else { return };
-        self.report_update(Some(counter), &update.version, UpdateVerdict::Switched, String::new());
-        self.write(Write::PutUpdate(Update { stage: UpdateStage::Switched, ..update }));
-        self.live_update = Some(LiveUpdate::Waiting);
-    }
-
-    /// The driver cannot hand over: the order ends.
+    /// The supervisor does not hand over: the order ends.
     pub(super) fn update_failed(&mut self, counter: u64, verdict: UpdateVerdict, reason: String) {
         if self.state.update.as_ref().is_some_and(|update| update.counter == counter) {
             self.end_update(verdict, reason);
@@ -127,7 +120,7 @@ impl Agent {
 
     /// A connection is there: a supervisor that has said nothing of an update by now has nothing to say.
     pub(super) fn settle_update(&mut self) {
-        let Some(update) = self.state.update.as_ref().filter(|update| update.stage == UpdateStage::Switched) else {
+        let Some(update) = self.state.update.as_ref().filter(|_| self.live_update == Some(LiveUpdate::Waiting)) else {
             return;
         };
         // While the new version runs, it is on trial.
@@ -152,15 +145,11 @@ impl Agent {
         match (live, update.stage) {
             (LiveUpdate::New, UpdateStage::Accepted) => self.fetch_update(update, 0),
             (LiveUpdate::FetchLater { at, attempts }, _) if at <= self.now => self.fetch_update(update, attempts),
-            (LiveUpdate::New, UpdateStage::Staged) => {
-                self.live_update = Some(LiveUpdate::Switching);
-                self.effect(Effect::Switch { counter: update.counter, version: update.version });
-            }
             (LiveUpdate::New, UpdateStage::Switched) => self.live_update = Some(LiveUpdate::Waiting),
             (
                 LiveUpdate::Fetching { .. }
                 | LiveUpdate::FetchLater { .. }
-                | LiveUpdate::Switching
+                | LiveUpdate::HandingOver
                 | LiveUpdate::Waiting,
                 _,
             ) => {}
@@ -172,8 +161,8 @@ impl Agent {
         let deadline = self.now + update.deadline.since(self.coordinators_time());
         match live {
             LiveUpdate::FetchLater { at, .. } => Some(deadline.min(*at)),
-            LiveUpdate::New | LiveUpdate::Fetching { .. } | LiveUpdate::Switching => Some(deadline),
-            LiveUpdate::Waiting => None,
+            LiveUpdate::New | LiveUpdate::Fetching { .. } => Some(deadline),
+            LiveUpdate::HandingOver | LiveUpdate::Waiting => None,
         }
     }
 

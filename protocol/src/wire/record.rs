@@ -187,7 +187,7 @@ pub struct UpdateReport {
 pub enum UpdateVerdict {
     /// The binary is on the disk and was tried; the old version runs.
     Staged,
-    /// The new version is started next.
+    /// The supervisor was asked to start the new version.
     Switched,
     /// The new version runs, has come back to the coordinator, and stays.
     Confirmed,

@@ -9,8 +9,11 @@ use zstd::stream::{read::Decoder, write::Encoder};
 
 /// How hard zstd tries: a release is made once, and level 9 takes about a second for a program of 16 MiB.
 const ZSTD_LEVEL: i32 = 9;
-/// Bytes, as a power of two, over which zstd looks for what is alike.
-const WINDOW_LOG: u32 = 25;
+/// Bytes, as powers of two, over which zstd looks for what is alike: as many as the versions have, and no more than it
+/// takes memory for.
+const WINDOW_LOG_MIN: u32 = 20;
+/// See [`WINDOW_LOG_MIN`].
+const WINDOW_LOG_MAX: u32 = 27;
 
 /// Why there is no delta, or nothing comes of it.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +48,7 @@ pub fn delta(old: &[u8], new: &[u8]) -> Result<Vec<u8>, DeltaError> {
         let mut made = Vec::new();
         let mut encoder = Encoder::with_ref_prefix(&mut made, ZSTD_LEVEL, old)?;
         encoder.long_distance_matching(true)?;
-        encoder.window_log(WINDOW_LOG)?;
+        encoder.window_log(window_log(old.len().max(new.len())))?;
         encoder.write_all(new)?;
         encoder.finish()?;
         Ok(made)
@@ -62,13 +65,17 @@ pub fn delta(old: &[u8], new: &[u8]) -> Result<Vec<u8>, DeltaError> {
 pub fn apply(old: &[u8], delta: &[u8], length: u64) -> Result<Vec<u8>, DeltaError> {
     let apply = || {
         let mut decoder = Decoder::with_ref_prefix(delta, old)?;
-        decoder.window_log_max(WINDOW_LOG)?;
+        decoder.window_log_max(WINDOW_LOG_MAX)?;
         let mut made = Vec::new();
         decoder.take(length.saturating_add(1)).read_to_end(&mut made)?;
         Ok(made)
     };
     let made = apply().map_err(|source| DeltaError::Apply { source })?;
     if u64::try_from(made.len()) == Ok(length) { Ok(made) } else { Err(DeltaError::Length { length }) }
+}
+
+fn window_log(bytes: usize) -> u32 {
+    bytes.next_power_of_two().trailing_zeros().clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX)
 }
 
 #[cfg(test)]

@@ -13,10 +13,11 @@ use sloth_core::{
     fs::{self, Access, Action, FsError},
 };
 use sloth_protocol::agent::{Event, FetchError, Update};
-use sloth_trust::{Delta, Sha256, sha256::Hasher};
+use sloth_trust::{Delta, Sha256, Triple, sha256::Hasher};
 use tracing::Instrument as _;
 
 use super::{Fetcher, Shared, Work, blocking, later, never};
+use crate::update::stage::{Expected, StageError, stage};
 
 /// The mode of a binary that was not tried yet.
 const MODE: u32 = 0o700;
@@ -40,7 +41,7 @@ impl Fetcher {
         while self.tasks.try_join_next().is_some() {}
         let (work, counter) = (Arc::clone(&self.work), update.counter);
         let task = async move {
-            let result = work.bring_binary(update).await;
+            let result = work.bring_and_stage(update).await;
             // Without the loop there is nobody to tell.
             let _ = work.events.send(Event::UpdateReady { counter, result }).await;
         };
@@ -58,7 +59,34 @@ impl Fetcher {
 }
 
 impl Work {
-    async fn bring_binary(&self, update: Update) -> Result<(), FetchError> {
+    /// Brings the binary in, and lets it show that it runs here.
+    async fn bring_and_stage(&self, update: Update) -> Result<(), FetchError> {
+        self.bring_binary(&update).await?;
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let path = shared.paths.update_binary(update.digest);
+            let file = std::fs::File::open(&path).map_err(|error| later(&error))?;
+            let (version, target) = (Some(update.version), Some(Triple::own()));
+            let expected = Expected { version, above: None, target, bytes: update.length, sha256: update.digest };
+            stage(&shared.paths, file, &expected).map_err(|error| match &error {
+                StageError::Fs(_) | StageError::Source { .. } => later(&error),
+                StageError::TooLarge { .. }
+                | StageError::Mismatch
+                | StageError::Elf { .. }
+                | StageError::Target { .. }
+                | StageError::SelfTest { .. }
+                | StageError::Version { .. }
+                | StageError::Older { .. }
+                | StageError::Taken { .. } => never(&error),
+            })?;
+            // The staged one is a copy; what stays behind goes before the next update.
+            let _ = std::fs::remove_file(&path);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn bring_binary(&self, update: &Update) -> Result<(), FetchError> {
         let own = Arc::clone(&self.shared);
         let (path, digest) = (own.paths.update_binary(update.digest), update.digest);
         let there = path.clone();
@@ -71,10 +99,10 @@ impl Work {
             return Err(FetchError::Never(reason));
         }
         let _turn = Arc::clone(&self.turn).lock_owned().await;
-        if self.by_delta(&update, &path).await? {
+        if self.by_delta(update, &path).await? {
             return Ok(());
         }
-        let file = self.manifest_of(&update).await?;
+        let file = self.manifest_of(update).await?;
         let wanted: BTreeSet<Digest> = file.chunks.iter().map(|chunk| chunk.digest).collect();
         let (shared, chunks) = (Arc::clone(&self.shared), file.chunks.clone());
         let missing = blocking(move || {

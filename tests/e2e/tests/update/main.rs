@@ -10,3 +10,4 @@
 mod agents;
 mod bricks;
 mod host;
+mod orders;

@@ -1,0 +1,154 @@
+//! Releases of the real agent, published and ordered: fetched, tried by the supervisor, and reported.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+use sloth_core::fs::{Access, replace};
+use sloth_e2e::{Program, Ran, binary, until};
+
+use crate::{
+    agents::{HOST, Supervised},
+    host::UPDATE_LIMIT,
+};
+
+impl Supervised {
+    /// The real agent, saying another version of itself and with other changes.
+    fn build(&self, version: &str, changes: &[(&[u8], &[u8])]) -> PathBuf {
+        let mut bytes = fs::read(binary(Program::Agent)).expect("readable");
+        let own = env!("CARGO_PKG_VERSION").as_bytes();
+        for (from, to) in changes.iter().copied().chain([(own, version.as_bytes())]) {
+            assert_eq!(from.len(), to.len(), "addresses stay as they are");
+            let places: Vec<usize> =
+                bytes.windows(from.len()).enumerate().filter(|(_, window)| *window == from).map(|(at, _)| at).collect();
+            assert!(!places.is_empty());
+            for at in places {
+                bytes[at..at + to.len()].copy_from_slice(to);
+            }
+        }
+        let path = self.fleet.dir().join(format!("sloth-agent-{version}"));
+        replace(&path, &bytes, Access::Owner).expect("written");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+        path
+    }
+
+    fn release(&self, arguments: &[&str]) -> Ran {
+        self.fleet.coord(&[&["release"], arguments].concat())
+    }
+
+    fn publish(&self, version: &str, file: &std::path::Path) -> String {
+        let (file, key) = (file.display().to_string(), self.fleet.key().display().to_string());
+        let old = binary(Program::Agent).display().to_string();
+        let from = ["--delta-from", &old, "--key", &key];
+        self.release(&[&["publish", "--file", &file, "--version", version][..], &from].concat()).done()
+    }
+
+    fn view(&self) -> Value {
+        self.fleet.coord(&["agents", "show", HOST, "-o", "json"]).json()
+    }
+
+    /// Waits until the coordinator says that the update stands so.
+    fn stands(&self, state: &str) -> Value {
+        until(&format!("an update that is {state}"), UPDATE_LIMIT, || {
+            let view = self.view();
+            (view["update"]["state"] == state).then_some(view)
+        })
+    }
+}
+
+#[test]
+fn a_release_is_ordered_made_of_the_one_that_runs_and_confirmed() {
+    let own = Supervised::start();
+    let file = own.build("9.1.0", &[]);
+    let answer = own.publish("9.1.0", &file);
+    assert!(answer.starts_with("published release 9.1.0 of the agent as number "), "{answer}");
+    let listed = own.release(&["list"]).done();
+    assert!(listed.contains("9.1.0") && listed.contains("stable"), "{listed}");
+
+    own.release(&["assign", "9.1.0", "--on", HOST]).expect(0);
+    let view = own.stands("confirmed");
+    let said = [&view["version"], &view["update"]["from"], &view["update"]["to"]];
+    assert_eq!(said.map(|value| value.as_str()), [Some("9.1.0"), Some(env!("CARGO_PKG_VERSION")), Some("9.1.0")]);
+    let program = own.dir.join("versions/9.1.0/sloth-agent");
+    assert!(fs::read(&program).expect("staged") == fs::read(&file).expect("readable"), "it is what was signed");
+    assert_eq!(own.runs().as_deref(), Some("9.1.0"));
+    let log = own.supervisor.stdout() + &own.supervisor.stderr();
+    assert!(log.contains("fetching an update as a delta"), "{log}");
+    let shown = own.fleet.coord(&["agents", "show", HOST]).done();
+    assert!(shown.contains("update     9.1.0 confirmed from 0.1.0"), "{shown}");
+
+    // The daemon that a restarted coordinator hears of has nothing left to report.
+    let marker = until("an outcome that is acknowledged", UPDATE_LIMIT, || {
+        let marker = own.marker();
+        marker.outcome().is_none().then_some(marker)
+    });
+    assert_eq!(marker.outcomes.len(), 1, "{marker:?}");
+    own.release(&["assign", "9.1.0", "--on", HOST]).expect(0);
+    assert_eq!(own.stands("confirmed")["update"]["reason"], "it runs already");
+}
+
+#[test]
+fn a_release_that_cannot_connect_goes_back_and_says_so() {
+    let own = Supervised::start();
+    // It speaks to nobody.
+    let file = own.build("9.2.0", &[(b"sloth/1", b"sloth/9")]);
+    own.publish("9.2.0", &file);
+    own.release(&["assign", "9.2.0", "--on", HOST]).expect(0);
+    let view = own.stands("rolled back");
+    assert_eq!(view["version"], env!("CARGO_PKG_VERSION"));
+    let (reason, tail) = (view["update"]["reason"].to_string(), view["update"]["log_tail"].to_string());
+    assert!(reason.contains("it did not connect within 5s") && tail.contains("daemon started"), "{reason} {tail}");
+    // It is not tried again unless a person on the host lets it.
+    own.release(&["assign", "9.2.0", "--on", HOST]).expect(0);
+    let held = own.stands("held");
+    assert!(held["update"]["reason"].to_string().contains("failed here before"), "{held}");
+
+    own.update(&["hold"]).expect(0);
+    let file = own.build("9.3.0", &[]);
+    own.publish("9.3.0", &file);
+    own.release(&["assign", "9.3.0", "--on", HOST]).expect(0);
+    let held = until("an update that is held by hand", UPDATE_LIMIT, || {
+        let view = own.view();
+        (view["update"]["to"] == "9.3.0" && view["update"]["state"] == "held").then_some(view)
+    });
+    assert!(held["update"]["reason"].to_string().contains("updates are held on this host"), "{held}");
+    own.release(&["withdraw", "9.3.0"]).expect(0);
+    own.release(&["assign", "9.3.0", "--on", HOST]).refuses(3, &["there is no release `9.3.0`"]);
+}
+
+/// Releases are signed where the keys are, on machines that never meet.
+#[test]
+fn a_release_is_published_by_a_ceremony_and_nothing_else_is() {
+    let own = Supervised::start();
+    let dir = own.fleet.dir().to_owned();
+    let path = |name: &str| dir.join(name).display().to_string();
+    let file = own.build("9.1.0", &[]).display().to_string();
+    let first = own.fleet.key().display().to_string();
+    let mut command = own.fleet.operator(&["keys", "generate", "--no-passphrase", "--out", &path("second")]);
+    command.env_remove("SLOTH_KEY_PASSPHRASE");
+    Ran::of(command).expect(0);
+    own.fleet.coord(&["trust", "add-key", "releases", &path("second.pub"), "--key", &first]).expect(0);
+    own.fleet.coord(&["trust", "set-threshold", "releases", "2", "--key", &first]).expect(0);
+
+    let publish = |more: &[&str]| own.release(&[&["publish", "--file", &file, "--out", &path("")][..], more].concat());
+    publish(&["--version", "9.9.9", "--key", &first]).refuses(2, &["says that it is version 9.1.0, not 9.9.9"]);
+    own.release(&["publish", "--file", &first, "--version", "9.1.0"]).refuses(2, &["is no program for Linux"]);
+    let strange = format!("{file}=aarch64-unknown-linux-gnu");
+    own.release(&["publish", "--file", &strange, "--version", "9.1.0"]).refuses(2, &["is for x86_64"]);
+    let answer = publish(&["--version", "9.1.0", "--key", &first]).done();
+    let written = path("release-9.1.0.json");
+    assert!(answer.contains("release 9.1.0 is in") && answer.contains("with 1 signature"), "{answer}");
+    own.release(&["submit", &written]).refuses(3, &["1 of the 2 keys"]);
+    own.release(&["sign", &written, "--key", &path("second.key")]).expect(0);
+    let answer = own.release(&["submit", &written]).done();
+    assert!(answer.starts_with("published release 9.1.0"), "{answer}");
+    let again = own.release(&["submit", &written]).done();
+    assert!(again.contains("is published already"), "{again}");
+
+    // Blobs of releases survive a restart, which removes those that nothing needs.
+    let mut own = own;
+    own.fleet.kill_coordinator();
+    own.fleet.start_coordinator();
+    own.fleet.wait_connected(&[HOST]);
+    own.release(&["assign", "9.1.0", "--on", HOST]).expect(0);
+    own.stands("confirmed");
+}
