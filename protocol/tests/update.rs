@@ -23,7 +23,7 @@ const POLICY: Policy = Policy {
     restart: Millis::from_u64(10),
 };
 /// How many histories are tried, unless `SLOTH_UPDATES` says.
-const HISTORIES: u64 = 4_000;
+const HISTORIES: u64 = 10_000;
 /// How many things happen in a history before all faults heal.
 const STEPS: u32 = 120;
 /// Longest that a host may take after that, until a version that works runs and is confirmed.
@@ -96,7 +96,7 @@ struct Host {
     random: Random,
     bug: Bug,
     now: u64,
-    disk: Option<String>,
+    disk: Option<Marker>,
     disk_works: bool,
     packaged: Version,
     programs: BTreeMap<Version, Program>,
@@ -151,7 +151,7 @@ impl Host {
     }
 
     fn marker(&self) -> Option<Marker> {
-        self.disk.as_ref().map(|text| Marker::decode(text.as_bytes()).expect("writes are whole"))
+        self.disk.clone()
     }
 
     fn version(&self, slot: &Slot) -> Version {
@@ -225,8 +225,8 @@ impl Host {
             (false, Bug::ForgetsWrites) if self.random.below(4) == 0 => return Event::Written,
             (false, _) => {}
         }
-        let before = self.marker();
-        self.disk = Some(marker.encode());
+        let before = self.disk.take();
+        self.disk = Some(marker.clone());
         let last = |marker: &Marker| marker.outcomes.last().map_or(0, |outcome| outcome.number);
         assert!(before.as_ref().map_or(0, last) <= last(marker), "numbers of outcomes fall");
         assert!(self.programs[&marker.version(&marker.current)].works(), "what does not work is the current version");

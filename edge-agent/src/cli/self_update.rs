@@ -8,12 +8,13 @@ use std::{
 use sloth_cli::{Failure, Outcome};
 use sloth_core::{
     Clock,
-    fs::{ReadError, read_capped},
+    fs::{Action, FsError, ReadError, read_capped},
 };
 use sloth_protocol::update::{Proof, Request, Version};
 use sloth_trust::{
-    Envelope, PublicKey, Sha256, Triple, Trusted,
-    envelope::{ENVELOPE_BYTES_MAX, SIGNATURE_BYTES_MAX},
+    Envelope, PayloadKind, PublicKey, RoleKeys, Sha256, Triple, Trusted,
+    envelope::{RELEASE_BYTES_MAX, SIGNATURE_BYTES_MAX, SIGNATURES_MAX},
+    verify::gather,
     verify_file,
 };
 
@@ -42,7 +43,8 @@ pub(super) struct Arguments {
     /// The new program
     #[arg(long)]
     from: PathBuf,
-    /// The signed release that names it; it is held to the trust root that this host was enrolled with
+    /// The signed release that names it, like `release-1.2.3.json` with its `.minisig` files beside it; it is held to the
+    /// trust root that this host was enrolled with
     #[arg(long)]
     release: Option<PathBuf>,
     /// The public key that signed the program with `minisign`: the key, or its file
@@ -114,8 +116,7 @@ fn released(paths: &Paths, path: &Path, program: &[u8], current: &Version) -> Re
     let enrolment = Enrolment::load(paths).map_err(Outcome::Refused.because())?;
     let root = Envelope::decode(&enrolment.root).map_err(Outcome::Internal.because())?;
     let trusted = Trusted::new(&root, enrolment.root_pin).map_err(Outcome::Refused.because())?;
-    let bytes = read(path, u64::try_from(ENVELOPE_BYTES_MAX).unwrap_or(u64::MAX))?;
-    let envelope = Envelope::decode(&bytes).map_err(Outcome::Usage.because())?;
+    let envelope = envelope(path, &trusted)?;
     let release = trusted.verify_release(&envelope).map_err(Outcome::Refused.because())?;
     let channel = release.channel.clone();
     trusted.accept_release(&envelope, Clock::new().wall(), None, &channel).map_err(Outcome::Refused.because())?;
@@ -128,6 +129,31 @@ fn released(paths: &Paths, path: &Path, program: &[u8], current: &Version) -> Re
     }
     let target: Option<Triple> = Some(binary.target.clone());
     Ok(Expected { version: Some(release.version.clone()), above: None, target, bytes: binary.length, sha256 })
+}
+
+/// The release at `path` with the signatures beside it. Nothing of it is verified by that.
+fn envelope(path: &Path, trusted: &Trusted) -> Result<Envelope, Failure> {
+    let payload = read(path, u64::try_from(RELEASE_BYTES_MAX).unwrap_or(u64::MAX))?;
+    let read_one = |file: &PathBuf| read(file, u64::try_from(SIGNATURE_BYTES_MAX).unwrap_or(u64::MAX));
+    let minisigs = signature_files(path)?.into_iter().map(|file| Ok(text(&read_one(&file)?)));
+    let minisigs = minisigs.collect::<Result<Vec<_>, Failure>>()?;
+    let keys = trusted.root().roles.releases.as_ref().map_or(&[][..], RoleKeys::keys);
+    gather(PayloadKind::Release, payload, minisigs, keys).map_err(Outcome::Refused.because())
+}
+
+/// The files beside `path` that are named like it, with something and `.minisig` behind.
+fn signature_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_signature = |file: &PathBuf| {
+        let file = file.file_name().unwrap_or_default().to_string_lossy();
+        file.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".minisig"))
+    };
+    let entries = std::fs::read_dir(dir).map_err(FsError::of(Action::Read, dir)).map_err(Outcome::Usage.because())?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_signature).collect();
+    files.sort();
+    files.truncate(SIGNATURES_MAX);
+    Ok(files)
 }
 
 /// What a signature of `minisign` says of the program: that it is whole.

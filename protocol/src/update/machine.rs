@@ -299,6 +299,11 @@ impl Supervisor {
             return;
         }
         let now = self.now.awake;
+        // Before a daemon is started, which may stage another version at once.
+        if self.to_keep && self.written && !self.to_write {
+            self.to_keep = false;
+            self.keep();
+        }
         match &self.child {
             Child::None { .. } if self.stopping => self.quit(0),
             Child::None { start_at } if *start_at <= now => self.start(),
@@ -309,10 +314,6 @@ impl Supervisor {
         }
         if !self.written && self.retry_at <= now {
             self.to_write = true;
-        }
-        if self.to_keep && self.written && !self.to_write {
-            self.to_keep = false;
-            self.keep();
         }
     }
 

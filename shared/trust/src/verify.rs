@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Domain, Envelope, KeyId, PublicKey, RoleKeys, Signature};
+use crate::{Domain, Envelope, KeyId, PayloadKind, PublicKey, RoleKeys, Signature, envelope::ClaimError};
 
 /// Why the signatures of an envelope do not carry it.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +101,28 @@ pub fn find_signer<'k>(
         verify_one(key, &signature, payload, &wanted).is_ok()
     };
     keys.into_iter().find(signed_by).map(PublicKey::id)
+}
+
+/// The envelope of a payload and of signatures that come alone, as `minisign` writes them: each is given to the one of
+/// `keys` whose it is, and to nobody when it is none's. Nothing of the payload is parsed.
+///
+/// # Errors
+///
+/// When there is no signature, or they do not say the same of what they are for.
+pub fn gather(
+    kind: PayloadKind,
+    payload: Vec<u8>,
+    minisigs: Vec<String>,
+    keys: &[PublicKey],
+) -> Result<Envelope, ClaimError> {
+    let unknown = |minisig| Signature { key: KeyId([0; 32]), minisig };
+    let mut envelope = Envelope { kind, payload, signatures: minisigs.into_iter().map(unknown).collect() };
+    let domain = envelope.claimed_domain()?;
+    for signature in std::mem::take(&mut envelope.signatures) {
+        let signer = find_signer(keys, &envelope.payload, &signature.minisig, &domain);
+        envelope.signatures.push(Signature { key: signer.unwrap_or(signature.key), ..signature });
+    }
+    Ok(envelope)
 }
 
 /// Whether `key` signed `payload` as `minisign` does, whatever the signature is said to be for. Gives what it is said to

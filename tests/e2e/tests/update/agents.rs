@@ -193,6 +193,41 @@ fn a_signed_file_is_an_update_and_any_other_is_none() {
 }
 
 #[test]
+fn a_signed_release_is_an_update_of_hosts_that_trust_its_signers() {
+    let mut fleet = Fleet::start();
+    fleet.enrol(HOST, &[]);
+    let alone = tempfile::tempdir().expect("a directory");
+    let place = alone.path().join("sloth-agent");
+    fs::copy(binary(Program::Agent), &place).expect("copied");
+    let (program, key) = (place.display().to_string(), fleet.key().display().to_string());
+    let out = fleet.dir().join("releases");
+    fs::create_dir(&out).expect("made");
+    let dir = out.display().to_string();
+    fleet.coord(&["release", "publish", "--file", &program, "--version", "0.1.0", "--out", &dir]).expect(0);
+    let release = out.join("release-0.1.0.json");
+    let update = |program: &str, more: &[&str]| {
+        let mut command = Command::new(&place);
+        command.args(["self-update", "--from", program, "--release"]).arg(&release);
+        command.arg("--dir").arg(&fleet.agent(HOST).dir).args(more);
+        Ran::of(command)
+    };
+    update(&program, &["--allow-older"]).refuses(3, &["it carries no signature"]);
+
+    let other = fleet.dir().join("other").display().to_string();
+    fleet.coord(&["keys", "generate", "--out", &other, "--no-passphrase"]).expect(0);
+    let file = release.display().to_string();
+    fleet.coord(&["release", "sign", &file, "--key", &format!("{other}.key")]).expect(0);
+    update(&program, &["--allow-older"]).refuses(3, &["0 of the 1 keys that must sign it have signed"]);
+
+    fleet.coord(&["release", "sign", &file, "--key", &key]).expect(0);
+    update(&program, &[]).refuses(3, &["version 0.1.0 is not newer than 0.1.0"]);
+    let foreign = binary(Program::Coordinator).display().to_string();
+    update(&foreign, &["--allow-older"]).refuses(3, &["no platform with this program"]);
+    let answer = update(&program, &["--allow-older"]).done();
+    assert!(answer.contains("is version 0.1.0 from now on"), "{answer}");
+}
+
+#[test]
 fn daemon_and_supervisor_live_and_die_together() {
     let mut own = Supervised::start();
     let daemon = own.daemon().expect("a daemon");

@@ -24,6 +24,9 @@ const HOSTS: u64 = 6;
 const FAULT_SPAN: Duration = Duration::from_millis(300);
 /// Most faults of one update.
 const FAULTS_MAX: u64 = 3;
+/// Lets nothing be written any more. Whatever is being written just then is waited for.
+const LOCK_DISK: &str = "mount --bind /mnt/agent /mnt/agent; i=0; \
+                         until mount -o remount,bind,ro /mnt/agent 2>/dev/null || [ $i -ge 500 ]; do i=$((i + 1)); done";
 /// The version that is tried.
 const NEW: Version = Version::new(1, 2, 0);
 
@@ -193,7 +196,7 @@ impl Trial {
             }
             Fault::FillDisk => self.in_room("cat /dev/zero > /mnt/filler 2>/dev/null; test -e /mnt/filler"),
             Fault::LockDisk => {
-                self.in_room("mount --bind /mnt/agent /mnt/agent && mount -o remount,bind,ro /mnt/agent");
+                self.in_room(LOCK_DISK);
             }
             Fault::FreeDisk => self.free_disk(),
         }
