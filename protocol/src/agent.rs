@@ -107,6 +107,8 @@ pub struct Updates {
 pub struct UpdateRules {
     /// Why it takes none, in one sentence; none when it takes them.
     pub held: Option<String>,
+    /// Why it begins none now, in one sentence: what it was ordered waits.
+    pub waits: Option<String>,
     /// The only version that it takes.
     pub pin: Option<Version>,
     /// Which releases it takes.

@@ -322,6 +322,19 @@ fn the_hosts_rules_win() {
 }
 
 #[test]
+fn an_order_waits_for_the_hosts_window() {
+    let mut fleet = Fleet::new();
+    let waits = Some("the window opens at night".to_owned());
+    fleet.host.hear_update_rules(UpdateRules { waits, ..UpdateRules::default() });
+    fleet.publish(release("0.2.0", 7, |_| {}));
+    fleet.assign(7).expect("assigned");
+    assert_eq!((fleet.staged(), fleet.standing().0), (None, UpdateState::Accepted));
+    fleet.host.hear_update_rules(UpdateRules::default());
+    fleet.tell(agent::Event::Wake);
+    assert_eq!(fleet.staged(), Some(7), "it is open");
+}
+
+#[test]
 fn releases_never_go_back_unless_they_are_published_anew() {
     let mut fleet = Fleet::new();
     fleet.publish(release("0.2.0", 7, |_| {}));

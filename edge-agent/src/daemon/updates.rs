@@ -21,19 +21,20 @@ use crate::update::{
 /// The host's own word on updates.
 pub(super) fn rules(shared: &Shared) -> UpdateRules {
     let settings = &shared.settings.update;
-    let held = if shared.supervised.is_none() {
-        Some(
-            "this agent was not started with `sloth-agent supervise`, which alone can hand over to another version"
-                .to_owned(),
-        )
-    } else if !settings.enabled {
-        Some(Held::Disabled.to_string())
-    } else {
-        rules::is_held(&shared.paths).then(|| Held::Hold.to_string())
+    let unsupervised = || {
+        let reason =
+            "this agent was not started with `sloth-agent supervise`, which alone can hand over to another version";
+        reason.to_owned()
+    };
+    let (held, waits) = match rules::held(&shared.paths, settings, shared.clock.wall()) {
+        _ if shared.supervised.is_none() => (Some(unsupervised()), None),
+        Some(closed @ Held::Closed { .. }) => (None, Some(closed.to_string())),
+        Some(held @ (Held::Hold | Held::Pinned { .. } | Held::Disabled)) => (Some(held.to_string()), None),
+        None => (None, None),
     };
     let bad = update::status(&shared.paths).into_iter().flat_map(|status| status.bad);
     let bad = bad.map(|bad| bad.version).collect();
-    UpdateRules { held, pin: settings.pin.clone(), channel: settings.channel.clone(), bad }
+    UpdateRules { held, waits, pin: settings.pin.clone(), channel: settings.channel.clone(), bad }
 }
 
 /// Has the supervisor hand over to a staged version.

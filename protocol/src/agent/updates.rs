@@ -140,7 +140,11 @@ impl Agent {
     pub(super) fn advance_update(&mut self) {
         let (Some(live), Some(update)) = (self.live_update.clone(), self.state.update.clone()) else { return };
         if update.stage != UpdateStage::Switched && update.deadline <= self.coordinators_time() {
-            return self.end_update(UpdateVerdict::Refused, format!("its deadline, {}, passed", update.deadline));
+            let waited = self.config.updates.rules.waits.as_ref().map_or(String::new(), |why| format!(": {why}"));
+            return self.end_update(UpdateVerdict::Held, format!("its deadline, {}, passed{waited}", update.deadline));
+        }
+        if self.config.updates.rules.waits.is_some() && update.stage == UpdateStage::Accepted {
+            return;
         }
         match (live, update.stage) {
             (LiveUpdate::New, UpdateStage::Accepted) => self.fetch_update(update, 0),
@@ -160,8 +164,8 @@ impl Agent {
         let (live, update) = (self.live_update.as_ref()?, self.state.update.as_ref()?);
         let deadline = self.now + update.deadline.since(self.coordinators_time());
         match live {
-            LiveUpdate::FetchLater { at, .. } => Some(deadline.min(*at)),
-            LiveUpdate::New | LiveUpdate::Fetching { .. } => Some(deadline),
+            LiveUpdate::FetchLater { at, .. } if self.config.updates.rules.waits.is_none() => Some(deadline.min(*at)),
+            LiveUpdate::New | LiveUpdate::Fetching { .. } | LiveUpdate::FetchLater { .. } => Some(deadline),
             LiveUpdate::HandingOver | LiveUpdate::Waiting => None,
         }
     }
