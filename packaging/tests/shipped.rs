@@ -1,6 +1,6 @@
 //! What is shipped as it lies here, held against the programs.
 
-#![allow(clippy::expect_used, reason = "helpers of tests may fail the test")]
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 use std::{fs, path::Path, process::Command};
 
@@ -17,26 +17,35 @@ fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect(name)
 }
 
-/// The arguments of the unit's `ExecStart`.
-fn arguments(unit: &str) -> Vec<String> {
-    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a unit starts something");
-    line.split_whitespace().map(ToOwned::to_owned).collect()
+/// The command lines of a unit.
+fn commands(unit: &str) -> Vec<Vec<&str>> {
+    let lines = unit.lines().filter(|line| line.starts_with("Exec")).filter_map(|line| Some(line.split_once('=')?.1));
+    lines.map(|line| line.split_whitespace().collect()).collect()
 }
 
 #[test]
 fn units_start_what_the_programs_know() {
-    let agent = sloth_agent::cli::command().try_get_matches_from(arguments(&read("agent/sloth-agent.service")));
-    agent.expect("arguments of the agent");
-    let coordinator = sloth_coord::cli::Cli::command();
-    let coordinator = coordinator.try_get_matches_from(arguments(&read("coord/sloth-coord.service")));
-    coordinator.expect("arguments of the coordinator");
+    let programs = [
+        (sloth_agent::cli::command(), read("agent/sloth-agent.service")),
+        (sloth_coord::cli::Cli::command(), read("coord/sloth-coord.service")),
+    ];
+    for (program, unit) in programs {
+        let commands = commands(&unit);
+        assert!(!commands.is_empty(), "a unit starts something");
+        for command in commands {
+            program.clone().try_get_matches_from(&command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        }
+    }
 }
 
 #[test]
 fn the_agents_settings_show_every_key_with_its_default() {
     let commented = read("agent/agent.toml");
+    // Examples, of keys whose default is that nothing is said.
+    let example = |line: &str| ["role", "pin", "window"].iter().any(|key| line.starts_with(&format!("{key} = ")));
     let lines = commented.lines().filter_map(|line| line.strip_prefix("# "));
-    let said: Vec<&str> = lines.filter(|line| line.contains(" = ") && !line.starts_with("role")).collect();
+    let said: Vec<&str> = lines.filter(|line| line.contains(" = ") || line.starts_with('[')).collect();
+    let defaults: Vec<&str> = said.iter().copied().filter(|line| !example(line) && *line != "[labels]").collect();
     let scratch = tempfile::tempdir().expect("a directory");
     let path = scratch.path().join("agent.toml");
     let load = |text: &str| {
@@ -44,13 +53,16 @@ fn the_agents_settings_show_every_key_with_its_default() {
         Settings::load(&path)
     };
     assert_eq!(load(&commented).expect("only comments"), Settings::default());
-    assert_eq!(load(&said.join("\n")).expect("every key"), Settings::default());
-    let unknown = load("no_such_key = 1").expect_err("a key that is not known");
-    let unknown = sloth_core::Chain(&unknown).to_string();
-    let (_, known) = unknown.split_once("expected one of ").expect("the keys that are known");
-    for key in known.split('`').skip(1).step_by(2) {
-        let shown = said.iter().any(|line| line.starts_with(key)) || commented.contains(&format!("# [{key}]"));
-        assert!(shown, "agent.toml does not show `{key}`");
+    assert_eq!(load(&defaults.join("\n")).expect("every key"), Settings::default());
+    load(&said.join("\n")).expect("every key and every example");
+    for table in ["", "[update]\n"] {
+        let unknown = load(&format!("{table}no_such_key = 1")).expect_err("a key that is not known");
+        let unknown = sloth_core::Chain(&unknown).to_string();
+        let (_, known) = unknown.split_once("expected one of ").expect("the keys that are known");
+        for key in known.split('`').skip(1).step_by(2) {
+            let shown = said.iter().any(|line| line.starts_with(&format!("{key} = ")) || *line == format!("[{key}]"));
+            assert!(shown, "agent.toml does not show `{key}`");
+        }
     }
 }
 

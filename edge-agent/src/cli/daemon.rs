@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use sloth_cli::{Failure, Outcome};
 
-use super::{DirArgs, enroll::enroll_from_file, runtime, signals::Ends};
+use super::{DirArgs, runtime, signals::Ends};
 use crate::{
     VERSION,
     config::Settings,
@@ -22,9 +22,6 @@ pub(super) struct Arguments {
     /// The settings [default: agent.toml in the agent's directory]
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Enrol first, when this host is not an agent yet, with the join token in this file, and remove the file
-    #[arg(long, value_name = "FILE")]
-    join_token_file: Option<PathBuf>,
 }
 
 pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
@@ -34,15 +31,9 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
         return Err(Failure::new(Outcome::Usage, format!("there are no settings at `{}`", file.display())));
     }
     let settings = Settings::load(&file).map_err(Outcome::Usage.because())?;
+    let daemon = Daemon::open(paths, settings, PathBuf::from(PROGRAM)).map_err(failure)?;
     runtime()?.block_on(async {
         let mut ends = Ends::listen().map_err(Outcome::Internal.because())?;
-        if let Some(token) = arguments.join_token_file.as_deref().filter(|file| file.exists()) {
-            tokio::select! {
-                enrolled = enroll_from_file(&paths, token) => enrolled?,
-                () = ends.next() => return Ok(Outcome::Done),
-            }
-        }
-        let daemon = Daemon::open(paths, settings, PathBuf::from(PROGRAM)).map_err(failure)?;
         tracing::info!(version = VERSION, "daemon started");
         daemon.run(ends.next()).await.map_err(failure)?;
         tracing::info!("daemon stopped");

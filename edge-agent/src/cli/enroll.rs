@@ -35,6 +35,10 @@ pub(super) struct Arguments {
     /// A file that holds the join token, readable by its owner alone
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
+    /// For first boots: do nothing when this host is enrolled or the token's file is not there; else try until it is
+    /// enrolled, and remove the file
+    #[arg(long, requires = "token_file")]
+    unattended: bool,
     /// The agent's name, unique in the fleet [default: this host's name]
     #[arg(long)]
     name: Option<String>,
@@ -84,11 +88,15 @@ enum EnrollError {
 }
 
 pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
-    let token = token(arguments)?;
     let pairs = arguments.labels.iter().map(|text| parse_label(text)).collect::<Result<Labels, _>>();
     let host_labels = pairs.map_err(Outcome::Usage.because())?;
     let name = arguments.name.clone().unwrap_or_else(platform::hostname);
     let paths = arguments.dir.paths();
+    if let Some(file) = arguments.token_file.as_deref().filter(|_| arguments.unattended) {
+        runtime()?.block_on(enroll_unattended(&paths, file, &name, &host_labels))?;
+        return Ok(Outcome::Done);
+    }
+    let token = token(arguments)?;
     let enrolment = runtime()?.block_on(enroll(&paths, &token, name, host_labels)).map_err(failure)?;
     let dir = paths.dir().display();
     print_line(&format!("enrolled as `{}`, {}", enrolment.name, enrolment.agent))
@@ -98,19 +106,16 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
 }
 
 /// Enrols this host with the token in `file`, as images and first boots leave it, and removes the file: whoever finds a
-/// token that is not used up can enrol as well. Tries until it succeeds, and does nothing when the host is enrolled.
-///
-/// # Errors
-///
-/// When the file cannot be removed.
-pub(super) async fn enroll_from_file(paths: &Paths, file: &Path) -> Result<(), Failure> {
+/// token that is not used up can enrol as well.
+async fn enroll_unattended(paths: &Paths, file: &Path, name: &str, labels: &Labels) -> Result<(), Failure> {
     let mut attempt = 0;
-    while !Enrolment::exists(paths) {
-        let Err(failed) = enroll_once(paths, file).await else { break };
+    while !Enrolment::exists(paths) && file.exists() {
+        let Err(failed) = enroll_once(paths, file, name, labels).await else { break };
         // Hosts that start as one must not come back as one; without randomness they wait as long as may be.
         let random = getrandom::u64().unwrap_or(u64::MAX);
         let pause = backoff::full_jitter(attempt, RETRY_BASE, RETRY_MAX, random);
-        tracing::warn!(error = %Chain(failed.error.as_ref()), again_in_s = pause.as_u64() / 1000, "this host is not enrolled yet");
+        let error = Chain(failed.error.as_ref());
+        tracing::warn!(%error, again_in_s = pause.as_u64() / 1000, "this host is not enrolled yet");
         tokio::time::sleep(Duration::from_millis(pause.as_u64())).await;
         attempt = attempt.saturating_add(1);
     }
@@ -122,9 +127,9 @@ pub(super) async fn enroll_from_file(paths: &Paths, file: &Path) -> Result<(), F
     }
 }
 
-async fn enroll_once(paths: &Paths, file: &Path) -> Result<(), Failure> {
+async fn enroll_once(paths: &Paths, file: &Path, name: &str, labels: &Labels) -> Result<(), Failure> {
     let token = read_token(file)?;
-    let enrolment = enroll(paths, &token, platform::hostname(), Labels::new()).await.map_err(failure)?;
+    let enrolment = enroll(paths, &token, name.to_owned(), labels.clone()).await.map_err(failure)?;
     tracing::info!(agent = %enrolment.agent, name = enrolment.name, "this host is enrolled");
     Ok(())
 }

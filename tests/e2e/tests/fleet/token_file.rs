@@ -18,15 +18,18 @@ fn a_host_with_a_token_in_a_file_enrols_when_its_coordinator_comes() {
     let file = home.with_extension("token");
     replace(&file, format!("{token}\n").as_bytes(), Access::Owner).expect("written");
     fleet.kill_coordinator();
-    let arguments = ["daemon", "--dir", &home.display().to_string(), "--join-token-file", &file.display().to_string()];
-    let mut daemon = Process::start(fleet.agent_command("first-boot", &arguments), &home.with_extension("log"));
-    until_true("a first attempt", LIMIT, || daemon.stderr().contains("this host is not enrolled yet"));
+    let (dir, path) = (home.display().to_string(), file.display().to_string());
+    let unattended = ["enroll", "--unattended", "--token-file", &path, "--name", "first-boot", "--dir", &dir];
+    let mut enrolling = Process::start(fleet.agent_command("first-boot", &unattended), &home.with_extension("log"));
+    until_true("a first attempt", LIMIT, || enrolling.stderr().contains("this host is not enrolled yet"));
     assert!(file.exists(), "the token is still needed");
     fleet.start_coordinator();
-    until_true("the agent", LIMIT, || !fleet.connected().is_empty());
+    assert!(enrolling.wait(LIMIT).success());
     assert!(!file.exists(), "nobody needs the token any more");
-    daemon.terminate();
-    assert!(daemon.wait(LIMIT).success());
+    fleet.start_agent("first-boot");
+    fleet.wait_connected(&["first-boot"]);
+    // Where all is done already, nothing is done.
+    Ran::of(fleet.agent_command("first-boot", &unattended)).expect(0);
 }
 
 #[test]
