@@ -21,8 +21,6 @@ use sloth_protocol::update::{Marker, Slot, Version};
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long an update may take, with all its restarts and waits.
 pub(crate) const UPDATE_LIMIT: Duration = Duration::from_secs(30);
-/// Times short enough for many trials, and long enough for a machine that does other things too.
-const SETTINGS: &str = "[update]\ntrial = '1s'\nsoak = '200ms'\nstop = '60ms'\nfinish = '60ms'\nrestart = '5ms'\n";
 /// Where a host's disk is, in a room of its own.
 pub(crate) const DISK: &str = "/mnt";
 
@@ -35,20 +33,34 @@ pub(crate) struct Host {
     pub(crate) room: Option<Arc<Room>>,
     supervisor: Option<Process>,
     packaged: Version,
+    variables: Vec<(String, String)>,
     logs: PathBuf,
 }
 
 impl Host {
     /// A host whose package and whose current version, 1.1.0, work.
     pub(crate) fn new(dir: PathBuf, seen: PathBuf, room: Option<Arc<Room>>, logs: &Path) -> Self {
-        let host = Self { dir, seen, room, supervisor: None, packaged: Version::new(1, 0, 0), logs: logs.to_owned() };
+        let packaged = Version::new(1, 0, 0);
+        let host = Self { dir, seen, room, supervisor: None, packaged, variables: Vec::new(), logs: logs.to_owned() };
         fs::create_dir_all(host.seen.join("versions")).expect("made");
-        replace(&host.seen.join("agent.toml"), SETTINGS.as_bytes(), Access::Owner).expect("written");
+        host.set("20s", "200ms");
         host.put(&host.seen.join("package"), "works");
         host.stage(&current(), "works");
         let marker = Marker { current: Slot::Installed(current()), ..Marker::new(host.packaged.clone()) };
         replace(&host.seen.join("update.marker"), marker.encode().as_bytes(), Access::Owner).expect("written");
         host
+    }
+
+    /// Sets how long a version has to connect, and must then stay connected.
+    pub(crate) fn set(&self, trial: &str, soak: &str) {
+        let settings =
+            format!("[update]\ntrial = '{trial}'\nsoak = '{soak}'\nstop = '60ms'\nfinish = '60ms'\nrestart = '5ms'\n");
+        replace(&self.seen.join("agent.toml"), settings.as_bytes(), Access::Owner).expect("written");
+    }
+
+    /// Gives the supervisor a variable of the environment.
+    pub(crate) fn give(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// Stages a version that behaves so.
@@ -97,6 +109,7 @@ impl Host {
         command.arg("supervise").arg("--dir").arg(&self.dir);
         command.arg("--packaged").arg(self.dir.join("package/sloth-agent"));
         command.arg("--packaged-version").arg(self.packaged.to_string());
+        command.envs(self.variables.iter().cloned());
         self.supervisor = Some(Process::start(command, &self.logs));
     }
 

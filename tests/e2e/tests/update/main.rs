@@ -10,4 +10,5 @@
 mod agents;
 mod bricks;
 mod host;
+mod manager;
 mod orders;
