@@ -4,6 +4,7 @@
 //! answered, which is always on the disk by then. Blobs and the events of runs do not pass through it.
 
 mod agent_lane;
+mod complaint;
 mod connection;
 mod core_handle;
 mod core_loop;
@@ -35,7 +36,7 @@ use sloth_transport::{
 };
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
-use self::{connection::Context, core_handle::CoreHandle, core_loop::Core, follow::Followers};
+use self::{complaint::Complaint, connection::Context, core_handle::CoreHandle, core_loop::Core, follow::Followers};
 use crate::{
     config::{Config, SettingsError},
     paths::Paths,
@@ -264,6 +265,7 @@ pub fn authority(paths: &Paths) -> Result<Authority, ServeError> {
 /// Gives the coordinator a new certificate in time. Connections that are up stay up.
 async fn renew(context: Arc<Context>, endpoint: Endpoint, mut stop: watch::Receiver<bool>) {
     let mut issued = context.clock.now();
+    let mut complaint = Complaint::default();
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -281,11 +283,15 @@ async fn renew(context: Arc<Context>, endpoint: Endpoint, mut stop: watch::Recei
             .and_then(|identity| Ok(server(authority, &identity, Limits::default())?));
         match renewed {
             Ok(config) => {
+                complaint.settle();
                 endpoint.set_server_config(Some(config));
                 issued = now;
             }
             Err(error) => {
                 let error = sloth_core::Chain(&error).to_string();
+                if !complaint.is_due(now, &error) {
+                    continue;
+                }
                 tracing::error!(error, "the coordinator's certificate ends in 30 days and is not renewed: start again");
             }
         }

@@ -393,6 +393,20 @@ fn values_are_compared_with_the_schema_beside_the_workflow() {
     check(dir, &["validate", "main.sloth", "--set", "port=9001"], &["error: the values do not fit: `port` must be"], 1);
     check(dir, &["plan", "main.sloth"], &["PARAMETER", "port       integer  yes                Where"], 0);
     check(dir, &["plan", "main.sloth", "-o", "json"], &[r#""parameters":{"required":["port"]"#], 0);
+    let test = |name: &str, values: &str| format!("test('{name}', function() run('main.sloth'{values}) end)\n");
+    let tests = [
+        test("fits", ", { values = { port = 80 } }"),
+        test("too much", ", { values = { port = 9001 } }"),
+        test("nothing", ""),
+    ];
+    put("main_test.lua", &tests.concat());
+    let named = [
+        "the values do not fit: `port` must be at most 9000",
+        "the values do not fit: `port` is missing",
+        "1 passed, 2 failed",
+    ];
+    check(dir, &["test", "."], &named, 1);
+    put("main_test.lua", "test('none', function() end)");
     put("values.yaml", "port: 10000");
     check(
         dir,

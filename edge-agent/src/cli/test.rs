@@ -7,12 +7,15 @@ use std::{
     time::Instant,
 };
 
+use sloth_bundle::parameters;
 use sloth_cli::{Failure, Format, Outcome, OutputArgs};
 use sloth_core::{Chain, Clock, Labels, RunId};
 use sloth_workflow::{
     AgentInfo, CancelSignal, Capabilities, Limits, cancel_pair,
-    testing::{TestEnd, TestInput, TestOutcome, run_tests},
+    testing::{TestEnd, TestInput, TestOutcome, ValuesCheck, run_tests},
 };
+
+use sloth_trust::Schema;
 
 use super::{
     local_host::LocalHost,
@@ -120,6 +123,7 @@ async fn test_file(
     let workdir = scratch.0.join("work");
     std::fs::create_dir(&workdir).map_err(Outcome::Internal.because())?;
     let (bundle_dir, name) = bundle_of(file)?;
+    let values = values_of(&bundle_dir)?;
     let input = TestInput {
         bundle_dir,
         file: name,
@@ -129,6 +133,7 @@ async fn test_file(
         workdir,
         run_id: run.to_string(),
         agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
+        values,
     };
     let teller = Rc::new(Teller::plain(run, Format::Text));
     let host = Rc::new(LocalHost::new(clock, teller, Paths::new(scratch.0.join("agent"))));
@@ -159,6 +164,17 @@ async fn test_file(
     told.map_err(Outcome::Internal.because())?;
     report.keep(FileEnd { file: file.display().to_string(), took: began.elapsed(), tests });
     Ok(())
+}
+
+/// What values the bundle's runs may be given: those that its agents would take.
+fn values_of(bundle_dir: &Path) -> Result<ValuesCheck, Failure> {
+    let schema = parameters(bundle_dir).map_err(Outcome::Usage.because())?;
+    let none = serde_json::Value::Object(serde_json::Map::new());
+    Ok(ValuesCheck::new(move |values| {
+        let values = if values.is_null() { &none } else { values };
+        let against = |schema: &Schema| schema.check(values.as_object()?).err();
+        schema.as_ref().and_then(against).map_or(Ok(()), |misfits| Err(Chain(&misfits).to_string()))
+    }))
 }
 
 /// What tests may do.

@@ -47,6 +47,27 @@ pub struct TestInput {
     pub run_id: String,
     /// The host that tests.
     pub agent: AgentInfo,
+    /// What values a run may be given, where the bundle says so.
+    pub values: ValuesCheck,
+}
+
+/// Compares a run's values with what the bundle takes: none is against them, or why they do not fit.
+#[derive(Clone)]
+pub struct ValuesCheck(Rc<Check>);
+
+type Check = dyn Fn(&serde_json::Value) -> Result<(), String>;
+
+impl ValuesCheck {
+    /// The comparison that `check` makes.
+    pub fn new(check: impl Fn(&serde_json::Value) -> Result<(), String> + 'static) -> Self {
+        Self(Rc::new(check))
+    }
+}
+
+impl std::fmt::Debug for ValuesCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ValuesCheck")
+    }
 }
 
 /// How a test ended.
@@ -103,17 +124,17 @@ async fn run_local(
 ) -> Result<(), LoadError> {
     let recorder = Rc::new(Recorder { host, lines: RefCell::default() });
     let context = Rc::new(Context {
-        capabilities: Rc::new(input.capabilities),
-        limits: Rc::new(input.limits),
-        bundle_dir: input.bundle_dir,
-        workdir: input.workdir,
-        run_id: input.run_id,
-        agent: input.agent,
+        capabilities: Rc::new(input.capabilities.clone()),
+        limits: Rc::new(input.limits.clone()),
+        bundle_dir: input.bundle_dir.clone(),
+        workdir: input.workdir.clone(),
+        run_id: input.run_id.clone(),
+        agent: input.agent.clone(),
         ..Context::new(Rc::clone(&recorder) as Rc<dyn Host>, Phase::Run)
     });
     let prepared = Prepared::new(&context, &input.file, cancel.clone())?;
     let lua = prepared.machine.lua.clone();
-    let bench = harness::Bench::new(&context, &recorder, &input.file, cancel.clone());
+    let bench = harness::Bench::new(&context, &recorder, &input, cancel.clone());
     let (tests, perform) = bench.install(&lua).map_err(LoadError::Machine)?;
     let engine = Engine::new(prepared, Rc::clone(&context), cancel);
     let ended = async {

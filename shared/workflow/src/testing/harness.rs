@@ -9,7 +9,7 @@ use std::{
 use mlua::{Function, Lua, Table, Value};
 use serde_json::{Map, Value as Json};
 
-use super::Recorder;
+use super::{Recorder, TestInput, ValuesCheck};
 use crate::{
     CancelSignal, LoadError, Resume, RunEnd, Selection, TaskEnd, TaskName, TaskStatus, dsl,
     engine::Engine,
@@ -50,6 +50,7 @@ pub(super) struct Bench {
     cancel: CancelSignal,
     /// The directory of the test file in the bundle.
     test_dir: PathBuf,
+    values: ValuesCheck,
     runs: Cell<u64>,
 }
 
@@ -62,10 +63,15 @@ struct Options {
 }
 
 impl Bench {
-    pub(super) fn new(context: &Rc<Context>, recorder: &Rc<Recorder>, file: &Path, cancel: CancelSignal) -> Rc<Self> {
+    pub(super) fn new(
+        context: &Rc<Context>,
+        recorder: &Rc<Recorder>,
+        input: &TestInput,
+        cancel: CancelSignal,
+    ) -> Rc<Self> {
         let (context, recorder) = (Rc::clone(context), Rc::clone(recorder));
-        let test_dir = file.parent().unwrap_or(Path::new("")).to_owned();
-        Rc::new(Self { context, recorder, cancel, test_dir, runs: Cell::new(0) })
+        let test_dir = input.file.parent().unwrap_or(Path::new("")).to_owned();
+        Rc::new(Self { context, recorder, cancel, test_dir, values: input.values.clone(), runs: Cell::new(0) })
     }
 
     /// Adds the functions to the globals: the list of tests, and the function that performs one of them.
@@ -96,6 +102,8 @@ impl Bench {
         let path =
             path.ok_or_else(|| mlua::Error::runtime("run: the first argument is the path of a workflow file"))?;
         let options = Options::read(lua, options)?;
+        let fits = (self.values.0)(&options.values);
+        fits.map_err(|reason| mlua::Error::runtime(format!("run: the values do not fit: {reason}")))?;
         let first_line = self.recorder.lines.borrow().len();
         let end = Box::pin(self.engine_run(lua, Path::new(&path), options)).await;
         let end = end.map_err(|error| mlua::Error::runtime(sloth_core::Chain(&error).to_string()))?;
