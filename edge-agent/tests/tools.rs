@@ -403,7 +403,7 @@ fn values_are_compared_with_the_schema_beside_the_workflow() {
     let named = [
         "the values do not fit: `port` must be at most 9000",
         "the values do not fit: `port` is missing",
-        "1 passed, 2 failed",
+        "3 tests, 2 failed",
     ];
     check(dir, &["test", "."], &named, 1);
     put("main_test.lua", "test('none', function() end)");
