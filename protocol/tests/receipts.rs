@@ -6,10 +6,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Secret};
+use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Secret, TokenId};
 use sloth_protocol::{
     agent::{self, Agent, Basis, Config, Pacing, Stage},
-    coordinator::{Ask, CheckedReport, Coordinator, Durable, Event, Job, Output, Write},
+    coordinator::{
+        AgentRecord, Answer, Ask, CheckedReport, Coordinator, Durable, Enroll, Event, Job, Output, Settings, Token,
+        Write,
+    },
     receipts::task_summary,
     wire::{
         Class, Dropped, JobState, Lane, Platform, Record, RecordBody, Report, RunEnd, RunOutcome, TaskEnd, TaskName,
@@ -281,4 +284,42 @@ fn the_end_and_its_receipt_come_in_one_report_or_in_two() {
     assert!(machine.durable().ended.contains(&run_id()), "the run has ended everywhere, and is on the disk alone");
     let output = report(&mut machine, 2, run_id(), signed(&receipt(id(), run_id()), &key), Some(&key));
     assert_eq!((kept(&output), output.rejected.len()), (1, 0));
+}
+
+/// What a coordinator that knows the agent in its version of the protocol answers to it when it enrols again, with the key
+/// of its certificate and another one for receipts.
+fn enrolled_again(proto: u16, receipt_key: &MachineKey) -> Output {
+    let (id_of_token, secret) = (TokenId::new(NOW, 5), Digest::of(b"secret"));
+    let (expires, labels, operator) = (NOW + NOW, Labels::new(), "admin".to_owned());
+    let token = Token { secret, uses: 0, expires, labels, operator, root: 1 };
+    let record = AgentRecord { proto, ..agent_record() };
+    let state =
+        Durable { agents: [(id(), record)].into(), tokens: [(id_of_token, token)].into(), ..Durable::default() };
+    let mut machine = Coordinator::restore(state, Settings::default(), NOW, 1).expect("restored");
+    let AgentRecord { name, version, platform, key, .. } = agent_record();
+    let (labels, receipt_key) = (Labels::new(), receipt_key.public().clone());
+    let enroll = Enroll { token: id_of_token, secret, key, name, version, platform, labels, receipt_key };
+    machine.handle(NOW, Event::Enroll { ticket: 1, enroll })
+}
+
+#[test]
+fn an_agent_that_was_here_keeps_its_key_for_receipts() {
+    let (own, other) = (receipt_key(), MachineKey::from_seed(&Secret::new([8; 32]), [0; 8]).expect("a key"));
+    let keys = |output: &Output| -> Vec<_> {
+        let put = |write: &Write| {
+            if let Write::PutAgent(_, record) = write { Some(record.receipt_key.clone()) } else { None }
+        };
+        output.writes.iter().filter_map(put).collect()
+    };
+    // Its answer was lost, and its key with it: nothing was signed yet.
+    let output = enrolled_again(0, &other);
+    assert!(matches!(&output.answers[..], [(1, Answer::Enrolled { .. })]), "{output:?}");
+    assert_eq!(keys(&output), [other.public().clone()]);
+    // Entries by the first key would hold no more, and with them the chain of the whole fleet.
+    let output = enrolled_again(1, &other);
+    let [(1, Answer::Refused(refusal))] = &output.answers[..] else { panic!("refused: {output:?}") };
+    assert!(refusal.reason.contains("receipt.key") && refusal.reason.contains("agents revoke web-1"), "{refusal}");
+    assert!(keys(&output).is_empty());
+    let output = enrolled_again(1, &own);
+    assert!(matches!(&output.answers[..], [(1, Answer::Enrolled { .. })]), "{output:?}");
 }

@@ -32,13 +32,8 @@ impl Coordinator {
             && let Some(record) = self.state.agents.get(&agent)
         {
             if record.key == enroll.key {
-                let labels = record.enrolled_labels.clone();
-                // Of a host that lost its key for receipts and not the other one.
-                if record.receipt_key != enroll.receipt_key {
-                    let record = AgentRecord { receipt_key: enroll.receipt_key.clone(), ..record.clone() };
-                    self.write(Write::PutAgent(agent, Box::new(record)));
-                }
-                return Ok(Answer::Enrolled { agent, labels, root });
+                let record = record.clone();
+                return self.enroll_again(agent, record, enroll, root);
             }
             let reason = format!(
                 "an agent named `{0}` is enrolled already: revoke it with `sloth-coord agents revoke {0}`, or enrol under another `--name`",
@@ -268,6 +263,30 @@ impl Coordinator {
         let Some(oldest) = used_up.min_by_key(|(_, token)| token.expires).map(|(id, _)| *id) else { return false };
         self.write(Write::DropToken(oldest));
         true
+    }
+
+    /// Answers a host whose answer was lost. It may have lost its key for receipts as well; but once it was here with one,
+    /// receipts stand in the chain that no other key verifies.
+    fn enroll_again(
+        &mut self,
+        agent: AgentId,
+        record: AgentRecord,
+        enroll: &Enroll,
+        root: Vec<u8>,
+    ) -> Result<Answer, Refusal> {
+        let labels = record.enrolled_labels.clone();
+        if record.receipt_key != enroll.receipt_key {
+            if record.proto != 0 {
+                let reason = format!(
+                    "agent `{0}` signs receipts with another key: bring back its `receipt.key`, or revoke it with `sloth-coord agents revoke {0}` and enrol anew",
+                    enroll.name
+                );
+                return Err(Refusal::new(RefusalCode::Conflict, reason));
+            }
+            let record = AgentRecord { receipt_key: enroll.receipt_key.clone(), ..record };
+            self.write(Write::PutAgent(agent, Box::new(record)));
+        }
+        Ok(Answer::Enrolled { agent, labels, root })
     }
 
     fn new_record(&self, enroll: &Enroll, enrolled_labels: labels::Labels) -> AgentRecord {
