@@ -4,7 +4,7 @@ mod lock;
 
 use std::{
     fmt,
-    fs::{DirBuilder, File, OpenOptions, Permissions},
+    fs::{DirBuilder, File, Metadata, OpenOptions, Permissions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -224,19 +224,24 @@ pub fn sync_dir(path: &Path) -> Result<(), FsError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(FsError::of(Action::Sync, path))
 }
 
+/// Waits until the disk has all that was written to the file system that `path` is on: where many files are worth it only
+/// together.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub fn sync_file_system(path: &Path) -> Result<(), FsError> {
+    let synced = File::open(path).and_then(|file| Ok(rustix::fs::syncfs(file)?));
+    synced.map_err(FsError::of(Action::Sync, path))
+}
+
 /// Reads the whole file at `path`, which may have `bytes_max` bytes at most. No more than that is ever held.
 ///
 /// # Errors
 ///
 /// When the system refuses or the file is larger.
 pub fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
-    let file = File::open(path).map_err(FsError::of(Action::Read, path))?;
-    let mut bytes = Vec::new();
-    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(FsError::of(Action::Read, path))?;
-    if u64::try_from(bytes.len()).map_or(true, |len| bytes_max < len) {
-        return Err(ReadError::TooLarge { path: path.to_owned(), bytes_max });
-    }
-    Ok(bytes)
+    read_file(path, &open(path)?, bytes_max)
 }
 
 /// Reads the whole file at `path`, which holds a secret: only its owner may be able to read it.
@@ -245,8 +250,10 @@ pub fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
 ///
 /// As [`read_capped`]; and when its group or others have any right to it.
 pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Secret<String>, SecretError> {
-    check_private(path)?;
-    let bytes = Secret::new(read_capped(path, bytes_max)?);
+    // The file that is looked at is the one that is read, whatever takes its name in between.
+    let file = open(path).map_err(ReadError::from)?;
+    private(path, file.metadata())?;
+    let bytes = Secret::new(read_file(path, &file, bytes_max)?);
     // What is no text is no key either, and refused as such.
     Ok(Secret::new(String::from_utf8_lossy(bytes.expose()).into_owned()))
 }
@@ -257,12 +264,7 @@ pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Secret<String>, Secret
 ///
 /// When its group or others have any right to it, or the system refuses.
 pub fn check_private(path: &Path) -> Result<(), SecretError> {
-    let metadata = path.metadata().map_err(FsError::of(Action::Read, path)).map_err(ReadError::from)?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & OTHERS != 0 {
-        return Err(SecretError::Exposed { path: path.to_owned(), mode });
-    }
-    Ok(())
+    private(path, path.metadata())
 }
 
 /// Whether `path` is a temporary file of [`create_temporary`], which a crash may leave behind.
@@ -294,6 +296,28 @@ pub fn temporary_name(dir: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     dir.join(format!("{TEMPORARY_PREFIX}{}-{number}", std::process::id()))
+}
+
+fn open(path: &Path) -> Result<File, FsError> {
+    File::open(path).map_err(FsError::of(Action::Read, path))
+}
+
+fn read_file(path: &Path, file: &File, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(FsError::of(Action::Read, path))?;
+    if u64::try_from(bytes.len()).map_or(true, |len| bytes_max < len) {
+        return Err(ReadError::TooLarge { path: path.to_owned(), bytes_max });
+    }
+    Ok(bytes)
+}
+
+fn private(path: &Path, metadata: io::Result<Metadata>) -> Result<(), SecretError> {
+    let metadata = metadata.map_err(FsError::of(Action::Read, path)).map_err(ReadError::from)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & OTHERS != 0 {
+        return Err(SecretError::Exposed { path: path.to_owned(), mode });
+    }
+    Ok(())
 }
 
 fn fill(path: &Path, file: &mut File, bytes: &[u8], access: Access) -> Result<(), FsError> {

@@ -48,6 +48,9 @@ fn directories_are_made_with_their_parents() {
     create_dir(&path, Access::Everyone).expect("exists");
     assert_eq!((mode(&path), mode(&dir.path().join("a"))), (0o700, 0o700));
     replace(&dir.path().join("file"), b"", Access::Owner).expect("written");
+    sync_file_system(dir.path()).expect("synced");
+    let error = sync_file_system(&dir.path().join("none")).expect_err("missing");
+    assert!(error.to_string().starts_with("cannot sync `"), "{error}");
     let error = create_dir(&dir.path().join("file/under"), Access::Owner).expect_err("a file is there");
     assert!(error.to_string().contains("/file`"), "{error}");
 }
