@@ -89,6 +89,15 @@ pub enum EnrolmentError {
         #[from]
         source: toml::ser::Error,
     },
+    /// There is no key for receipts.
+    #[error(
+        "`{}` is missing, which signs this agent's receipts: bring back a copy of it, or revoke the agent with `sloth-coord agents revoke` and enrol this host again in a new directory",
+        path.display()
+    )]
+    NoReceiptKey {
+        /// The file.
+        path: std::path::PathBuf,
+    },
     /// The key for receipts is none.
     #[error("cannot use the key for receipts `{}`: bring back a copy of it, or enrol this host again", path.display())]
     ReceiptKey {
@@ -234,7 +243,7 @@ pub fn pending_key(paths: &Paths) -> Result<KeyRequest, EnrolmentError> {
 /// When the system refuses, or the file is no key.
 pub fn receipt_key(paths: &Paths) -> Result<MachineKey, EnrolmentError> {
     match load_receipt_key(paths) {
-        Err(EnrolmentError::Secret { source }) if source.is_not_found() => {}
+        Err(EnrolmentError::NoReceiptKey { .. }) => {}
         read => return read,
     }
     let (mut seed, mut hint) = ([0; 32], [0; 8]);
@@ -255,7 +264,10 @@ pub fn receipt_key(paths: &Paths) -> Result<MachineKey, EnrolmentError> {
 /// When the file is missing or is no key.
 pub fn load_receipt_key(paths: &Paths) -> Result<MachineKey, EnrolmentError> {
     let path = paths.receipt_key();
-    let text = fs::read_secret(&path, PEM_BYTES_MAX)?;
+    let text = match fs::read_secret(&path, PEM_BYTES_MAX) {
+        Err(error) if error.is_not_found() => return Err(EnrolmentError::NoReceiptKey { path }),
+        read => read?,
+    };
     MachineKey::from_file(&text).map_err(|source| EnrolmentError::ReceiptKey { path, source })
 }
 
@@ -315,7 +327,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let paths = Paths::new(dir.path());
         let error = Chain(&load_receipt_key(&paths).expect_err("none yet")).to_string();
-        assert!(error.contains("receipt.key"), "{error}");
+        assert!(error.contains("receipt.key") && error.contains("bring back a copy"), "{error}");
         let made = receipt_key(&paths).expect("made");
         assert_eq!(receipt_key(&paths).expect("there").public(), made.public());
         assert_eq!(load_receipt_key(&paths).expect("there").public(), made.public());

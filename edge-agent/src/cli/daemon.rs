@@ -43,7 +43,9 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
 
 fn failure(error: DaemonError) -> Failure {
     let outcome = match &error {
-        DaemonError::Enrolment(EnrolmentError::Missing { .. } | EnrolmentError::Secret { .. })
+        DaemonError::Enrolment(
+            EnrolmentError::Missing { .. } | EnrolmentError::Secret { .. } | EnrolmentError::NoReceiptKey { .. },
+        )
         | DaemonError::Lock { .. } => Outcome::Refused,
         DaemonError::Enrolment(_)
         | DaemonError::Fs(_)

@@ -93,7 +93,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let name = arguments.name.clone().unwrap_or_else(platform::hostname);
     let paths = arguments.dir.paths();
     if let Some(file) = arguments.token_file.as_deref().filter(|_| arguments.unattended) {
-        runtime()?.block_on(enroll_unattended(&paths, file, &name, &host_labels))?;
+        runtime()?.block_on(enroll_unattended(&paths, file, &name, &host_labels));
         return Ok(Outcome::Done);
     }
     let token = token(arguments)?;
@@ -106,8 +106,8 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
 }
 
 /// Enrols this host with the token in `file`, as images and first boots leave it, and removes the file: whoever finds a
-/// token that is not used up can enrol as well.
-async fn enroll_unattended(paths: &Paths, file: &Path, name: &str, labels: &Labels) -> Result<(), Failure> {
+/// token that is not used up can enrol as well. One that stays is no reason for an agent not to start.
+async fn enroll_unattended(paths: &Paths, file: &Path, name: &str, labels: &Labels) {
     let mut attempt = 0;
     while !Enrolment::exists(paths) && file.exists() {
         let Err(failed) = enroll_once(paths, file, name, labels).await else { break };
@@ -121,9 +121,10 @@ async fn enroll_unattended(paths: &Paths, file: &Path, name: &str, labels: &Labe
     }
     match std::fs::remove_file(file) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(Outcome::Internal.because()(FsError::of(Action::Remove, file)(source)))
+            let error = FsError::of(Action::Remove, file)(source);
+            tracing::warn!(error = %Chain(&error), "the join token stays where others may find it: revoke it, or remove it");
         }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) | Err(_) => {}
     }
 }
 
@@ -156,12 +157,11 @@ fn read_token(file: &Path) -> Result<JoinToken, Failure> {
 }
 
 async fn enroll(paths: &Paths, token: &JoinToken, name: String, host_labels: Labels) -> Result<Enrolment, EnrollError> {
-    if Enrolment::exists(paths) {
-        let name = Enrolment::load(paths)?.name;
-        return Err(EnrollError::Already { dir: paths.dir().display().to_string(), name });
-    }
+    check_not_enrolled(paths)?;
     paths.create()?;
     let _lock = LockFile::acquire(&paths.lock())?;
+    // Whoever had the lock before may have been enrolling.
+    check_not_enrolled(paths)?;
     // Before anybody is told of it.
     let receipt_key = enrolment::receipt_key(paths)?;
     let key = enrolment::pending_key(paths)?;
@@ -174,6 +174,14 @@ async fn enroll(paths: &Paths, token: &JoinToken, name: String, host_labels: Lab
     // The coordinator forgets a connection by itself as well.
     let _ = timeout(settings::GOODBYE_TIMEOUT, link.endpoint.wait_idle()).await;
     Ok(enrolment)
+}
+
+fn check_not_enrolled(paths: &Paths) -> Result<(), EnrollError> {
+    if !Enrolment::exists(paths) {
+        return Ok(());
+    }
+    let name = Enrolment::load(paths)?.name;
+    Err(EnrollError::Already { dir: paths.dir().display().to_string(), name })
 }
 
 async fn ask(

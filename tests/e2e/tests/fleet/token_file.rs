@@ -30,6 +30,10 @@ fn a_host_with_a_token_in_a_file_enrols_when_its_coordinator_comes() {
     fleet.wait_connected(&["first-boot"]);
     // Where all is done already, nothing is done.
     Ran::of(fleet.agent_command("first-boot", &unattended)).expect(0);
+    // A token that cannot be removed, as a directory cannot, keeps no agent from its work.
+    let stays = ["enroll", "--unattended", "--token-file", &dir, "--dir", &dir];
+    let ran = Ran::of(fleet.agent_command("first-boot", &stays)).expect(0);
+    assert!(ran.stderr.contains("cannot remove") && ran.stderr.contains("the join token stays"), "{ran}");
 }
 
 #[test]
