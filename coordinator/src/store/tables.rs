@@ -47,7 +47,6 @@ pub(super) const JOBS: Definition = Definition::new("jobs");
 pub(super) const EVENTS: Definition = Definition::new("events");
 /// Run, agent, number → nothing, for every event that is a task's end.
 pub(super) const TASK_ENDS: Definition = Definition::new("task_ends");
-
 /// Number → a line of the chain of receipts.
 pub(super) const RECEIPTS: Definition = Definition::new("receipts");
 /// Run, agent → the number of its receipt.

@@ -80,8 +80,8 @@ impl BundleMetadata {
     }
 }
 
-/// The newest release of a bundle, or of the agent in one channel, that was accepted before. Keep it on disk: it is what makes an older one
-/// known.
+/// The newest release of a bundle, or of the agent in one channel, that was accepted before. Keep it on disk: it is what
+/// makes an older one known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Its counter.

@@ -229,7 +229,6 @@ pub enum Refusal {
         counter: u64,
     },
     /// Work that was given before, under another number.
-
     #[error("the assignment was made for order {signed}, and came as order {given}")]
     Replayed {
         /// The number that is signed.
