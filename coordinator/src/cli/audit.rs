@@ -2,6 +2,8 @@
 
 mod export;
 mod list;
+#[cfg(test)]
+mod sample;
 mod source;
 mod verify;
 
@@ -55,7 +57,7 @@ pub(super) struct ExportArgs {
     credential: CredentialArgs,
     #[command(flatten)]
     filter: FilterArgs,
-    /// Where to; made when it is missing
+    /// Where to: an empty directory, or none, which is made
     dir: PathBuf,
 }
 

@@ -4,6 +4,8 @@
 //! An entry is one line of JSON and its digest is that of the line's bytes, so that anybody can follow the chain with
 //! tools of his own.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Digest, Millis, RunId};
 
@@ -85,6 +87,9 @@ pub enum Fault {
         /// The newest entry that there was.
         newest: u64,
     },
+    /// It is there, and the chain is said to end before it.
+    #[error("the chain is said to end before it: its end was changed, or this was put in")]
+    BeyondEnd,
     /// Its digest is not the one that the next entry, or the end of the chain, names.
     #[error("what follows it names another digest: it was changed, or what follows was")]
     Changed,
@@ -179,15 +184,18 @@ impl ChainWalk {
     ///
     /// # Errors
     ///
-    /// When entries are missing at the end, or the last one is not what it was.
+    /// When entries are missing at the end or follow it, or the last one is not what it was.
     pub fn end(&self, newest: Option<ChainLink>) -> Result<(), Box<Broken>> {
-        let Some(newest) = newest.filter(|newest| Some(*newest) != self.last) else { return Ok(()) };
-        let next = self.last.map_or(1, |last| last.number.saturating_add(1));
-        Err(Box::new(if next <= newest.number {
-            Broken::at(next, None, Fault::CutOff { newest: newest.number })
-        } else {
-            let (agent, run) = self.last_named;
-            Broken { number: next.saturating_sub(1), agent, run, fault: Fault::Changed }
+        if newest == self.last {
+            return Ok(());
+        }
+        let number_of = |link: Option<ChainLink>| link.map_or(0, |link| link.number);
+        let (last, named) = (number_of(self.last), number_of(newest));
+        let (agent, run) = self.last_named;
+        Err(Box::new(match last.cmp(&named) {
+            Ordering::Less => Broken::at(last.saturating_add(1), None, Fault::CutOff { newest: named }),
+            Ordering::Equal => Broken { number: last, agent, run, fault: Fault::Changed },
+            Ordering::Greater => Broken::at(named.saturating_add(1), None, Fault::BeyondEnd),
         }))
     }
 

@@ -190,4 +190,10 @@ fn what_is_taken_out_put_in_or_cut_off_is_named() {
     let entry = ChainEntry { received: Millis::ZERO, ..ChainEntry::decode(&last[3]).expect("an entry") };
     last[3] = entry.encode();
     assert_eq!(walk(&last, newest).expect_err("changed").0, 4);
+    // The end was set back, or taken away, and what it hides is still there.
+    for (end, hidden) in [(Some(link(&lines, 2)), 3), (None, 1)] {
+        let (number, what) = walk(&lines, end).expect_err("there is more");
+        assert_eq!(number, hidden);
+        assert!(what.contains("is said to end before it"), "{what}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufWriter, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Serialize;
@@ -28,11 +28,12 @@ struct Report {
 
 pub(super) fn run(args: &ExportArgs, format: Format) -> Result<Outcome, Failure> {
     let layout = Layout::new(&args.dir);
-    for dir in [layout.dir().to_owned(), layout.keys(), layout.receipts()] {
-        fs::create_dir(&dir, Access::Everyone).map_err(Outcome::Usage.because())?;
-    }
+    check_empty(&args.dir)?;
     let report = with_client(&args.credential, async |client| {
         let asked = args.filter.asked(client).await?;
+        for dir in [layout.dir().to_owned(), layout.keys(), layout.receipts()] {
+            fs::create_dir(&dir, Access::Everyone).map_err(Outcome::Usage.because())?;
+        }
         for (agent, (_, key)) in source::agents(client).await? {
             put(&layout.key(agent), key.file().as_bytes())?;
         }
@@ -43,25 +44,45 @@ pub(super) fn run(args: &ExportArgs, format: Format) -> Result<Outcome, Failure>
         let whole = ReceiptsAsked { after: 0, agent: None, run: None };
         let ends = source::each_receipt(client, whole, |_, line| chain.add(&line)).await?;
         let entries = chain.finish()?;
-        let ends = serde_json::to_vec(&ends).map_err(Outcome::Internal.because())?;
-        put(&layout.ends(), &ends)?;
         let mut receipts = 0;
         source::each_receipt(client, asked, |_, line| {
             receipts += u64::from(export(&layout, &line)?);
             Ok(())
         })
         .await?;
+        fs::sync_file_system(layout.dir()).map_err(Outcome::Usage.because())?;
+        // What says that the export is whole comes last.
+        let ends = serde_json::to_vec(&ends).map_err(Outcome::Internal.because())?;
+        put(&layout.ends(), &ends)?;
         Ok(Report { dir: args.dir.display().to_string(), entries, heads, receipts })
     })?;
     print(&report, &layout, format)?;
     Ok(Outcome::Done)
 }
 
+/// What was in the directory before would pass for a part of the export: receipts that the chain does not have, keys of
+/// whoever put them there.
+fn check_empty(dir: &Path) -> Result<(), Failure> {
+    let refuse = |error| Outcome::Usage.because()(FsError::of(Action::Read, dir)(error));
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => {
+                let sentence = format!("`{}` is not empty: give a new directory to each export", dir.display());
+                Err(Failure::new(Outcome::Usage, sentence))
+            }
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(refuse(error)),
+    }
+}
+
 /// Writes a receipt as `minisign` takes it; false for an entry that cannot be read.
 fn export(layout: &Layout, line: &[u8]) -> Result<bool, Failure> {
     let Ok(entry) = ChainEntry::decode(line) else { return Ok(false) };
-    put(&layout.receipt(entry.number), entry.receipt.as_bytes())?;
-    put(&layout.signature(entry.number), entry.signature.as_bytes())?;
+    // There may be a million: the disk is waited for once, when all are written.
+    create(&layout.receipt(entry.number), entry.receipt.as_bytes())?;
+    create(&layout.signature(entry.number), entry.signature.as_bytes())?;
     if let Some(receipt) = entry.claimed() {
         keep_key(&layout.key(receipt.agent), &entry.key)?;
     }
@@ -90,11 +111,16 @@ fn put(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     fs::replace(path, bytes, Access::Everyone).map_err(Outcome::Usage.because())
 }
 
+fn create(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = File::create_new(path).and_then(|mut file| file.write_all(bytes));
+    written.map_err(|error| failed(path, error))
+}
+
 /// A file of lines, which may be larger than the memory: it gets its name when it is whole.
 struct Lines {
     file: BufWriter<File>,
-    temporary: std::path::PathBuf,
-    path: std::path::PathBuf,
+    temporary: PathBuf,
+    path: PathBuf,
     lines: u64,
 }
 

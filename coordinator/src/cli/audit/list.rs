@@ -26,28 +26,25 @@ struct Shown {
 }
 
 pub(super) fn run(args: &ListArgs, format: Format) -> Result<Outcome, Failure> {
-    let (agents, lines) = with_client(&args.credential, async |client| {
-        let asked = args.filter.asked(client).await?;
-        let mut lines = Vec::new();
-        source::each_receipt(client, asked, |_, line| {
-            lines.push(line);
-            Ok(())
-        })
-        .await?;
-        Ok((source::agents(client).await?, lines))
-    })?;
-    if format == Format::Json {
-        let shown: Vec<Shown> = lines.iter().filter_map(|line| shown(line, &agents)).collect();
-        printed(print_json(&shown))?;
-        return Ok(Outcome::Done);
-    }
     let now = Clock::new().now();
-    let mut table =
-        Table::new(&["RECEIPT", "RECEIVED", "RUN", "AGENT", "BUNDLE", "OUTCOME", "TASKS", "TOOK", "SIGNED"]);
-    for line in &lines {
-        table.row(row(line, &agents, now));
-    }
-    printed(table.print())?;
+    let mut rows = Table::new(&["RECEIPT", "RECEIVED", "RUN", "AGENT", "BUNDLE", "OUTCOME", "TASKS", "TOOK", "SIGNED"]);
+    let mut objects: Vec<Shown> = Vec::new();
+    with_client(&args.credential, async |client| {
+        let asked = args.filter.asked(client).await?;
+        let agents = source::agents(client).await?;
+        let look = |_: &_, line: Vec<u8>| {
+            match format {
+                Format::Json => objects.extend(shown(&line, &agents)),
+                Format::Text => rows.row(row(&line, &agents, now)),
+            }
+            Ok(())
+        };
+        source::each_receipt(client, asked, look).await
+    })?;
+    printed(match format {
+        Format::Json => print_json(&objects),
+        Format::Text => rows.print(),
+    })?;
     Ok(Outcome::Done)
 }
 
@@ -66,13 +63,9 @@ fn shown(line: &[u8], agents: &Agents) -> Option<Shown> {
 }
 
 fn row(line: &[u8], agents: &Agents, now: Millis) -> Vec<String> {
-    let unreadable = || vec!["cannot be read: see `sloth-coord audit verify`".to_owned()];
-    let Some((entry, receipt)) = ChainEntry::decode(line)
-        .ok()
-        .and_then(|entry| Some((entry.claimed()?, entry)))
-        .map(|(receipt, entry)| (entry, receipt))
-    else {
-        return unreadable();
+    let entry = ChainEntry::decode(line).ok().and_then(|entry| Some((entry.claimed()?, entry)));
+    let Some((receipt, entry)) = entry else {
+        return vec!["cannot be read: see `sloth-coord audit verify`".to_owned()];
     };
     let Receipt { run, agent, bundle, counter, outcome, tasks, started, ended, .. } = &receipt;
     let name = agents.get(agent).map_or_else(|| agent.to_string(), |(name, _)| name.clone());
@@ -91,9 +84,31 @@ fn row(line: &[u8], agents: &Agents, now: Millis) -> Vec<String> {
 
 fn summary(tasks: &TaskSummary) -> String {
     let TaskSummary { succeeded, unchanged, failed, timed_out, skipped, cancelled, interrupted, digest: _ } = *tasks;
-    let all = succeeded + unchanged + failed + timed_out + skipped + cancelled + interrupted;
-    match failed + timed_out + interrupted {
+    // An agent may sign any numbers.
+    let sum = |counts: &[u64]| counts.iter().fold(0, |sum: u64, count| sum.saturating_add(*count));
+    let failed = sum(&[failed, timed_out, interrupted]);
+    let all = sum(&[failed, succeeded, unchanged, skipped, cancelled]);
+    match failed {
         0 => all.to_string(),
         failed => format!("{all}, {failed} failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::sample, *};
+
+    #[test]
+    fn whatever_numbers_an_agent_signed_are_shown() {
+        let mut receipt = sample::receipt(1);
+        receipt.tasks = TaskSummary { succeeded: u64::MAX, failed: u64::MAX, timed_out: 1, ..receipt.tasks };
+        (receipt.order, receipt.counter, receipt.head) = (u64::MAX, u64::MAX, u64::MAX);
+        receipt.started = Some(Millis::from_u64(u64::MAX));
+        let (line, _) = sample::entry(None, &receipt, 7);
+        let cells = row(&line, &Agents::new(), Millis::ZERO);
+        let tasks = format!("{0}, {0} failed", u64::MAX);
+        assert!(cells.contains(&tasks) && cells.contains(&"yes".to_owned()), "{cells:?}");
+        assert!(shown(&line, &Agents::new()).is_some_and(|shown| shown.verified));
+        assert_eq!(row(b"{}", &Agents::new(), Millis::ZERO).len(), 1);
     }
 }

@@ -105,8 +105,7 @@ impl Layout {
     }
 
     /// Shows every head to `look`. A line that is none has no version.
-    pub(super) fn each_head(&self, look: impl FnMut(HeadLine) -> Result<(), Failure>) -> Result<(), Failure> {
-        let mut look = look;
+    pub(super) fn each_head(&self, mut look: impl FnMut(HeadLine) -> Result<(), Failure>) -> Result<(), Failure> {
         each_line(&self.heads(), |payload| {
             let version = serde_json::from_slice::<Head>(&payload).map_or(0, |head| head.version);
             look(HeadLine { version, payload })
@@ -142,24 +141,20 @@ pub(super) async fn each_head(
     }
 }
 
-/// Shows every line that a coordinator has of the chain of receipts to `look`, and says where what is kept of it begins and
-/// ends. What comes in meanwhile is left for the next look.
+/// Shows every line that a coordinator has of the chain of receipts to `look`, with those that come in meanwhile, and says
+/// where what was shown begins, and where it has to end.
 pub(super) async fn each_receipt(
     client: &Client,
     mut asked: ReceiptsAsked,
     mut look: impl FnMut(&ChainEnds, Vec<u8>) -> Result<(), Failure>,
 ) -> Result<ChainEnds, Failure> {
-    let mut ends = None;
+    let mut dropped = None;
     loop {
         let page = expect_answer!(client.ask(OperatorRequest::Receipts(asked)).await?, Receipts)?;
-        let ends = *ends.get_or_insert(page.ends);
-        let newest = ends.newest.map_or(0, |newest| newest.number);
-        let left = newest.saturating_sub(asked.after);
-        let whole = asked.agent.is_none() && asked.run.is_none();
-        let lines =
-            page.lines.into_iter().take(if whole { usize::try_from(left).unwrap_or(usize::MAX) } else { usize::MAX });
-        lines.into_iter().try_for_each(|line| look(&ends, line))?;
-        if !page.more || newest <= page.through || page.through <= asked.after {
+        // The oldest may go while this looks. A page is of one moment: the last one ends where its end says.
+        let ends = ChainEnds { dropped: *dropped.get_or_insert(page.ends.dropped), ..page.ends };
+        page.lines.into_iter().try_for_each(|line| look(&ends, line))?;
+        if !page.more || page.through <= asked.after {
             return Ok(ends);
         }
         asked.after = page.through;

@@ -38,6 +38,18 @@ pub(super) enum AuditError {
         /// Of which run.
         run: RunId,
     },
+    /// A run's receipt by one agent, once more.
+    #[error(
+        "the chain of receipts breaks at receipt {number} of agent `{agent}` on run `{run}`: it is there once before, and was put in again"
+    )]
+    Twice {
+        /// Which entry.
+        number: u64,
+        /// Whose it is.
+        agent: AgentId,
+        /// Of which run.
+        run: RunId,
+    },
     /// An entry that was noted is another one.
     #[error(
         "receipt {number} is not the one that was noted: its digest is `{found}`, so the chain was written anew since then"
@@ -80,6 +92,8 @@ pub(super) struct Auditor<'a> {
     versions: BTreeSet<u64>,
     receipts: Option<ChainWalk>,
     agents: Agents,
+    /// Whose receipts of which runs there were: a run has one of each of its agents.
+    jobs: BTreeSet<(RunId, AgentId)>,
     anchors: Vec<&'a ChainLink>,
     first: u64,
     unknown_heads: u64,
@@ -129,6 +143,7 @@ impl<'a> Auditor<'a> {
             versions: BTreeSet::new(),
             receipts: None,
             agents: Agents::new(),
+            jobs: BTreeSet::new(),
             anchors,
             first: 1,
             unknown_heads: 0,
@@ -147,15 +162,15 @@ impl<'a> Auditor<'a> {
         let walk = self.receipts.get_or_insert_with(|| ChainWalk::after(dropped));
         let (entry, receipt) = walk.take(line).map_err(|error| broken(error.into()))?;
         let (number, agent, run) = (entry.number, receipt.agent, receipt.run);
-        // Of an agent that is known no more, nobody else can say what its key was.
-        if self.agents.get(&agent).is_some_and(|(_, key)| *key != entry.key) {
+        // Of an agent that is known no more, its first receipt says what its key was.
+        let (_, key) = self.agents.entry(agent).or_insert_with(|| (agent.to_string(), entry.key.clone()));
+        if *key != entry.key {
             return Err(broken(AuditError::Key { number, agent, run }));
         }
-        let noted = self.anchors.iter().find(|anchor| anchor.number == number);
-        let found = Digest::of(line);
-        if noted.is_some_and(|noted| noted.digest != found) {
-            return Err(broken(AuditError::Anchor { number, found }));
+        if !self.jobs.insert((run, agent)) {
+            return Err(broken(AuditError::Twice { number, agent, run }));
         }
+        self.noted(ChainLink { number, digest: Digest::of(line) })?;
         let oldest = self.versions.first().copied().unwrap_or(u64::MAX);
         if oldest <= receipt.head && !self.versions.contains(&receipt.head) {
             self.unknown_heads += 1;
@@ -170,12 +185,22 @@ impl<'a> Auditor<'a> {
         walk.end(ends.newest).map_err(|error| broken(error.into()))?;
         let last = walk.newest().map_or(0, |newest| newest.number);
         // The digest of the last one that was dropped is still known.
-        let dropped = |anchor: &ChainLink| Some(*anchor) == ends.dropped;
-        let gone = |anchor: &&&ChainLink| !dropped(anchor) && (anchor.number < self.first || last < anchor.number);
+        let known_from = ends.dropped.map_or(self.first, |dropped| dropped.number);
+        ends.dropped.map_or(Ok(()), |dropped| self.noted(dropped))?;
+        let gone = |anchor: &&&ChainLink| anchor.number < known_from || last < anchor.number;
         match self.anchors.iter().find(gone) {
             Some(anchor) => Err(broken(AuditError::AnchorMissing { number: anchor.number, first: self.first, last })),
             None => Ok(()),
         }
+    }
+
+    /// Whether an entry is what was noted of it, however often that was.
+    fn noted(&self, entry: ChainLink) -> Result<(), Failure> {
+        let other = |anchor: &&ChainLink| anchor.number == entry.number && anchor.digest != entry.digest;
+        if self.anchors.iter().any(other) {
+            return Err(broken(AuditError::Anchor { number: entry.number, found: entry.digest }));
+        }
+        Ok(())
     }
 
     fn print(&self, broken: Option<String>, format: Format) -> Result<(), Failure> {
@@ -214,4 +239,55 @@ fn broken(error: AuditError) -> Failure {
 
 fn kept(first: u64, last: u64) -> String {
     if last < first { "none".to_owned() } else { format!("{first} to {last}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use sloth_trust::Receipt;
+
+    use super::{super::sample, *};
+
+    /// What an operator who noted `anchors` is told of a chain of these receipts, each with the number of the key that
+    /// signed it.
+    fn audited(anchors: &[ChainLink], receipts: &[(Receipt, u8)]) -> Result<(), String> {
+        let mut auditor = Auditor::new(anchors.iter().collect());
+        let mut ends = ChainEnds::default();
+        let mut walk = || {
+            for (receipt, key) in receipts {
+                let (line, link) = sample::entry(ends.newest, receipt, *key);
+                auditor.receipt(&ends, &line)?;
+                ends.newest = Some(link);
+            }
+            auditor.end(&ends)
+        };
+        walk().map_err(|failure| Chain(failure.error.as_ref()).to_string())
+    }
+
+    #[test]
+    fn a_chain_that_links_and_is_not_what_it_was_is_refused() {
+        let good = [(sample::receipt(1), 7), (sample::receipt(2), 7)];
+        assert_eq!(audited(&[], &good), Ok(()));
+        let again = [good[0].clone(), good[1].clone(), good[0].clone()];
+        let error = audited(&[], &again).expect_err("a receipt was put in again");
+        assert!(error.contains("receipt 3 of agent") && error.contains("put in again"), "{error}");
+        // Whoever has the disk can sign with a key of his own, for an agent that is known no more.
+        let other = [good[0].clone(), (sample::receipt(2), 8)];
+        let error = audited(&[], &other).expect_err("another key");
+        assert!(error.contains("receipt 2 of agent") && error.contains("another key"), "{error}");
+    }
+
+    #[test]
+    fn each_entry_that_was_noted_is_looked_for() {
+        let good = [(sample::receipt(1), 7), (sample::receipt(2), 7)];
+        let (_, first) = sample::entry(None, &good[0].0, 7);
+        let changed = ChainLink { digest: Digest::of(b"another"), ..first };
+        assert_eq!(audited(&[first, first], &good), Ok(()));
+        for anchors in [[first, changed], [changed, first]] {
+            let error = audited(&anchors, &good).expect_err("one is another");
+            assert!(error.contains("receipt 1 is not the one that was noted"), "{error}");
+        }
+        let later = ChainLink { number: 3, ..first };
+        let error = audited(&[first, later], &good).expect_err("one is not there");
+        assert!(error.contains("receipt 3, which was noted, is not there: the chain has 1 to 2"), "{error}");
+    }
 }

@@ -85,6 +85,10 @@ fn what_agents_signed_is_listed_and_verified() {
     let (_, digest) = newest.split_once(':').expect("a number and a digest");
     fleet.coord(&["audit", "verify", "--anchor", &format!("3:{digest}")]).refuses(FAILED, &["receipt 3", "was noted"]);
     fleet.coord(&["audit", "verify", "--anchor", &format!("9:{digest}")]).refuses(FAILED, &["receipt 9", "1 to 5"]);
+    let other = format!("4:{}", "0".repeat(64));
+    fleet
+        .coord(&["audit", "verify", "--anchor", &newest, "--anchor", &other])
+        .refuses(FAILED, &["receipt 4", "was noted"]);
     fleet.coord(&["audit", "verify", "--anchor", "9:zz"]).refuses(USAGE, &["64 hexadecimal digits"]);
 }
 
@@ -110,6 +114,9 @@ fn an_export_is_checked_by_minisign_and_without_a_coordinator() {
         std::fs::read_dir(exported(&fleet, "one", &["--run", &runs[0]]).join("receipts")).expect("there").count(),
         4
     );
+
+    // What lies there already would pass for a part of another export.
+    fleet.coord(&["audit", "export", dir.to_str().expect("text")]).refuses(USAGE, &["is not empty"]);
 
     fleet.kill_coordinator();
     let offline = ["audit", "verify", "--export", dir.to_str().expect("text")];
@@ -175,4 +182,9 @@ fn what_was_changed_in_the_database_is_named() {
     tamper(&fleet, "receipts", &2_u64.to_be_bytes(), swapped("\\\"outcome\\\": \\\"", "\\\"outcome\\\":\\\""));
     fleet.start_coordinator();
     assert!(fleet.coord(&["audit", "verify"]).done().contains("receipts 5 hold"));
+    // Without the end, nothing is left that a chain would have to have.
+    fleet.kill_coordinator();
+    tamper(&fleet, "meta", b"receipts", |_| vec![1, 0, 0]);
+    fleet.start_coordinator();
+    fleet.coord(&["audit", "verify"]).refuses(FAILED, &["receipt 1", "is said to end before it"]);
 }
