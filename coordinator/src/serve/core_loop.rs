@@ -9,7 +9,7 @@ use std::{
 use quinn::Connection;
 use sloth_core::{Chain, Clock, Millis, backoff::full_jitter};
 use sloth_protocol::{
-    coordinator::{Answer, CloseReason, ConnId, Coordinator, Event, Output, Settings, Ticket, Write},
+    coordinator::{Answer, Ask, CloseReason, ConnId, Coordinator, Event, Output, Settings, Ticket, Write},
     random::Random,
     wire::{JobState, Lane, Record, Refusal},
 };
@@ -29,7 +29,7 @@ use crate::{
 const BATCH_EVENTS_MAX: usize = 512;
 /// Most of them that are operators', so that agents get their turn.
 const BATCH_COMMANDS_MAX: usize = 64;
-/// Bytes of records after which a batch takes no further event.
+/// Bytes of records that were reported after which a batch takes no further event.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest sleep: the wall clock may be set in the meantime.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -203,9 +203,9 @@ impl Core {
     }
 
     fn handle(&mut self, event: Event, batch: &mut Batch) {
-        let mut output = self.machine.handle(self.clock.now(), event);
         batch.events += 1;
-        batch.bytes += output.writes.iter().filter_map(appended).map(Record::weight).sum::<usize>();
+        batch.bytes = batch.bytes.saturating_add(reported(&event));
+        let mut output = self.machine.handle(self.clock.now(), event);
         batch.output.writes.append(&mut output.writes);
         batch.output.answers.append(&mut output.answers);
         batch.output.closes.append(&mut output.closes);
@@ -388,6 +388,12 @@ const fn close_code(reason: CloseReason) -> CloseCode {
 fn count(writes: &[Write], lane: Lane) -> u64 {
     let records = writes.iter().filter_map(appended).filter(|record| record.body.lane() == lane).count();
     u64::try_from(records).unwrap_or(u64::MAX)
+}
+
+/// Bytes of the records that an event brings, whatever is made of them: events, ends of jobs, receipts.
+pub(super) fn reported(event: &Event) -> usize {
+    let Event::Asked { ask: Ask::Report(report), .. } = event else { return 0 };
+    report.records().iter().map(Record::weight).sum()
 }
 
 fn appended(write: &Write) -> Option<&Record> {

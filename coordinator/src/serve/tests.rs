@@ -10,14 +10,17 @@ use sloth_core::{
     fs::{Action, FsError},
 };
 use sloth_protocol::{
-    coordinator::{AgentRecord, Command, Durable, Reply, Settings, Write},
-    wire::{HeadsPage, Platform, ReceiptsAsked, ReceiptsPage, Refusal, RefusalCode, RunView, RunsPage},
+    coordinator::{AgentRecord, Ask, CheckedReport, Command, Durable, Event, Reply, Settings, Write},
+    wire::{
+        Dropped, HeadsPage, Lane, Platform, ReceiptsAsked, ReceiptsPage, Record, RecordBody, Refusal, RefusalCode,
+        Report, RunView, RunsPage,
+    },
 };
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     core_handle::CoreHandle,
-    core_loop::{Core, CoreError},
+    core_loop::{Core, CoreError, reported},
     follow::Followers,
 };
 use crate::store::{EventsRead, RedbStore, Store, StoreError, StoreHandle};
@@ -151,4 +154,15 @@ async fn a_disk_that_stays_full_ends_it_with_a_sentence() {
     let text = sloth_core::Chain(&ended).to_string();
     assert!(text.contains("cannot write `full`, no room is left: free some space"), "{text}");
     assert!(bench.core.command("ann", Command::Bundles).await.is_err());
+}
+
+#[test]
+fn receipts_fill_a_batch_as_other_records_do() {
+    const BYTES: usize = 4096;
+    let (agent, run) = (AgentId::new(Millis::ZERO, 1), RunId::new(Millis::ZERO, 2));
+    let body = RecordBody::Receipt { payload: vec![b' '; BYTES], signature: String::new() };
+    let records = (1..=3).map(|seq| Record { seq, at: Millis::ZERO, run, body: body.clone() }).collect();
+    let report = Report { lane: Lane::Results, dropped: Dropped::default(), records };
+    let ask = Ask::Report(CheckedReport::new(report, agent, None));
+    assert!(3 * BYTES <= reported(&Event::Asked { conn: 1, ticket: 1, ask }));
 }
