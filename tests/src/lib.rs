@@ -4,4 +4,5 @@
 
 pub mod fuzz;
 pub mod herd;
+pub mod rollout_herd;
 pub mod sim;

@@ -15,7 +15,7 @@ mod labour;
 mod network;
 mod operators;
 pub(crate) mod publisher;
-mod rollouts;
+pub(crate) mod rollouts;
 mod scenario;
 mod tally;
 mod worker;

@@ -8,6 +8,7 @@ mod latency;
 mod lua;
 mod memory;
 mod resources;
+mod rollout;
 mod runs;
 mod start;
 mod trust;
@@ -43,6 +44,8 @@ pub(crate) enum Row {
     Resources,
     /// Memory of Lua machines and of many runs at once.
     Runs,
+    /// Planning a rollout of a large fleet.
+    Rollout,
     /// What an agent verifies.
     Trust,
 }
@@ -61,6 +64,7 @@ impl Row {
             Self::Journal => "journal",
             Self::Resources => "resources",
             Self::Runs => "runs",
+            Self::Rollout => "rollout",
             Self::Trust => "trust",
         }
     }
@@ -78,6 +82,7 @@ impl Row {
             Self::Journal => "Tasks under the agent's journal",
             Self::Resources => "A run of 25 files and 25 commands that finds nothing to do",
             Self::Runs => "Memory of runs",
+            Self::Rollout => "Planning a rollout",
             Self::Trust => "What an agent verifies",
         }
     }
@@ -95,6 +100,7 @@ impl Row {
             Self::Journal => journal::measure(bench).await,
             Self::Resources => blocking(bench, resources::measure).await,
             Self::Runs => runs::measure(bench).await,
+            Self::Rollout => blocking(bench, rollout::measure).await,
             Self::Trust => blocking(bench, trust::measure).await,
         }
     }

@@ -21,12 +21,12 @@ use super::{
 
 /// An invariant that did not hold.
 #[derive(Debug)]
-pub(super) struct Violation {
+pub(crate) struct Violation {
     pub invariant: &'static str,
     pub detail: String,
 }
 
-pub(super) type Check = Result<(), Violation>;
+pub(crate) type Check = Result<(), Violation>;
 
 /// What was true of a host's disk at its last commit, and what its driver was told to do.
 #[derive(Debug, Clone, Default)]

@@ -69,7 +69,7 @@ fn name(number: u64) -> String {
 ///
 /// `state` is the disk before the write, `succeeded` says how a run truly ended on an agent, and `resumed` whether an
 /// operator ever let a rollout of this name go on.
-pub(super) fn a_rollout_keeps_its_budget(
+pub(crate) fn a_rollout_keeps_its_budget(
     state: &Durable,
     write: &Write,
     succeeded: impl Fn(AgentId, RunId) -> bool,

@@ -17,6 +17,7 @@ mod main_job;
 mod nat;
 mod outages;
 mod parameters;
+mod rollouts;
 mod scripts;
 mod secrets;
 mod token_file;
