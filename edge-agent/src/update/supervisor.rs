@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -45,6 +45,10 @@ use crate::{VERSION, paths::Paths, update::settings::UpdateSettings};
 const TRIAL_LOG_BYTES_MAX: u64 = 256 * 1024;
 /// The wait before a socket that cannot be made is tried again.
 const LISTEN_RETRY: Millis = Millis::from_secs(5);
+/// How long a lock that is held is asked for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How often.
+const LOCK_STEP: Duration = Duration::from_millis(20);
 /// Most file descriptors that are waited on.
 const FDS_MAX: usize = 4;
 
@@ -95,7 +99,7 @@ pub enum SuperviseError {
 /// When it cannot even begin.
 pub fn supervise(options: Options) -> Result<i32, SuperviseError> {
     fs::create_dir(options.paths.dir(), Access::Owner)?;
-    let _lock = LockFile::acquire(&options.paths.supervisor_lock())?;
+    let _lock = lock(&options.paths.supervisor_lock())?;
     let signals = Signals::listen()?;
     let mut driver = Driver::new(options)?;
     driver.listen(Millis::ZERO);
@@ -105,6 +109,18 @@ pub fn supervise(options: Options) -> Result<i32, SuperviseError> {
         driver.look(&signals);
     }
     Ok(driver.quit.unwrap_or_default())
+}
+
+/// Takes the lock. A supervisor that was killed just when it started a daemon lives on in that daemon's process until its
+/// program is loaded, so one that is held is asked for again a little later.
+fn lock(path: &Path) -> Result<LockFile, LockError> {
+    let began = Instant::now();
+    loop {
+        match LockFile::acquire(path) {
+            Err(LockError::Held { .. }) if began.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_STEP),
+            taken => return taken,
+        }
+    }
 }
 
 /// The signals that a supervisor hears.
