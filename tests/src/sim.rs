@@ -18,6 +18,7 @@ pub(crate) mod publisher;
 pub(crate) mod rollouts;
 mod scenario;
 mod tally;
+mod updates;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -282,6 +283,7 @@ impl Sim {
         if self.bug == Some(Bug::TrustAnotherRoot) {
             return Ok(());
         }
+        self.check_versions()?;
         invariants::every_run_ends(&self.center.disk)?;
         for host in self.hosts.iter().filter(|host| !self.is_revoked(host)) {
             if host.id.is_none() {
@@ -289,6 +291,7 @@ impl Sim {
             }
             invariants::every_agent_comes_back(host)?;
             invariants::every_outbox_is_empty(host)?;
+            invariants::the_coordinator_knows_how_updates_ended(host, &self.center.disk)?;
             invariants::every_end_has_its_receipt(host, &self.center.disk)?;
             invariants::every_agent_has_the_newest_root(host, &self.center.disk)?;
             invariants::every_agent_has_the_newest_head(host, &self.center.disk, self.now)?;

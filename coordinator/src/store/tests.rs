@@ -15,18 +15,21 @@ use redb::{Builder, ReadableDatabase as _, StorageBackend, backends::InMemoryBac
 use sloth_core::{AgentId, Chain, Digest, Millis, RepositoryId, RolloutId, RunId, Selector, TokenId};
 use sloth_protocol::{
     coordinator::{
-        AgentRecord, Before, Durable, Inbox, Item, Job, JobEnd, JobUpdate, Release, ReleaseName, RolloutHost,
-        RolloutRecord, Run, Token, Write,
+        AgentRecord, AgentReleaseRow, Before, Durable, Inbox, Item, Job, JobEnd, JobUpdate, Release, ReleaseName,
+        RolloutHost, RolloutRecord, Run, Token, UpdateStanding, Write,
     },
     random::Random,
     rollout::{Halt, Standing},
     wire::{
         Approval, Dropped, EVENTS_IN_FRAME_MAX, JobState, Lane, LogStream, OnHalt, Platform, Record, RecordBody,
-        RolloutBundle, RolloutSpec, RolloutStatus, RolloutWhat, Share, TaskEnd, TaskName, TaskStatus, WaveCounts,
-        WaveMembers, WaveSpec,
+        RolloutBundle, RolloutSpec, RolloutStatus, RolloutWhat, Share, TaskEnd, TaskName, TaskStatus, UpdateState,
+        WaveCounts, WaveMembers, WaveSpec,
     },
 };
-use sloth_trust::{BundleMetadata, Envelope, ManifestRef, PayloadKind, SPEC, Schema};
+use sloth_trust::{
+    AgentRelease, BundleMetadata, Channel, Envelope, ManifestRef, PayloadKind, ProtocolRange, Reach, SPEC, Schema,
+    Sha256, TargetBinary, Targets, Triple, Version,
+};
 
 use super::{RedbStore, Store, StoreError, tables};
 
@@ -95,7 +98,7 @@ fn put_agent(id: AgentId, next_generation: u64) -> Write {
         revoked: next_generation.is_multiple_of(3),
         next_generation,
         proto: sloth_protocol::wire::PROTO_MAX,
-        update: None,
+        update: next_generation.is_multiple_of(2).then(|| Box::new(standing(next_generation))),
     };
     Write::PutAgent(id, Box::new(agent))
 }
@@ -126,7 +129,9 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
     let id = agent(random.below(4));
     let small = random.below(5);
     let active = state.runs.keys().nth(usize::try_from(small).expect("small")).copied();
-    match random.below(17) {
+    match random.below(19) {
+        17 => put_agent_release(1 + small),
+        18 => Write::DropAgentRelease(1 + small),
         0 => Write::PutRoot(small, vec![1, 2, 3]),
         1 | 2 => put_agent(id, 1 + random.below(9)),
         3 => {
@@ -134,7 +139,11 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
             let dropped = Dropped { logs: small, ..Dropped::default() };
             Write::PutInbox(id, lane, Inbox { through: random.below(99), dropped })
         }
-        4 => Write::PutWork(id, small, if small == 1 { Item::Cancel(run_id(1)) } else { Item::Run(run_id(2)) }),
+        4 => {
+            let update = Item::Update { counter: 3, deadline: AT, rollout: None };
+            let items = [Item::Run(run_id(2)), Item::Cancel(run_id(1)), update];
+            Write::PutWork(id, small, items[usize::try_from(small).expect("small") % items.len()])
+        }
         5 => Write::DropWork(id, vec![small, small + 1]),
         6 => {
             let labels = [("a".to_owned(), "b".to_owned())].into();
@@ -163,6 +172,46 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
 
 fn rollout_id(number: u64) -> RolloutId {
     RolloutId::new(AT, number.into())
+}
+
+fn put_agent_release(counter: u64) -> Write {
+    let binary = TargetBinary {
+        target: Triple::own(),
+        manifest: ManifestRef { digest: Digest::of(b"m"), length: 9 },
+        digest: Sha256::of(b"b"),
+        length: 3,
+        deltas: Vec::new(),
+    };
+    let version: Version = format!("0.{counter}.0").parse().expect("a version");
+    let release = AgentRelease {
+        spec: SPEC,
+        repository: RepositoryId::new(AT, 1),
+        version: version.clone(),
+        counter,
+        channel: Channel::default(),
+        targets: Targets::new(vec![binary]).expect("binaries"),
+        from: Reach { oldest: version, also: BTreeSet::new() },
+        protocol: ProtocolRange { min: 1, max: 2 },
+        published: AT,
+        expires: AT,
+    };
+    let payload = serde_json::to_vec(&release).expect("JSON");
+    let envelope = Envelope { kind: PayloadKind::Release, payload, signatures: Vec::new() }.encode();
+    Write::PutAgentRelease(Box::new(AgentReleaseRow { envelope, release, signers: vec!["k".into()] }))
+}
+
+fn standing(counter: u64) -> UpdateStanding {
+    UpdateStanding {
+        counter: Some(counter),
+        rollout: None,
+        generation: counter,
+        from: "0.1.0".into(),
+        to: "0.2.0".into(),
+        state: UpdateState::RolledBack,
+        at: AT,
+        reason: "it did not connect".into(),
+        log_tail: "a line".into(),
+    }
 }
 
 fn rollout(number: u64) -> RolloutRecord {
@@ -224,6 +273,7 @@ fn same(disk: &Durable, memory: &Durable) {
     assert_eq!(disk.tokens, memory.tokens);
     let bundles: Vec<_> = memory.bundles.iter().filter(|(_, releases)| !releases.is_empty()).collect();
     assert_eq!(disk.bundles.iter().collect::<Vec<_>>(), bundles);
+    assert_eq!(disk.releases, memory.releases);
     assert_eq!(disk.runs, memory.runs);
     assert_eq!(disk.jobs, memory.jobs);
     assert_eq!(disk.ended, memory.ended);

@@ -7,11 +7,11 @@ use redb::{ReadableDatabase as _, StorageBackend, backends::FileBackend};
 use serde_json::json;
 use sloth_core::{Chain, Digest, RunId};
 use sloth_protocol::{
-    agent::{Basis, Job, Stage, TaskState},
+    agent::{Basis, Job, Stage, TaskState, Update, UpdateStage},
     random::Random,
     wire::{Class, LogStream, OnInterrupt, RecordBody, RunEnd, RunOutcome, TaskEnd, TaskName, TaskStatus},
 };
-use sloth_trust::Seen;
+use sloth_trust::{Delta, ManifestRef, Seen, Sha256};
 
 use sloth_workflow::{Holder, Lifetime, Place, StateStats};
 
@@ -66,11 +66,33 @@ fn body(random: &mut Random, lane: Lane) -> RecordBody {
     }
 }
 
+fn update(n: u64) -> Update {
+    let blob = ManifestRef { digest: Digest::of(b"d"), length: 4 };
+    Update {
+        counter: n,
+        version: format!("0.{n}.0-rc.1+b").parse().expect("a version"),
+        manifest: Digest::of(b"m"),
+        manifest_bytes: 300,
+        digest: Sha256::of(b"b"),
+        length: 9_000_000,
+        deltas: vec![Delta { from: Sha256::of(b"a"), blob }],
+        deadline: NOW,
+        stage: UpdateStage::Switched,
+    }
+}
+
 /// Something that a machine in this state could write.
 fn any_write(random: &mut Random, state: &Durable) -> Write {
     let (n, lane) = (random.below(6), Lane::ALL[usize::from(random.below(2) == 0)]);
     let waiting = &state.lanes[lane.index()];
-    match random.below(12) {
+    match random.below(16) {
+        12 => Write::ReleaseSeen {
+            channel: format!("c{n}").parse().expect("a channel"),
+            seen: Seen { counter: n, payload: Digest::of(b"p") },
+        },
+        13 => [Write::ForgetReleases, Write::DropUpdate][usize::from(n == 0)].clone(),
+        14 => Write::PutUpdate(update(n)),
+        15 => Write::OutcomeTaken(n),
         0 => Write::Accepted(state.accepted + n),
         1 => {
             let seen = Seen { counter: n, payload: Digest::of(b"p") };

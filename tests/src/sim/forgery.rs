@@ -4,7 +4,7 @@ use sloth_core::{AgentId, Digest, Millis, RunId};
 use sloth_protocol::{
     coordinator::Unsigned,
     random::Random,
-    wire::{Order, RunOrder, Work, WorkItem},
+    wire::{Order, RunOrder, UpdateOrder, Work, WorkItem},
 };
 use sloth_trust::{Assignment, BundleMetadata, Envelope, Head, MachineKey, RootRef, SPEC, Tree, head::leaf};
 
@@ -21,7 +21,14 @@ const HEAD_KINDS: u64 = 5;
 /// Puts something else in the place of an order to run.
 pub(super) fn forge(agent: AgentId, item: &mut WorkItem, random: &mut Random) {
     let generation = item.generation;
-    let Order::Run(order) = &mut item.order else { return };
+    let order = match &mut item.order {
+        Order::Run(order) => order,
+        Order::Update(update) => {
+            forge_update(update, random);
+            return;
+        }
+        Order::Cancel { .. } => return,
+    };
     let publisher = publisher();
     match random.below(KINDS) {
         0 => flip(&mut order.metadata, random),
@@ -50,6 +57,19 @@ pub(super) fn forge(agent: AgentId, item: &mut WorkItem, random: &mut Random) {
         13 => order.path.clear(),
         14 => with_other_values(order, agent, generation, random),
         _ => order.metadata.truncate(usize::try_from(random.below(40)).unwrap_or(0)),
+    }
+}
+
+/// Puts something else in the place of an order to go to a release of the agent.
+fn forge_update(order: &mut UpdateOrder, random: &mut Random) {
+    match random.below(6) {
+        0 => flip(&mut order.metadata, random),
+        1 => order.assignment = change(&order.assignment, |envelope| envelope.signatures.clear()),
+        2 => order.metadata.clone_from(&publisher().foreign_agent),
+        // The first is good for who has seen no later one, while it is the one that was assigned.
+        3 => order.metadata.clone_from(&publisher().agent_releases[0].0),
+        4 => order.index += 1,
+        _ => flip(&mut order.assignment, random),
     }
 }
 

@@ -8,7 +8,7 @@ use sloth_protocol::{
     coordinator::ConnId,
     wire::{AgentRequest, Platform, Record, RecordBody, Renew, Report},
 };
-use sloth_trust::{MachineKey, Receipt, RootPin};
+use sloth_trust::{MachineKey, Receipt, RootPin, Triple};
 
 use super::{
     Bug, Happening, Sim,
@@ -16,6 +16,7 @@ use super::{
     invariants::{self, Check, HostWitness},
     publisher::publisher,
     scenario::{HostClock, HostPlan},
+    updates::Supervisor,
     worker::Worker,
 };
 
@@ -47,6 +48,7 @@ pub(super) struct Host {
     pub workers: BTreeMap<RunId, Worker>,
     /// Bundles that are unpacked.
     pub bundles: BTreeSet<Digest>,
+    pub supervisor: Supervisor,
     pub clock: HostClock,
     pub partitioned_until: Millis,
     pub disk_full_until: Millis,
@@ -82,6 +84,7 @@ impl Host {
             link: None,
             workers: BTreeMap::new(),
             bundles: BTreeSet::new(),
+            supervisor: Supervisor::default(),
             clock: HostClock::Right,
             partitioned_until: Millis::ZERO,
             disk_full_until: Millis::ZERO,
@@ -132,8 +135,8 @@ impl Host {
             name: self.plan.name.clone(),
             host_labels: self.plan.labels.clone(),
             enrolled_labels: self.token_labels.clone(),
-            version: "0.1.0".to_owned(),
-            platform: Platform::default(),
+            version: self.supervisor.runs.clone(),
+            platform: platform(),
             root,
             root_pin,
             certificate_from: self.disk.certificate.0,
@@ -165,6 +168,7 @@ impl Sim {
         let machine = Agent::restore(config, state, now, self.random.next_u64()).expect("a root that fits its pin");
         self.trace(|| format!("host {index} starts"));
         self.hosts[index].machine = Some(machine);
+        self.tell_outcomes(index);
         self.host_event(index, Event::Wake)
     }
 
@@ -326,8 +330,12 @@ impl Sim {
             Effect::Forget { run } => {
                 self.hosts[index].workers.remove(&run);
             }
-            // No release of the agent is published here.
-            Effect::Stage(_) | Effect::Switch { .. } | Effect::ForgetUpdate { .. } | Effect::UpdateNoted { .. } => {}
+            Effect::Stage(update) => self.stage_update(index, update.counter),
+            Effect::Switch { counter, version } => return self.switch_update(index, counter, &version.to_string()),
+            Effect::ForgetUpdate { .. } => {}
+            Effect::UpdateNoted { number } => {
+                self.hosts[index].supervisor.outcomes.retain(|outcome| number < outcome.number);
+            }
             Effect::Note(note) => self.note_of_agent(index, &note),
         }
         Ok(())
@@ -396,6 +404,11 @@ fn signed(record: &Record, key: &MachineKey) -> Record {
         *signature = key.sign(payload, &receipt.domain()).minisig;
     }
     record
+}
+
+/// What every host is.
+pub(super) fn platform() -> Platform {
+    Platform { arch: Triple::own().to_string(), ..Platform::default() }
 }
 
 /// What a driver with a planted bug reads from its disk.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sloth_core::{AgentId, Digest, Millis, RunId, labels::Subject};
 use sloth_protocol::{
-    agent::{Ask, Effect, JOBS_MAX, Job, Stage, Start, TaskState},
+    agent::{Ask, Effect, JOBS_MAX, Job, Stage, Start, TaskState, Update},
     coordinator::{self, Answer, Instruction, Item, RUNS_ACTIVE_MAX, ReceiptRow, Reply, Unsigned, WORK_WAITING_MAX},
-    wire::{AgentResponse, Class, JobState, Lane, OnInterrupt, RecordBody, RunOutcome, TaskName},
+    wire::{AgentResponse, Class, JobState, Lane, OnInterrupt, RecordBody, RunOutcome, TaskName, UpdateState},
 };
 use sloth_trust::{
     BundleName, Envelope, Head, MachineKey, Receipt, ReceiptOutcome, RoleKeys, receipt_envelope, verify_receipt,
@@ -92,6 +92,42 @@ pub(super) fn runs_only_what_was_signed_and_assigned(
     let newest = host.witness.counters.get(&job.bundle).copied().unwrap_or(0);
     hold(name, newest <= metadata.counter, || format!("{job:?} is older than release {newest}"))?;
     hold(name, center.assigned.contains(&(id, job.run)), || format!("{job:?} was never assigned"))
+}
+
+/// An agent hands over only to a binary that the makers of the agent signed, and that the coordinator ordered it to go to.
+pub(super) fn updates_only_to_what_was_signed_and_assigned(
+    id: Option<AgentId>,
+    counter: u64,
+    update: Option<&Update>,
+    center: &CenterWitness,
+) -> Check {
+    let name = "updates_only_to_what_was_signed_and_assigned";
+    let signed = publisher().agent_releases.iter().map(|(_, release)| release).find(|r| r.counter == counter);
+    let same = signed.zip(update).is_some_and(|(release, update)| {
+        let binary = release.targets.iter().next();
+        update.version == release.version && binary.is_some_and(|binary| binary.digest == update.digest)
+    });
+    hold(name, same, || format!("release {counter} was not signed so: {update:?}"))?;
+    let ordered = id.is_some_and(|id| center.updates.contains(&(id, counter)));
+    hold(name, ordered, || format!("release {counter} was not ordered"))
+}
+
+/// In the end the coordinator knows how the newest update of an agent ended, unless the agent lost what it had to say.
+pub(super) fn the_coordinator_knows_how_updates_ended(host: &Host, center: &CenterDisk) -> Check {
+    let state = &host.disk.state;
+    let forgot = host.rolled_back || 0 < state.lanes[Lane::Results.index()].dropped.runs;
+    let standing = host.id.and_then(|id| center.state.agents.get(&id)?.update.as_deref());
+    // One that is queued may not have been asked for yet.
+    let told = |state: UpdateState| !state.is_final() && state != UpdateState::Queued;
+    let open = standing.is_some_and(|standing| told(standing.state));
+    hold("the_coordinator_knows_how_updates_ended", forgot || !open || state.update.is_some(), || {
+        format!("{} goes to nothing, the coordinator says {standing:?}", host.plan.name)
+    })
+}
+
+/// What runs was ordered, or installed.
+pub(super) fn runs_a_version_that_was_ordered(known: bool, version: &str) -> Check {
+    hold("updates_only_to_what_was_signed_and_assigned", known, || format!("version {version} was never ordered"))
 }
 
 /// An agent's numbers only rise: the accepted generation, the lanes' numbers and the bundles' counters.
@@ -304,8 +340,9 @@ pub(super) fn none_acknowledged_is_lost(
     center: &CenterDisk,
     excused: &BTreeSet<RecordName>,
 ) -> Check {
-    // Receipts have a place of their own.
-    let mut records = removed.acked.iter().filter(|(_, record)| !matches!(record.body, RecordBody::Receipt { .. }));
+    // Receipts and updates have places of their own.
+    let elsewhere = |body: &RecordBody| matches!(body, RecordBody::Receipt { .. } | RecordBody::Update(_));
+    let mut records = removed.acked.iter().filter(|(_, record)| !elsewhere(&record.body));
     let lost = records.find(|(name, _)| !center.counted.contains(name) && !excused.contains(name));
     hold("none_acknowledged_is_lost", lost.is_none(), || format!("{lost:?}"))
 }
@@ -406,6 +443,9 @@ pub(super) fn commit_before_send_of_the_coordinator(
         Answer::Operator(Reply::Started(started)) => started.agents == 0 || disk.jobs.contains_key(&started.run),
         Answer::Operator(Reply::Ended(run)) => state.ended.contains(run),
         Answer::Operator(Reply::Cancelling(run)) => state.runs.get(run).is_none_or(|run| run.cancelled),
+        Answer::Operator(Reply::Published(published)) if published.name == "sloth-agent" => {
+            state.releases.contains_key(&published.counter)
+        }
         Answer::Operator(Reply::Published(published)) => state.bundles.values().flatten().any(|(counter, release)| {
             *counter == published.counter && release.metadata.name.as_str() == published.name
         }),

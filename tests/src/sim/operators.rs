@@ -5,20 +5,24 @@ use std::collections::BTreeMap;
 use sloth_core::{AgentId, Digest, Labels, Millis, TokenId};
 use sloth_protocol::{
     coordinator::{Answer, Command, Enroll, Event, ManifestFacts},
-    wire::{CreateToken, Platform, RefusalCode, RolloutAction, RolloutRequest},
+    wire::{AssignRelease, CreateToken, RefusalCode, RolloutAction, RolloutRequest},
 };
 use sloth_trust::{Envelope, RootPin};
 
 use super::{
     Happening, Sim,
     center::{CERTIFICATE_LIFE, Waiting},
+    host::platform,
     invariants::{self, Check},
     publisher::{START, publisher},
     scenario::Operation,
+    updates::INSTALLED,
 };
 
 /// How long somebody waits for an answer before asking again.
 const PATIENCE_MS: u64 = 7_000;
+/// How long an order to go to a release counts.
+const ORDER_TTL: Millis = Millis::from_secs(3600);
 const TOKEN_TTL: Millis = Millis::from_secs(20 * 24 * 3600);
 
 /// Something that an operator does.
@@ -70,8 +74,10 @@ impl Sim {
             // Another root comes first.
             (Operation::PutRoot(place), Answer::Refused(_)) if newest_root <= *place => {}
             // It waits for what another errand brings.
-            (Operation::CreateToken(_) | Operation::Publish(_), Answer::Refused(refusal))
-                if refusal.code == RefusalCode::Invalid && refusal.reason.contains("trust root") => {}
+            (
+                Operation::CreateToken(_) | Operation::Publish(_) | Operation::PublishAgent(_),
+                Answer::Refused(refusal),
+            ) if refusal.code == RefusalCode::Invalid && refusal.reason.contains("trust root") => {}
             (Operation::CreateToken(token), _) if !errand.done => {
                 errand.done = true;
                 let token = *token;
@@ -89,6 +95,8 @@ impl Sim {
                 | Operation::Cancel(_)
                 | Operation::Revoke(_)
                 | Operation::Rollout(_)
+                | Operation::PublishAgent(_)
+                | Operation::Assign { .. }
                 | Operation::Look,
                 _,
             ) => errand.done = true,
@@ -113,8 +121,8 @@ impl Sim {
             secret: secret(token),
             key: Digest::of(host.plan.name.as_bytes()),
             name: host.plan.name.clone(),
-            version: "0.1.0".to_owned(),
-            platform: Platform::default(),
+            version: INSTALLED.to_owned(),
+            platform: platform(),
             labels: host.plan.labels.clone(),
             receipt_key: host.receipt_key().public().clone(),
         };
@@ -196,6 +204,12 @@ impl Sim {
             Operation::Cancel(run) => Command::CancelRun(*run),
             Operation::Revoke(host) => Command::RevokeAgent(self.hosts[*host].plan.name.clone()),
             Operation::Rollout(request) => Command::Rollout(request.as_ref().clone()),
+            Operation::PublishAgent(place) => Command::PublishRelease(publisher().agent_releases[*place].0.clone()),
+            Operation::Assign { host, release } => Command::AssignRelease(AssignRelease {
+                agent: self.hosts[*host].plan.name.clone(),
+                counter: publisher().agent_releases[*release].1.counter,
+                ttl: ORDER_TTL,
+            }),
             Operation::Look if attempt.is_multiple_of(2) => Command::Bundles,
             Operation::Look => Command::Agents { selector: "role=web".to_owned(), after: None },
         }

@@ -1,12 +1,20 @@
 //! Keys and signed metadata, made once a process: a simulation must not wait for signatures to be made.
 
-use std::{cell::RefCell, collections::BTreeMap, sync::OnceLock};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+};
 
 use sloth_core::{Digest, Millis, RepositoryId, Secret};
-use sloth_protocol::coordinator::Unsigned;
+use sloth_protocol::{
+    coordinator::Unsigned,
+    wire::{PROTO_MAX, PROTO_MIN},
+};
 use sloth_trust::{
-    BundleMetadata, BundleName, Domain, DomainSubject, Envelope, MachineKey, ManifestRef, PublicKey, RoleKeys, Roles,
-    Root, RootPin, SPEC, Schema, Trigger,
+    AgentRelease, BundleMetadata, BundleName, Channel, Domain, DomainSubject, Envelope, MachineKey, ManifestRef,
+    ProtocolRange, PublicKey, Reach, RoleKeys, Roles, Root, RootPin, SPEC, Schema, Sha256, TargetBinary, Targets,
+    Trigger, Triple,
     sign::{SecretKey, generate, open, public_key, sign},
 };
 
@@ -31,6 +39,10 @@ pub(crate) struct Publisher {
     pub expired: Release,
     /// Signed by the right key, for hosts of which there are none.
     pub for_nobody: Release,
+    /// Releases of the agent, and their envelopes: the counters rise, and the last goes back to an older version.
+    pub agent_releases: Vec<(Vec<u8>, AgentRelease)>,
+    /// One that is newer than all, signed by a key that nobody trusts.
+    pub foreign_agent: Vec<u8>,
     /// The same as the first release, signed by a key that nobody trusts.
     pub foreign: Release,
     /// Signed by the right key for another repository.
@@ -126,6 +138,10 @@ fn make() -> Publisher {
     Publisher {
         roots,
         pin,
+        agent_releases: [("0.2.0", 10), ("0.3.0", 11), ("0.2.0", 12)]
+            .map(|(version, counter)| agent_release(&key, repository, version, counter))
+            .into(),
+        foreign_agent: agent_release(&stranger, repository, "0.9.0", 90).0,
         releases,
         expired: release("app", 90, "*", START - SHORT_LIFE),
         for_nobody: release("app", 91, "role=nobody", later),
@@ -150,10 +166,34 @@ fn root(
     let bundles = BTreeMap::from([("*".parse().expect("a pattern"), role(publisher))]);
     let online = RoleKeys::new(vec![online.clone()], 1).expect("a role");
     let (head, assignment) = (Some(online.clone()), Some(online));
-    let roles = Roles { root: role(holder), releases: None, bundles, head, assignment };
+    let roles = Roles { root: role(holder), releases: Some(role(publisher)), bundles, head, assignment };
     let root = Root { spec: SPEC, repository, version, issued: START, expires: START + LONG_LIFE + LONG_LIFE, roles };
     let envelope = sign(&root, &root.domain(), signers).expect("signed");
     (envelope.encode(), RootPin::of(&envelope.payload))
+}
+
+fn agent_release(key: &SecretKey, repository: RepositoryId, version: &str, counter: u64) -> (Vec<u8>, AgentRelease) {
+    let binary = TargetBinary {
+        target: Triple::own(),
+        manifest: ManifestRef { digest: Digest::of(version.as_bytes()), length: 1000 },
+        digest: Sha256::of(version.as_bytes()),
+        length: 9_000_000,
+        deltas: Vec::new(),
+    };
+    let release = AgentRelease {
+        spec: SPEC,
+        repository,
+        version: version.parse().expect("a version"),
+        counter,
+        channel: Channel::default(),
+        targets: Targets::new(vec![binary]).expect("binaries"),
+        from: Reach { oldest: "0.1.0".parse().expect("a version"), also: BTreeSet::new() },
+        protocol: ProtocolRange { min: PROTO_MIN, max: PROTO_MAX },
+        published: START,
+        expires: START + LONG_LIFE,
+    };
+    let envelope = sign(&release, &release.domain(), &[key]).expect("signed");
+    (envelope.encode(), release)
 }
 
 fn signed(

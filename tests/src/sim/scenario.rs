@@ -135,6 +135,15 @@ pub(super) enum Operation {
     Revoke(usize),
     /// Begins a rollout, or does something to one.
     Rollout(Box<RolloutRequest>),
+    /// Publishes a release of the agent, by its place in the publisher's list.
+    PublishAgent(usize),
+    /// Orders a host to go to a release of the agent.
+    Assign {
+        /// Which host.
+        host: usize,
+        /// The release, by its place in the publisher's list.
+        release: usize,
+    },
     /// Looks at agents and bundles.
     Look,
 }
@@ -223,7 +232,25 @@ fn operations(hosts: &[HostPlan], horizon: Millis, random: &mut Random) -> Vec<(
     }
     operations.push((START + Millis::from_u64(random.below(horizon.as_u64())), Operation::Look));
     roll_out(&mut operations, horizon, random);
+    update(&mut operations, hosts.len(), horizon, random);
     operations.into_iter().map(|(at, operation)| (at, Action::Operate(operation))).collect()
+}
+
+/// In one of two, releases of the agent, and orders to go to them: also of those that are not published yet.
+fn update(operations: &mut Vec<(Millis, Operation)>, hosts: usize, horizon: Millis, random: &mut Random) {
+    if random.below(2) == 0 {
+        return;
+    }
+    let releases = publisher().agent_releases.len();
+    let mut at = START + Millis::from_secs(2);
+    for release in 0..releases {
+        operations.push((at, Operation::PublishAgent(release)));
+        at = at + Millis::from_u64(random.below(horizon.as_u64() / 4));
+    }
+    for _ in 0..4 + random.below(8) {
+        let at = START + Millis::from_secs(30) + Millis::from_u64(random.below(horizon.as_u64()));
+        operations.push((at, Operation::Assign { host: pick(random, hosts), release: pick(random, releases) }));
+    }
 }
 
 /// Rollouts, in half of the simulations.

@@ -15,6 +15,10 @@ pub struct Tally {
     pub counted: u64,
     /// Reports that arrived.
     pub reports: u64,
+    /// Updates of agents that were confirmed.
+    pub updates: u64,
+    /// Updates of agents that were rolled back.
+    pub rolled_back_updates: u64,
     /// Workers that were started.
     pub workers: u64,
     /// Workers that died.
@@ -126,6 +130,8 @@ impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.events += other.events;
         self.enrolled += other.enrolled;
+        self.updates += other.updates;
+        self.rolled_back_updates += other.rolled_back_updates;
         self.ended_jobs += other.ended_jobs;
         self.counted += other.counted;
         self.reports += other.reports;
