@@ -1,5 +1,7 @@
 //! Receipts and the chain that they are kept in: whatever is changed is refused, and the first break is named.
 
+#![allow(clippy::expect_used, reason = "helpers of tests may fail the test")]
+
 use sloth_core::{AgentId, Digest, Millis, RepositoryId, RunId, Secret, error::Chain};
 use sloth_trust::{
     ChainEntry, ChainLink, ChainWalk, Domain, DomainSubject, MachineKey, Receipt, ReceiptOutcome, Refusal, SPEC,
