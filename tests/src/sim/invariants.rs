@@ -1,7 +1,13 @@
 //! What must always be true. Each invariant is a function of its name; a simulation ends at the first that fails.
 
+mod healed;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(super) use healed::{
+    every_agent_comes_back, every_agent_has_the_newest_head, every_agent_has_the_newest_root, every_host_gets_in,
+    every_outbox_is_empty, every_run_ends, the_coordinator_knows_how_runs_ended,
+};
 use sloth_core::{AgentId, Digest, Millis, RunId, labels::Subject};
 use sloth_protocol::{
     agent::{Ask, Effect, JOBS_MAX, Job, Stage, Start, TaskState, Update},
@@ -9,7 +15,7 @@ use sloth_protocol::{
     wire::{AgentResponse, Class, JobState, Lane, OnInterrupt, RecordBody, RunOutcome, TaskName, UpdateState},
 };
 use sloth_trust::{
-    BundleName, Envelope, Head, MachineKey, Receipt, ReceiptOutcome, RoleKeys, receipt_envelope, verify_receipt,
+    BundleName, Envelope, MachineKey, Receipt, ReceiptOutcome, RoleKeys, receipt_envelope, verify_receipt,
     verify_threshold,
 };
 
@@ -493,66 +499,6 @@ pub(super) fn nobody_spins(spins: &mut u32, asked_at_once: bool) -> Check {
     const SPINS_MAX: u32 = 2;
     *spins = if asked_at_once { *spins + 1 } else { 0 };
     hold("nobody_spins", *spins < SPINS_MAX, || format!("{spins} times"))
-}
-
-/// A host that repeats its enrolment gets in.
-pub(super) fn every_host_gets_in(host: &str, refused: &str) -> Check {
-    hold("every_host_gets_in", false, || format!("{host}: {refused}"))
-}
-
-/// Once faults have healed, runs end.
-pub(super) fn every_run_ends(disk: &CenterDisk) -> Check {
-    // What a rollout keeps open for hosts to come has nothing left to do.
-    let open = disk.state.jobs.iter().find(|(_, jobs)| jobs.values().any(|job| !job.state.is_final()));
-    hold("every_run_ends", open.is_none(), || format!("{open:?}"))
-}
-
-/// Once faults have healed, agents are connected again.
-pub(super) fn every_agent_comes_back(host: &Host) -> Check {
-    hold("every_agent_comes_back", host.keeps_in_touch(), || host.plan.name.clone())
-}
-
-/// Once faults have healed, agents trust the coordinator's newest root.
-pub(super) fn every_agent_has_the_newest_root(host: &Host, disk: &CenterDisk) -> Check {
-    let newest = disk.state.root().map(|root| publisher().version_of(root));
-    let trusted = host.root_version();
-    hold("every_agent_has_the_newest_root", trusted == newest, || {
-        format!("{} trusts {trusted:?}, the coordinator has {newest:?}", host.plan.name)
-    })
-}
-
-/// Once faults have healed, agents know what the coordinator says is the newest, and that it is fresh. A head that was
-/// renewed and says the same may not have come to all of them.
-pub(super) fn every_agent_has_the_newest_head(host: &Host, disk: &CenterDisk, now: Millis) -> Check {
-    let newest = disk.state.head.as_ref().and_then(|head| serde_json::from_slice::<Head>(&head.payload).ok());
-    let head = host.machine.as_ref().and_then(|agent| agent.head());
-    let fresh = head.is_some_and(|head| head.fresh(head.time(now)).is_ok());
-    let named = |head: &Head| (head.root, head.releases);
-    let same = head.map(|head| named(head.head())) == newest.as_ref().map(named);
-    hold("every_agent_has_the_newest_head", same && fresh, || {
-        format!("{} has {head:?}, fresh: {fresh}; the coordinator has {newest:?}", host.plan.name)
-    })
-}
-
-/// Once faults have healed, agents get rid of what they have to report, and have nothing left to do.
-pub(super) fn every_outbox_is_empty(host: &Host) -> Check {
-    let name = "every_outbox_is_empty";
-    let state = &host.disk.state;
-    let waiting: Vec<_> = state.lanes.iter().map(|lane| lane.entries.len()).collect();
-    hold(name, waiting == [0, 0], || format!("{}: {waiting:?} records wait", host.plan.name))?;
-    hold(name, state.jobs.is_empty(), || format!("{}: {:?}", host.plan.name, state.jobs))
-}
-
-/// In the end the coordinator knows how each run ended on each agent that could tell.
-pub(super) fn the_coordinator_knows_how_runs_ended(host: &Host, disk: &CenterDisk) -> Check {
-    let Some(id) = host.id else { return Ok(()) };
-    for (run, outcome) in host.witness.ended_runs.iter().filter(|(run, _)| !host.witness.lost_ends.contains(run)) {
-        let known = disk.jobs.get(run).and_then(|jobs| jobs.get(&id)).map(|update| update.job.state);
-        hold("the_coordinator_knows_how_runs_ended", known == Some(JobState::from(*outcome)), || {
-            format!("run {run} on {} ended as {outcome:?}, the coordinator says {known:?}", host.plan.name)
-        })?;
-    }
-    Ok(())
 }
 
 impl HostWitness {
