@@ -61,7 +61,7 @@ use std::rc::Rc;
 
 use mlua::{Function, Lua, LuaString, Table, Value};
 
-pub(crate) use account::at_home;
+pub(crate) use account::{at_home, beginning_of};
 pub use context::*;
 pub(crate) use exec::stand_in as exec_result;
 pub use scope::*;

@@ -21,13 +21,13 @@ pub(super) struct Surroundings(pub(super) Rc<Context>);
 pub(super) struct TaskBuilder(pub(super) SharedTask);
 
 impl TaskBuilder {
-    /// `task(name)`, `task(name, {…})` and `task({name = …, …})`.
+    /// `task(name)`, `task(name, {…})`, `task(name, f)` and `task({name = …, …})`.
     pub(super) fn begin(definitions: &SharedDefinitions, arguments: &Arguments<'_>) -> mlua::Result<Self> {
         let (name, table) = match arguments.value(0) {
             Value::Table(table) if arguments.value(1).is_nil() => {
                 (arguments.with(table.raw_get("name")?).name()?, Some(table.clone()))
             }
-            _ => (arguments.name()?, arguments.optional_table(1)?),
+            _ => (arguments.name()?, said_beside(arguments)?),
         };
         let task = Rc::new(RefCell::new(TaskDraft::new(name)));
         let mut definitions = definitions.borrow_mut();
@@ -52,6 +52,14 @@ impl TaskBuilder {
     pub(super) fn of(value: &Value) -> Option<SharedTask> {
         let data = value.as_userdata()?;
         data.borrow::<Self>().ok().map(|builder| Rc::clone(&builder.0))
+    }
+}
+
+/// What stands after a task's name, as a table: a function alone is its `run`.
+fn said_beside(arguments: &Arguments<'_>) -> mlua::Result<Option<Table>> {
+    match arguments.value(1) {
+        function if function.is_function() => arguments.lua.create_table_from([("run", function)]).map(Some),
+        _ => arguments.optional_table(1),
     }
 }
 

@@ -84,7 +84,8 @@ impl Engine {
         let own = spec.workdir.as_ref().or(course.plan.spec().workdir.as_ref());
         let user = spec.user.as_deref();
         let workdir = own.map_or_else(
-            || self.context.workdir.clone(),
+            // Nobody else may enter the run's scratch directory.
+            || user.and_then(modules::beginning_of).unwrap_or_else(|| self.context.workdir.clone()),
             |dir| self.context.workdir.join(modules::at_home(dir, user).unwrap_or_else(|| dir.into())),
         );
         let params = self.params(course.finished)?;

@@ -96,6 +96,15 @@ pub(crate) fn at_home(path: &str, user: Option<&str>) -> Option<PathBuf> {
     Some(home?.join(rest.trim_start_matches('/')))
 }
 
+/// Where commands of `user` begin when nothing says where: in that home, or at the root where there is none. `None` = as for
+/// any other, since it is who runs this process, or nobody that this process may become.
+pub(crate) fn beginning_of(user: &str) -> Option<PathBuf> {
+    let own = rustix::process::geteuid();
+    let account = named(user).filter(|account| own.is_root() && account.uid != own.as_raw())?;
+    let home = PathBuf::from(account.home);
+    Some(if home.is_absolute() && home.is_dir() { home } else { PathBuf::from("/") })
+}
+
 /// Every group; none when the file cannot be read.
 pub(super) fn groups() -> Vec<Group> {
     text(GROUP).lines().filter_map(parse_group).collect()

@@ -319,6 +319,17 @@ fn tasks_alone_may_name_their_workflow_and_say_nothing_at_their_end() {
 }
 
 #[test]
+fn a_task_of_another_user_begins_where_that_user_may_be() {
+    let text = "local where = 'test \"$(pwd -P)\" = \"$(cd ~ 2> /dev/null && pwd -P || echo /)\"'
+        task('home'):user('nobody'):command(where)
+        task('said'):user('nobody'):workdir('/usr'):command('test \"$(pwd)\" = /usr')
+        task('self'):user('root'):command('test \"$(pwd -P)\" != \"$(cd ~ && pwd -P)\"')";
+    if rustix::process::geteuid().is_root() {
+        check(text, &["home succeeded", "said succeeded", "self succeeded"]);
+    }
+}
+
+#[test]
 fn a_run_that_only_checks_looks_at_conditions_and_leaves_files_alone() {
     let mut case = Case::new(
         "task('no'):unless('true'):command('touch made')

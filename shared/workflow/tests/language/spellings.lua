@@ -26,6 +26,11 @@ workflow.define("w", {
     on_complete = function() end,
 })
 
+==== a name and a function
+--@ plan: main: a, b after a
+task("a", function() end)
+task("b", function() end):depends_on("a")
+
 ==== workflow called with a name
 --@ plan: w: a
 workflow("w"):description("d"):tasks({ task("a"):command("true"):build() }):build()
