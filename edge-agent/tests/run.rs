@@ -260,6 +260,22 @@ fn a_second_signal_kills_it() {
 }
 
 #[test]
+fn two_signals_at_once_never_look_like_success() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for _ in 0..5 {
+        // The command's death is not taken for its end, though the run had no time to be cancelled.
+        let (running, pid) = waiting(dir.path(), "trap '' TERM;");
+        running.signal(Signal::INT);
+        running.signal(Signal::TERM);
+        let (out, errors, code) = running.end();
+        assert!(!out.contains("succeeded"), "{out}");
+        assert!(errors.contains("error: the run was killed"), "{errors}");
+        assert_eq!(code, Some(1));
+        assert!(!is_alive(&pid));
+    }
+}
+
+#[test]
 fn a_second_signal_ends_what_cannot_be_stopped() {
     let dir = tempfile::tempdir().expect("a directory");
     // One call of the machine, which nothing interrupts.

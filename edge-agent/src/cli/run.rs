@@ -110,7 +110,7 @@ async fn run_until_cancelled(
     let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
     loop {
         tokio::select! {
-            ran = &mut running => return Ok(ran),
+            ran = &mut running => return Ok(end.unless_killed(ran).await),
             () = end.come() => canceller.cancel(),
             _ = ticks.tick(), if teller.is_live() => teller.tick(host.now()),
         }

@@ -2,6 +2,10 @@
 
 use std::{
     io::{self, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -34,7 +38,10 @@ impl Ends {
 /// The first signal that asks to end. The second is not left to whoever listens, who may be kept by work that nothing
 /// can stop: a thread of its own hears it, calls `kill` and ends the process at once.
 #[derive(Debug)]
-pub(super) struct FirstEnd(mpsc::Receiver<()>);
+pub(super) struct FirstEnd {
+    first: mpsc::Receiver<()>,
+    is_killing: Arc<AtomicBool>,
+}
 
 impl FirstEnd {
     /// Listens from now on. The first one is answered with `cancelling`; `kill` ends what must not outlive the process,
@@ -47,6 +54,8 @@ impl FirstEnd {
             Ends::listen()?
         };
         let (told, first) = mpsc::channel(1);
+        let is_killing = Arc::new(AtomicBool::new(false));
+        let kills = Arc::clone(&is_killing);
         let hear = move || {
             runtime.block_on(async {
                 ends.next().await;
@@ -56,16 +65,45 @@ impl FirstEnd {
                 let _ = told.send(()).await;
                 ends.next().await;
             });
+            kills.store(true, Ordering::SeqCst);
             std::process::exit(kill());
         };
         thread::Builder::new().name("signals".to_owned()).spawn(hear)?;
-        Ok(Self(first))
+        Ok(Self { first, is_killing })
     }
 
     /// Resolves when it comes, and never again.
     pub(super) async fn come(&mut self) {
-        if self.0.recv().await.is_none() {
+        if self.first.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// What has come to its end, for the caller to tell; but never again, once the second signal has come. What `kill`
+    /// ends may look like an end of its own, which must not be told in place of the kill.
+    pub(super) async fn unless_killed<T>(&self, ended: T) -> T {
+        if self.is_killing.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+
+    #[test]
+    fn no_end_is_told_once_a_kill_began() {
+        let end = FirstEnd { first: mpsc::channel(1).1, is_killing: Arc::new(AtomicBool::new(false)) };
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(pin!(end.unless_killed(1)).poll(&mut context), Poll::Ready(1));
+        end.is_killing.store(true, Ordering::SeqCst);
+        assert_eq!(pin!(end.unless_killed(1)).poll(&mut context), Poll::Pending);
     }
 }

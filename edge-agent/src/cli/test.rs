@@ -87,7 +87,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
         let mut tests = std::pin::pin!(tests);
         loop {
             tokio::select! {
-                tested = &mut tests => return tested,
+                tested = &mut tests => return end.unless_killed(tested).await,
                 () = end.come() => canceller.cancel(),
             }
         }
