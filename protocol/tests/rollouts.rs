@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Secret};
 use sloth_protocol::{
     coordinator::{
-        AgentRecord, Answer, Ask, CheckedReport, Command, Coordinator, Durable, Event, Instruction, Output, Release,
-        Reply, Settings,
+        AgentRecord, Answer, Ask, CheckedReport, Command, Coordinator, Durable, Event, Instruction, Output,
+        ROLLOUTS_LIVE_MAX, Release, Reply, Settings,
     },
     rollout::EVERYTHING,
     wire::{
@@ -521,6 +521,31 @@ fn one_rollout_of_a_bundle_at_a_time_and_only_what_may_be_rolled_out() {
         let refusal = fleet.request(RolloutRequest::Create(spec)).expect_err(wanted);
         assert!(refusal.reason.contains(wanted), "{refusal}");
     }
+}
+
+#[test]
+fn as_many_rollouts_are_not_over_as_are_said_and_no_more() {
+    let mut fleet = Fleet::new();
+    let bundles: Vec<String> = (0..=ROLLOUTS_LIVE_MAX).map(|number| format!("b{number}")).collect();
+    for bundle in &bundles {
+        let mut first = release(1, "a", &[Trigger::Rollout]);
+        first.metadata.name = bundle.parse().expect("a name");
+        fleet.state.apply(&sloth_protocol::coordinator::Write::PutRelease(Box::new(first)));
+    }
+    fleet.restart_plain();
+    let of = |bundle: &String, name: String| {
+        let what = RolloutBundle { name: bundle.clone(), version: None, workflow: None, values: "{}".to_owned() };
+        RolloutSpec { name, what: RolloutWhat::Bundle(what), ..spec(&[]) }
+    };
+    for bundle in &bundles[..ROLLOUTS_LIVE_MAX] {
+        fleet.create(of(bundle, format!("{bundle}-1")));
+    }
+    let last = &bundles[ROLLOUTS_LIVE_MAX];
+    let refusal = fleet.request(RolloutRequest::Create(of(last, "last".to_owned()))).expect_err("one too many");
+    assert!(refusal.reason.contains("64 rollouts are not over"), "{refusal}");
+    let ended = RolloutRequest::Act { name: "b0-1".to_owned(), action: RolloutAction::Abort };
+    fleet.request(ended).expect("it ends");
+    fleet.create(of(last, "last".to_owned()));
 }
 
 impl Fleet {

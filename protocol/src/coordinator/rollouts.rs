@@ -20,7 +20,7 @@ use super::{
 use crate::{
     rollout::{Cuts, Reason, Spec, Standing},
     wire::{
-        Passing, Refusal, RefusalCode, Resume, RolloutAction, RolloutBundle, RolloutRequest, RolloutResponse,
+        OnHalt, Passing, Refusal, RefusalCode, Resume, RolloutAction, RolloutBundle, RolloutRequest, RolloutResponse,
         RolloutSpec, RolloutStatus, RolloutWhat,
     },
 };
@@ -137,7 +137,7 @@ impl Coordinator {
         let waits = |record: &RolloutRecord| {
             record.bundle == *bundle
                 && record.status == RolloutStatus::Halted
-                && record.spec.on_halt == crate::wire::OnHalt::RollBack
+                && record.spec.on_halt == OnHalt::RollBack
         };
         let waiting = self.state.rollouts.iter().filter(|(_, record)| waits(record));
         let waiting: Vec<RolloutId> = waiting.map(|(id, _)| *id).collect();
@@ -304,7 +304,7 @@ impl Coordinator {
             );
             return Err(Refusal::new(RefusalCode::Conflict, reason));
         }
-        if ROLLOUTS_LIVE_MAX <= self.rollouts.live.len() + 1 - same.len().min(1) {
+        if ROLLOUTS_LIVE_MAX <= self.rollouts.live.len().saturating_sub(same.len()) {
             let reason =
                 format!("{ROLLOUTS_LIVE_MAX} rollouts are not over: end some with `sloth-coord rollout abort`");
             return Err(Refusal::new(RefusalCode::TooLarge, reason));

@@ -1,5 +1,7 @@
 //! Carries out what the planner says, and tells it what became of hosts.
 
+use std::collections::BTreeMap;
+
 use sloth_core::{AgentId, Millis, RolloutId, RunId};
 use sloth_trust::{BundleMetadata, Trigger};
 
@@ -10,7 +12,7 @@ use crate::{
         machine::{Coordinator, Timer},
         views::matches,
     },
-    rollout::{Halt, Host, Plan, Presence, Progress, Reason, Situation, Standing, Verdict, plan},
+    rollout::{Cuts, Halt, Host, Plan, Presence, Progress, Reason, Situation, Spec, Standing, Verdict, plan},
     wire::{JobState, OnHalt, RolloutStatus, RolloutWhat},
 };
 
@@ -109,21 +111,29 @@ impl Coordinator {
     /// Everybody that a rollout is for, as they stand.
     pub(in crate::coordinator) fn rollout_hosts(&self, id: RolloutId) -> Vec<Host> {
         let Some(live) = self.rollouts.live.get(&id) else { return Vec::new() };
-        let rows = self.state.rollout_hosts.get(&id);
-        let row = |agent: &AgentId| rows.and_then(|rows| rows.get(agent)).copied();
+        self.hosts_of(&live.spec, &live.cuts, self.state.rollout_hosts.get(&id))
+    }
+
+    /// Everybody that a rollout like this is for. Those in `rows` stand as it says, the others wait.
+    pub(super) fn hosts_of(
+        &self,
+        spec: &Spec,
+        cuts: &Cuts,
+        rows: Option<&BTreeMap<AgentId, RolloutHost>>,
+    ) -> Vec<Host> {
         let agents = self.state.agents.iter().filter(|(_, record)| !record.revoked);
         let host = |(agent, record): (&AgentId, &_)| {
-            let row = row(agent);
-            if row.is_none() && !matches(&live.spec.selector, *agent, record) {
+            let row = rows.and_then(|rows| rows.get(agent)).copied();
+            if row.is_none() && !matches(&spec.selector, *agent, record) {
                 return None;
             }
             let wave = row.map_or_else(
-                || live.cuts.wave_of(&live.spec, *agent, |selector| matches(selector, *agent, record)),
+                || cuts.wave_of(spec, *agent, |selector| matches(selector, *agent, record)),
                 |row| usize::try_from(row.wave).unwrap_or(0),
             );
             let contact = self.contact(*agent, row.map(|row| row.rhythm));
             let standing = row.map_or(Standing::Waiting, |row| row.standing);
-            Some(Host { id: *agent, wave, place: live.cuts.place(*agent), standing, contact })
+            Some(Host { id: *agent, wave, place: cuts.place(*agent), standing, contact })
         };
         agents.filter_map(host).collect()
     }

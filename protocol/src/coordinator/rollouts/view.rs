@@ -1,10 +1,8 @@
 //! Rollouts as operators see them.
 
-use std::ops::Bound;
-
 use sloth_core::{AgentId, RolloutId};
 
-use super::{Cuts, RolloutRecord};
+use super::RolloutRecord;
 use crate::{
     coordinator::machine::Coordinator,
     rollout::{Host, picture},
@@ -66,34 +64,15 @@ impl Coordinator {
     /// Who would fall into which wave.
     pub(super) fn foresee(&self, spec: &RolloutSpec, after: Option<AgentId>) -> Result<RolloutPlan, Refusal> {
         let checked = self.check_rollout(spec)?;
-        let hosts = self.hosts_of(&checked.spec, &checked.cuts);
+        let hosts = self.hosts_of(&checked.spec, &checked.cuts, None);
         let counts = picture(self.now, spec.waves.len(), &hosts);
         let page = self.page(&hosts, after, |_| String::new());
         Ok(RolloutPlan { version: checked.release.version, waves: waves(spec, counts), page })
     }
 
-    /// Hosts of a rollout that does not exist yet.
-    pub(super) fn hosts_of(&self, spec: &crate::rollout::Spec, cuts: &Cuts) -> Vec<Host> {
-        use crate::{coordinator::views::matches, rollout::Standing};
-        let agents = self.state.agents.iter();
-        let chosen = agents.filter(|(id, record)| !record.revoked && matches(&spec.selector, **id, record));
-        let host = |(id, record): (&AgentId, &_)| Host {
-            id: *id,
-            wave: cuts.wave_of(spec, *id, |selector| matches(selector, *id, record)),
-            place: cuts.place(*id),
-            standing: Standing::Waiting,
-            contact: self.contact(*id, None),
-        };
-        chosen.map(host).collect()
-    }
-
     fn page(&self, hosts: &[Host], after: Option<AgentId>, run: impl Fn(AgentId) -> String) -> HostsPage {
         let limit = usize::try_from(PAGE_ROWS_MAX).unwrap_or(usize::MAX);
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let is_after = |host: &&Host| match from {
-            Bound::Excluded(after) => after < host.id,
-            Bound::Included(_) | Bound::Unbounded => true,
-        };
+        let is_after = |host: &&Host| after.is_none_or(|after| after < host.id);
         let name = |id: &AgentId| self.state.agents.get(id).map(|record| record.name.clone()).unwrap_or_default();
         let view = |host: &Host| HostView {
             agent: host.id,
