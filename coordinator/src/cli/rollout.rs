@@ -3,7 +3,6 @@
 mod print;
 mod spec;
 mod watch;
-mod window;
 
 use clap::{Args, Subcommand};
 use sloth_cli::{Failure, Format, Outcome};

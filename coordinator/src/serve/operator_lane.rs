@@ -140,15 +140,11 @@ impl Operator {
             }
             OperatorRequest::Releases => self.command(Command::Releases).await,
             OperatorRequest::WithdrawRelease(counter) => {
-                let response = self.command(Command::WithdrawRelease(counter)).await?;
-                ordered("withdraw release", &counter.to_string());
-                Ok(response)
+                self.order(Command::WithdrawRelease(counter), "withdraw release", &counter.to_string()).await
             }
             OperatorRequest::AssignRelease(assign) => {
                 let agent = assign.agent.clone();
-                let response = self.command(Command::AssignRelease(assign)).await?;
-                ordered("assign release", &agent);
-                Ok(response)
+                self.order(Command::AssignRelease(assign), "assign release", &agent).await
             }
             OperatorRequest::Hello(_) | OperatorRequest::Follow(_) => Err(unexpected()),
         }

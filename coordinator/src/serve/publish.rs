@@ -10,7 +10,7 @@ use sloth_protocol::{
     coordinator::{Command, ManifestFacts, Reply},
     wire::{Published, Refusal, RefusalCode},
 };
-use sloth_trust::{BundleMetadata, Envelope, ManifestRef, RootPin, Trusted};
+use sloth_trust::{Envelope, ManifestRef, RootPin, Trusted};
 use tokio::time::timeout;
 
 use super::{
@@ -64,15 +64,36 @@ pub(super) async fn put_blob(
 
 /// Takes in a release whose blobs are all there.
 pub(super) async fn publish(context: &Context, operator: &str, bytes: Vec<u8>) -> Result<Published, Refusal> {
+    let (bytes, manifest) = examined(context, operator, bytes, examine).await?;
+    published(context, operator, Command::Publish { metadata: bytes, manifest }).await
+}
+
+/// What `examine` finds in a signed envelope, with the blobs and the trust that there is; and the envelope again.
+pub(super) async fn examined<T: Send + 'static>(
+    context: &Context,
+    operator: &str,
+    bytes: Vec<u8>,
+    examine: impl FnOnce(&ChunkStore, &Trusted, &Envelope) -> Result<T, Refusal> + Send + 'static,
+) -> Result<(Vec<u8>, T), Refusal> {
     let Reply::Root(root) = context.core.command(operator, Command::Root).await? else { return Err(unexpected()) };
     let Some(root) = root else {
         let reason = "there is no trust root yet: `sloth-coord publish` makes one of the key that it is given";
         return Err(Refusal::new(RefusalCode::Invalid, reason));
     };
-    let (blobs, metadata) = (context.blobs.clone(), bytes.clone());
-    let looked = tokio::task::spawn_blocking(move || examine(&blobs, &root, &metadata)).await;
-    let manifest = looked.map_err(|error| failed(&error))??;
-    match context.core.command(operator, Command::Publish { metadata: bytes, manifest }).await? {
+    let blobs = context.blobs.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let root = Envelope::decode(&root).map_err(|error| failed(&error))?;
+        let trusted = Trusted::new(&root, RootPin::of(&root.payload)).map_err(|error| failed(&error))?;
+        let envelope = Envelope::decode(&bytes).map_err(|error| invalid(Chain(&error).to_string()))?;
+        let found = examine(&blobs, &trusted, &envelope)?;
+        Ok((bytes, found))
+    });
+    looked.await.map_err(|error| failed(&error))?
+}
+
+/// Has the machine publish what was examined.
+pub(super) async fn published(context: &Context, operator: &str, command: Command) -> Result<Published, Refusal> {
+    match context.core.command(operator, command).await? {
         Reply::Published(published) => Ok(published),
         Reply::Done
         | Reply::Root(_)
@@ -103,8 +124,8 @@ pub(super) fn blobs_of(blobs: &ChunkStore, reference: ManifestRef) -> Result<Vec
 }
 
 /// What the manifest says, once the signatures are good and every blob is there.
-fn examine(blobs: &ChunkStore, root: &[u8], bytes: &[u8]) -> Result<ManifestFacts, Refusal> {
-    let metadata = verified(root, bytes)?;
+fn examine(blobs: &ChunkStore, trusted: &Trusted, envelope: &Envelope) -> Result<ManifestFacts, Refusal> {
+    let metadata = trusted.verify_bundle(envelope).map_err(|error| invalid(Chain(&error).to_string()))?;
     let manifest = manifest(blobs, metadata.manifest)?;
     let parts = manifest.parts();
     if parts.name != metadata.name || parts.version != metadata.version {
@@ -130,13 +151,6 @@ pub(super) fn check_blobs(blobs: &ChunkStore, manifest: &Manifest) -> Result<(),
     let shown: Vec<_> = missing.iter().take(MISSING_SHOWN_MAX).map(|chunk| chunk.digest.short()).collect();
     let reason = format!("{} blobs of it are missing, like {}: publish it again", missing.len(), shown.join(", "));
     Err(Refusal::new(RefusalCode::NotFound, reason))
-}
-
-fn verified(root: &[u8], bytes: &[u8]) -> Result<BundleMetadata, Refusal> {
-    let root = Envelope::decode(root).map_err(|error| failed(&error))?;
-    let trusted = Trusted::new(&root, RootPin::of(&root.payload)).map_err(|error| failed(&error))?;
-    let envelope = Envelope::decode(bytes).map_err(|error| invalid(Chain(&error).to_string()))?;
-    trusted.verify_bundle(&envelope).map_err(|error| invalid(Chain(&error).to_string()))
 }
 
 pub(super) fn manifest(blobs: &ChunkStore, reference: ManifestRef) -> Result<Manifest, Refusal> {

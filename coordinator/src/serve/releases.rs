@@ -3,42 +3,20 @@
 use sloth_bundle::ChunkStore;
 use sloth_core::{Chain, Digest};
 use sloth_protocol::{
-    coordinator::{Command, Reply},
+    coordinator::Command,
     wire::{Published, Refusal, RefusalCode},
 };
-use sloth_trust::{Envelope, RootPin, TargetBinary, Trusted, sha256::Hasher};
+use sloth_trust::{Envelope, TargetBinary, Trusted, sha256::Hasher};
 
 use super::{
     connection::{Context, failed},
-    core_handle::unexpected,
-    publish::{self, check_blobs, invalid, manifest},
+    publish::{self, check_blobs, examined, invalid, manifest, published},
 };
 
 /// Takes in a release whose blobs are all there.
 pub(super) async fn publish(context: &Context, operator: &str, bytes: Vec<u8>) -> Result<Published, Refusal> {
-    let Reply::Root(root) = context.core.command(operator, Command::Root).await? else { return Err(unexpected()) };
-    let Some(root) = root else {
-        let reason = "there is no trust root yet: `sloth-coord publish` makes one of the key that it is given";
-        return Err(Refusal::new(RefusalCode::Invalid, reason));
-    };
-    let (blobs, metadata) = (context.blobs.clone(), bytes.clone());
-    let looked = tokio::task::spawn_blocking(move || examine(&blobs, &root, &metadata)).await;
-    looked.map_err(|error| failed(&error))??;
-    match context.core.command(operator, Command::PublishRelease(bytes)).await? {
-        Reply::Published(published) => Ok(published),
-        Reply::Done
-        | Reply::Root(_)
-        | Reply::Token { .. }
-        | Reply::Agents(_)
-        | Reply::Agent(_)
-        | Reply::Bundles(_)
-        | Reply::Started(_)
-        | Reply::Ended(_)
-        | Reply::Tokens(_)
-        | Reply::Cancelling(_)
-        | Reply::Releases(_)
-        | Reply::Rollout(_) => Err(unexpected()),
-    }
+    let (bytes, ()) = examined(context, operator, bytes, examine).await?;
+    published(context, operator, Command::PublishRelease(bytes)).await
 }
 
 /// The blobs by which a binary is fetched.
@@ -48,11 +26,8 @@ pub(super) fn blobs_of(blobs: &ChunkStore, binary: &TargetBinary) -> Result<Vec<
 }
 
 /// Whether the signatures are good, and every blob is there and what the release says of it.
-fn examine(blobs: &ChunkStore, root: &[u8], bytes: &[u8]) -> Result<(), Refusal> {
-    let root = Envelope::decode(root).map_err(|error| failed(&error))?;
-    let trusted = Trusted::new(&root, RootPin::of(&root.payload)).map_err(|error| failed(&error))?;
-    let envelope = Envelope::decode(bytes).map_err(|error| invalid(Chain(&error).to_string()))?;
-    let release = trusted.verify_release(&envelope).map_err(|error| invalid(Chain(&error).to_string()))?;
+fn examine(blobs: &ChunkStore, trusted: &Trusted, envelope: &Envelope) -> Result<(), Refusal> {
+    let release = trusted.verify_release(envelope).map_err(|error| invalid(Chain(&error).to_string()))?;
     release.targets.iter().try_for_each(|binary| examine_binary(blobs, binary))
 }
 

@@ -5,14 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sloth_cli::{Failure, Outcome, values};
+use sloth_cli::{Failure, Outcome, values, window};
 use sloth_core::{Selector, config::Span, excerpt};
 use sloth_protocol::{
     rollout::EVERYTHING,
     wire::{Approval, OnHalt, RolloutBundle, RolloutSpec, RolloutWhat, Share, VALUES_BYTES_MAX, WaveMembers, WaveSpec},
 };
-
-use super::window;
 
 /// Most bytes of a file that describes a rollout.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -163,7 +161,7 @@ enum SpecRefused {
 }
 
 impl SpecArgs {
-    /// The specification, and whether it has a name of its own yet.
+    /// The specification; its name is empty where nothing says it.
     pub(super) fn read(&self) -> Result<RolloutSpec, Failure> {
         let mut file = match &self.file {
             Some(path) => read_file(path)?,
