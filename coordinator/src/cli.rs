@@ -22,6 +22,7 @@ mod sign;
 mod tokens;
 mod trust;
 mod upload;
+mod work;
 
 use std::path::PathBuf;
 

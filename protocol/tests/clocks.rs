@@ -3,17 +3,19 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "these are tests")]
 
+#[path = "common/agent_config.rs"]
+mod agent_config;
+
+use agent_config::agent_config;
 use std::collections::BTreeMap;
 
-use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId};
+use sloth_core::{Digest, Millis, RepositoryId, RunId};
 use sloth_protocol::{
-    agent::{
-        Agent, Ask, Basis, Config, Durable, Effect, Event, Job, Output, Pacing, RENEW_RETRY, Stage, Ticket, Updates,
-    },
-    wire::{AgentResponse, Platform, Welcome, Work},
+    agent::{Agent, Ask, Basis, Config, Durable, Effect, Event, Job, Output, RENEW_RETRY, Stage, Ticket},
+    wire::{AgentResponse, Welcome, Work},
 };
 use sloth_trust::{
-    Envelope, RoleKeys, Roles, Root, RootPin, SPEC,
+    Envelope, RoleKeys, Roles, Root, SPEC,
     sign::{generate, open, public_key, sign},
 };
 
@@ -36,22 +38,7 @@ fn root() -> Envelope {
 /// An agent with a certificate of a day from [`NOW`] and a run that it has accepted, which ends an hour later.
 fn agent(now: Millis) -> Agent {
     let root = root();
-    let config = Config {
-        id: AgentId::new(NOW, 1),
-        name: "web-1".to_owned(),
-        host_labels: Labels::new(),
-        enrolled_labels: Labels::new(),
-        version: "0.1.0".to_owned(),
-        platform: Platform::default(),
-        root: root.encode(),
-        root_pin: RootPin::of(&root.payload),
-        certificate_from: NOW,
-        certificate_until: NOW + DAY,
-        pacing: Pacing::Hold(Millis::from_secs(60)),
-        runs_max: 1,
-        outbox_bytes_max: [20_000, 10_000],
-        updates: Updates::default(),
-    };
+    let config = Config { outbox_bytes_max: [20_000, 10_000], ..agent_config(NOW, &root) };
     let job = Job {
         run: run(),
         bundle: "web".parse().expect("a name"),

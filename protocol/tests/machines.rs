@@ -2,12 +2,16 @@
 
 #![allow(clippy::expect_used, reason = "helpers of tests may fail the test")]
 
+#[path = "common/agent_config.rs"]
+mod agent_config;
+
+use agent_config::agent_config;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Secret, TokenId};
 use sloth_protocol::{
-    agent::{self, Agent, Config, DENIED_RETRY, Effect, Pacing, TOLD_WAIT_MAX, Updates},
+    agent::{self, Agent, Config, DENIED_RETRY, Effect, Pacing, TOLD_WAIT_MAX},
     coordinator::{self, AgentRecord, Coordinator},
     random::Random,
     wire::{
@@ -17,7 +21,7 @@ use sloth_protocol::{
     },
 };
 use sloth_trust::{
-    MachineKey, RoleKeys, Roles, Root, RootPin, SPEC,
+    Envelope, MachineKey, RoleKeys, Roles, Root, SPEC,
     sign::{generate, open, public_key, sign},
 };
 
@@ -28,8 +32,7 @@ const EVENTS: u64 = 200;
 const STEP_MS: u64 = 100_000;
 
 struct Fixture {
-    root: Vec<u8>,
-    pin: RootPin,
+    root: Envelope,
 }
 
 fn fixture() -> &'static Fixture {
@@ -47,7 +50,7 @@ fn fixture() -> &'static Fixture {
             roles,
         };
         let envelope = sign(&root, &root.domain(), &[&key]).expect("signed");
-        Fixture { root: envelope.encode(), pin: RootPin::of(&envelope.payload) }
+        Fixture { root: envelope }
     })
 }
 
@@ -56,22 +59,7 @@ fn id() -> AgentId {
 }
 
 fn agent(pacing: Pacing, seed: u64) -> Agent {
-    let config = Config {
-        id: id(),
-        name: "web-1".to_owned(),
-        host_labels: Labels::new(),
-        enrolled_labels: Labels::new(),
-        version: "0.1.0".to_owned(),
-        platform: Platform::default(),
-        root: fixture().root.clone(),
-        root_pin: fixture().pin,
-        certificate_from: NOW,
-        certificate_until: NOW + Millis::from_secs(86_400),
-        pacing,
-        runs_max: 1,
-        outbox_bytes_max: [2000, 1000],
-        updates: Updates::default(),
-    };
+    let config = Config { pacing, ..agent_config(NOW, &fixture().root) };
     Agent::restore(config, agent::Durable::default(), NOW, seed).expect("a root that fits its pin")
 }
 
@@ -92,7 +80,7 @@ fn millis(random: &mut Random) -> Millis {
 
 fn roots(random: &mut Random) -> Vec<Vec<u8>> {
     match random.below(8) {
-        0 => vec![fixture().root.clone()],
+        0 => vec![fixture().root.encode()],
         1 => vec![vec![1, 2, 3]],
         _ => Vec::new(),
     }
@@ -143,7 +131,7 @@ fn response(random: &mut Random) -> AgentResponse {
         _ => Order::Run(RunOrder {
             run: run_id(random),
             assignment: vec![1; 9],
-            metadata: fixture().root.clone(),
+            metadata: fixture().root.encode(),
             index: random.below(9),
             path: Vec::new(),
         }),
@@ -239,7 +227,7 @@ fn command(random: &mut Random) -> coordinator::Command {
     use coordinator::Command;
 
     match random.below(6) {
-        0 => Command::PutRoot(fixture().root.clone()),
+        0 => Command::PutRoot(fixture().root.encode()),
         1 => Command::CreateToken {
             create: CreateToken { uses: 1, ttl: millis(random), labels: Labels::new() },
             id: TokenId::new(NOW, u128::from(random.below(3))),
@@ -256,7 +244,7 @@ fn command(random: &mut Random) -> coordinator::Command {
         }),
         3 => Command::CancelRun(run_id(random)),
         4 => Command::Publish {
-            metadata: fixture().root.clone(),
+            metadata: fixture().root.encode(),
             manifest: coordinator::ManifestFacts { size: 0, workflows: std::collections::BTreeSet::new() },
         },
         _ => Command::Agents { selector: "role=".to_owned(), after: None },

@@ -2,25 +2,27 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+#[path = "common/agent_config.rs"]
+mod agent_config;
 mod common;
 
+use agent_config::agent_config;
 use std::collections::BTreeMap;
 
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Secret, TokenId};
 use sloth_protocol::{
-    agent::{self, Agent, Basis, Config, Pacing, Stage},
+    agent::{self, Agent, Basis, Config, Stage},
     coordinator::{
         AgentRecord, Answer, Ask, CheckedReport, Coordinator, Durable, Enroll, Event, Job, Output, Settings, Token,
         Write,
     },
     receipts::task_summary,
     wire::{
-        Class, Dropped, JobState, Lane, Platform, Record, RecordBody, Report, RunEnd, RunOutcome, TaskEnd, TaskName,
-        TaskStatus,
+        Class, Dropped, JobState, Lane, Record, RecordBody, Report, RunEnd, RunOutcome, TaskEnd, TaskName, TaskStatus,
     },
 };
 use sloth_trust::{
-    MachineKey, Receipt, ReceiptOutcome, RoleKeys, Roles, Root, RootPin, SPEC,
+    MachineKey, Receipt, ReceiptOutcome, RoleKeys, Roles, Root, SPEC,
     sign::{generate, open, public_key, sign},
 };
 
@@ -45,22 +47,8 @@ fn agent() -> Agent {
     let roles = Roles { root: role, releases: None, bundles: BTreeMap::new(), head: None, assignment: None };
     let root = Root { spec: SPEC, repository: repository(), version: 1, issued: NOW, expires: NOW + NOW, roles };
     let root = sign(&root, &root.domain(), &[&key]).expect("signed");
-    let config = Config {
-        id: id(),
-        name: "web-1".to_owned(),
-        host_labels: Labels::new(),
-        enrolled_labels: Labels::new(),
-        version: "0.1.0".to_owned(),
-        platform: Platform::default(),
-        root: root.encode(),
-        root_pin: RootPin::of(&root.payload),
-        certificate_from: NOW,
-        certificate_until: NOW + NOW,
-        pacing: Pacing::Hold(Millis::from_secs(60)),
-        runs_max: 1,
-        outbox_bytes_max: [200_000, 10_000],
-        updates: agent::Updates::default(),
-    };
+    let config =
+        Config { certificate_until: NOW + NOW, outbox_bytes_max: [200_000, 10_000], ..agent_config(NOW, &root) };
     let job = agent::Job {
         run: run_id(),
         bundle: "web".parse().expect("a name"),

@@ -2,13 +2,17 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "these are tests")]
 
-use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId};
+#[path = "common/agent_config.rs"]
+mod agent_config;
+
+use agent_config::agent_config;
+use sloth_core::{Digest, Millis, RepositoryId};
 use sloth_protocol::{
-    agent::{Agent, Ask, Config, Durable, Effect, Event, Note, Output, Pacing, Ticket, Updates, Write},
-    wire::{AgentResponse, Platform, Welcome, Work},
+    agent::{Agent, Ask, Durable, Effect, Event, Note, Output, Ticket, Write},
+    wire::{AgentResponse, Welcome, Work},
 };
 use sloth_trust::{
-    Envelope, RoleKeys, Roles, Root, RootPin, SPEC, Seen,
+    Envelope, RoleKeys, Roles, Root, SPEC, Seen,
     sign::{SecretKey, generate, open, public_key, sign},
 };
 
@@ -30,25 +34,6 @@ fn root(version: u64, holder: &SecretKey, web: &[&SecretKey], signers: &[&Secret
     let root =
         Root { spec: SPEC, repository: RepositoryId::new(NOW, 1), version, issued: NOW, expires: NOW + NOW, roles };
     sign(&root, &root.domain(), signers).expect("signed")
-}
-
-fn config(first: &Envelope) -> Config {
-    Config {
-        id: AgentId::new(NOW, 1),
-        name: "web-1".to_owned(),
-        host_labels: Labels::new(),
-        enrolled_labels: Labels::new(),
-        version: "0.1.0".to_owned(),
-        platform: Platform::default(),
-        root: first.encode(),
-        root_pin: RootPin::of(&first.payload),
-        certificate_from: NOW,
-        certificate_until: NOW + Millis::from_secs(86_400),
-        pacing: Pacing::Hold(Millis::from_secs(60)),
-        runs_max: 1,
-        outbox_bytes_max: [2000, 1000],
-        updates: Updates::default(),
-    }
 }
 
 fn seen() -> Durable {
@@ -113,14 +98,14 @@ fn roots_are_taken_on_one_after_the_other_as_far_as_each_vouches_for_the_next() 
             vec!["accepted 2", "refused: "],
         ),
     ] {
-        let mut agent = Agent::restore(config(&first), Durable::default(), NOW, 1).expect("restored");
+        let mut agent = Agent::restore(agent_config(NOW, &first), Durable::default(), NOW, 1).expect("restored");
         let (output, said) = poll(&mut agent, &given);
         assert_eq!(said, 1, "{name}: it says which root it has");
         assert_eq!(agent.root().version, version, "{name}");
         let notes = notes(&output);
         assert_eq!(notes.len(), told.len(), "{name}: {notes:?}");
         assert!(notes.iter().zip(&told).all(|(note, start)| note.starts_with(start)), "{name}: {notes:?}");
-        let again = Agent::restore(config(&first), agent.durable().clone(), NOW, 1).expect("restored");
+        let again = Agent::restore(agent_config(NOW, &first), agent.durable().clone(), NOW, 1).expect("restored");
         assert_eq!(again.root().version, version, "{name}: after a restart");
     }
 }
@@ -135,7 +120,7 @@ fn a_root_that_was_refused_is_not_asked_for_again_on_the_same_connection() {
     for (given, asked_for) in
         [(vec![&second], 2), (vec![&second, &stolen], 3), (vec![&stolen, &second], 3), (vec![], 1)]
     {
-        let mut agent = Agent::restore(config(&first), Durable::default(), NOW, 1).expect("restored");
+        let mut agent = Agent::restore(agent_config(NOW, &first), Durable::default(), NOW, 1).expect("restored");
         let (output, _) = poll(&mut agent, &given);
         let next = output.effects.iter().find_map(|effect| match effect {
             Effect::Ask { ask: Ask::Poll(poll), .. } => Some(poll.root),
@@ -159,7 +144,7 @@ fn numbers_of_a_thief_are_forgotten_when_nothing_that_he_signed_counts_any_more(
         (vec![&successor], vec!["db"]),
         (vec![&leaked], vec!["db", "web-shop"]),
     ] {
-        let mut agent = Agent::restore(config(&first), seen(), NOW, 1).expect("restored");
+        let mut agent = Agent::restore(agent_config(NOW, &first), seen(), NOW, 1).expect("restored");
         let (output, _) = poll(&mut agent, &[&root(2, &holder, &web, &[&holder])]);
         assert_eq!(names(&agent), kept);
         let forgotten = output.writes.iter().any(|write| matches!(write, Write::ForgetSeen(_)));

@@ -3,14 +3,17 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+#[path = "common/agent_config.rs"]
+mod agent_config;
 mod common;
 
+use agent_config::agent_config;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{NOW, agent_record, welcomed};
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, Secret};
 use sloth_protocol::{
-    agent::{self, Agent, Config, Effect, FetchError, Pacing, UpdateOutcome, UpdateRules, UpdateStage, Updates, Write},
+    agent::{self, Agent, Config, Effect, FetchError, UpdateOutcome, UpdateRules, UpdateStage, Write},
     coordinator::{AgentRecord, Answer, Ask, Command, Coordinator, Durable, Event, Orders, Reply},
     wire::{
         AgentResponse, AssignRelease, Hello, Lane, PROTO_MAX, Platform, Poll, RecordBody, Refusal, Report,
@@ -19,7 +22,7 @@ use sloth_protocol::{
 };
 use sloth_trust::{
     AgentRelease, Channel, Domain, Envelope, MachineKey, ManifestRef, ProtocolRange, Reach, RoleKeys, Roles, Root,
-    RootPin, SPEC, Sha256, TargetBinary, Targets, Triple, Version,
+    SPEC, Sha256, TargetBinary, Targets, Triple, Version,
 };
 
 const LATER: Millis = Millis::from_secs(1_800_000_000);
@@ -91,22 +94,12 @@ fn id() -> AgentId {
 }
 
 fn config(root: &[u8], runs: &str) -> Config {
-    let root_pin = RootPin::of(&Envelope::decode(root).expect("an envelope").payload);
+    let root = Envelope::decode(root).expect("an envelope");
     Config {
-        id: id(),
-        name: "web-1".to_owned(),
-        host_labels: Labels::new(),
-        enrolled_labels: Labels::new(),
         version: runs.to_owned(),
-        platform: Platform::default(),
-        root: root.to_vec(),
-        root_pin,
-        certificate_from: NOW,
         certificate_until: LATER,
-        pacing: Pacing::Hold(Millis::from_secs(60)),
-        runs_max: 1,
         outbox_bytes_max: [200_000, 10_000],
-        updates: Updates::default(),
+        ..agent_config(NOW, &root)
     }
 }
 

@@ -3,16 +3,20 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "these are tests")]
 
+#[path = "common/agent_config.rs"]
+mod agent_config;
+
+use agent_config::agent_config;
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, RunId, Secret, Selector};
 use sloth_protocol::{
-    agent::{self, Agent, Config, Effect, Pacing, Updates},
+    agent::{self, Agent, Config, Effect, Pacing},
     coordinator::{
         self, AgentRecord, Answer, Command, Coordinator, Durable, Event, ManifestFacts, Reply, Settings, Unsigned,
     },
     wire::{AgentResponse, Platform, RecordBody, RunOutcome, StartRun},
 };
 use sloth_trust::{
-    BundleMetadata, MachineKey, ManifestRef, RoleKeys, Roles, Root, RootPin, SPEC, Trigger,
+    BundleMetadata, Envelope, MachineKey, ManifestRef, RoleKeys, Roles, Root, SPEC, Trigger,
     sign::{generate, open, public_key, sign},
 };
 
@@ -85,8 +89,7 @@ impl Pair {
             Durable { roots: [(1, root.encode())].into(), agents: [(id(), record())].into(), ..Durable::default() };
         let mut pair = Self {
             coordinator: Coordinator::restore(state, Settings::default(), NOW, 1).expect("restored"),
-            agent: Agent::restore(config(root.encode(), RootPin::of(&root.payload)), agent::Durable::default(), NOW, 1)
-                .expect("restored"),
+            agent: Agent::restore(config(&root), agent::Durable::default(), NOW, 1).expect("restored"),
             now: NOW,
             wall,
             ends: Vec::new(),
@@ -199,23 +202,15 @@ fn record() -> AgentRecord {
     }
 }
 
-fn config(root: Vec<u8>, root_pin: RootPin) -> Config {
+fn config(root: &Envelope) -> Config {
     Config {
         id: id(),
-        name: "web-1".to_owned(),
-        host_labels: Labels::new(),
-        enrolled_labels: Labels::new(),
-        version: "0.1.0".to_owned(),
-        platform: Platform::default(),
-        root,
-        root_pin,
-        certificate_from: NOW - YEAR - YEAR,
-        certificate_until: NOW + YEAR + YEAR,
         // Each poll is answered at once.
         pacing: Pacing::Interval(MINUTE),
-        runs_max: 1,
+        certificate_from: NOW - YEAR - YEAR,
+        certificate_until: NOW + YEAR + YEAR,
         outbox_bytes_max: [1 << 20; 2],
-        updates: Updates::default(),
+        ..agent_config(NOW, root)
     }
 }
 

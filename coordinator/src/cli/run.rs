@@ -1,19 +1,18 @@
 //! `sloth-coord run`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Serialize;
-use serde_json::Value;
-use sloth_cli::{Failure, Format, Outcome, print_json, print_line, values};
+use serde_json::Map;
+use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
 use sloth_core::{Clock, RunId, Selector, config::Span};
-use sloth_protocol::wire::{FollowWait, OperatorRequest, OperatorResponse, StartRun, Started, VALUES_BYTES_MAX};
+use sloth_protocol::wire::{FollowWait, OperatorRequest, OperatorResponse, StartRun, Started};
 
 use super::{
     CredentialArgs,
     client::{AskError, Client, block_on, connect, expect_answer},
     follow::{Follower, Shown, summary},
     printed,
+    work::WorkArgs,
 };
 
 #[derive(Debug, Args)]
@@ -25,18 +24,8 @@ pub(super) struct RunArgs {
     /// Which agents, as `role=web,region!=eu`; `*` for all
     #[arg(long, value_name = "SELECTOR")]
     on: Selector,
-    /// The release that is meant to be the newest
-    #[arg(long)]
-    release: Option<String>,
-    /// One workflow of the bundle instead of all
-    #[arg(long)]
-    workflow: Option<String>,
-    /// A YAML file of values; of several, the later one counts
-    #[arg(long, value_name = "FILE")]
-    values: Vec<PathBuf>,
-    /// One value, as KEY=VALUE or OUTER.INNER=VALUE; counts over all files
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    work: WorkArgs,
     /// How long from now agents may still begin it, and go on with it
     #[arg(long, default_value = "24h")]
     ttl: Span,
@@ -55,7 +44,7 @@ struct ShownStart {
 }
 
 pub(super) fn run(args: &RunArgs, format: Format) -> Result<Outcome, Failure> {
-    let values = read_values(args)?;
+    let values = args.work.values(Map::new())?;
     block_on(async {
         let started = Box::pin(start(args, values)).await?;
         if started.agents == 0 && !args.allow_empty {
@@ -88,8 +77,8 @@ async fn start(args: &RunArgs, values: String) -> Result<Started, Failure> {
     let start = StartRun {
         run: RunId::new(Clock::new().now(), u128::from_be_bytes(random)),
         bundle: args.bundle.clone(),
-        version: args.release.clone(),
-        workflow: args.workflow.clone(),
+        version: args.work.release.clone(),
+        workflow: args.work.workflow.clone(),
         selector: args.on.to_string(),
         values,
         ttl: args.ttl.millis(),
@@ -113,14 +102,4 @@ async fn start(args: &RunArgs, values: String) -> Result<Started, Failure> {
 
 async fn ask(client: &Client, start: &StartRun) -> Result<Started, AskError> {
     expect_answer!(client.ask(OperatorRequest::StartRun(start.clone())).await?, Started)
-}
-
-fn read_values(args: &RunArgs) -> Result<String, Failure> {
-    let all = values::read(&args.values, &args.set).map_err(Outcome::Usage.because())?;
-    let text = Value::Object(all).to_string();
-    if VALUES_BYTES_MAX < text.len() {
-        let sentence = format!("a run's values take {VALUES_BYTES_MAX} bytes at most, these take {}", text.len());
-        return Err(Failure::new(Outcome::Usage, sentence));
-    }
-    Ok(text)
 }

@@ -113,6 +113,25 @@ impl Coordinator {
         self.state.bundles.get(name)?.values().next_back()
     }
 
+    /// The newest release of a bundle, which `version` has to be if it is said.
+    pub(super) fn newest_as_meant(
+        &self,
+        bundle: &str,
+        version: Option<&str>,
+    ) -> Result<(BundleName, &Release), Refusal> {
+        let name: BundleName = bundle.parse().map_err(|_| no_bundle(bundle))?;
+        let release = self.newest(&name).ok_or_else(|| no_bundle(bundle))?;
+        let newest = &release.metadata.version;
+        if let Some(version) = version.filter(|version| *version != newest) {
+            let version = excerpt(version);
+            let reason = format!(
+                "the newest release of `{name}` is {newest}, and agents take no older one: publish {version} again to go back to it"
+            );
+            return Err(Refusal::new(RefusalCode::Conflict, reason));
+        }
+        Ok((name, release))
+    }
+
     fn make_room(&mut self, name: &BundleName) {
         let Some(releases) = self.state.bundles.get(name).filter(|releases| RELEASES_MAX <= releases.len()) else {
             return;
@@ -129,6 +148,14 @@ pub(super) fn no_bundle(name: &str) -> Refusal {
     let name = excerpt(name);
     let reason = format!("there is no bundle `{name}`: `sloth-coord bundles list` shows them all");
     Refusal::new(RefusalCode::NotFound, reason)
+}
+
+/// Whether a release has the workflow, if one is said.
+pub(super) fn check_workflow(release: &Release, workflow: Option<&str>) -> Result<(), Refusal> {
+    let Some(workflow) = workflow.filter(|workflow| !release.workflows.contains(*workflow)) else { return Ok(()) };
+    let known: Vec<_> = release.workflows.iter().map(String::as_str).collect();
+    let (name, workflow) = (&release.metadata.name, excerpt(workflow));
+    Err(invalid(&format!("`{name}` has no workflow `{workflow}`; it has {}", known.join(", "))))
 }
 
 fn seen(release: &Release) -> Seen {

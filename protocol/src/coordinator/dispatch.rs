@@ -9,7 +9,7 @@ use super::{
     AgentRecord, Answer, EXPIRY_GRACE, Instruction, Item, Job, JobEnd, JobUpdate, LAST_SEEN_STEP, Orders,
     POLL_PAUSE_MAX, POLLS_PER_SECOND, RUN_TTL_MAX, RUN_TTL_MIN, RUNS_ACTIVE_MAX, RUNS_ENDED_MAX, Reply, Run, Ticket,
     Unsigned, WORK_WAITING_MAX, Write,
-    catalog::no_bundle,
+    catalog::check_workflow,
     machine::{Coordinator, Held, LeafKey, Presence, Timer},
     registry::invalid,
     rollouts::Left,
@@ -159,18 +159,8 @@ impl Coordinator {
     }
 
     fn plan_run(&self, operator: &str, start: &StartRun, selector: &Selector) -> Result<Run, Refusal> {
-        let name: BundleName = start.bundle.parse().map_err(|_| no_bundle(&start.bundle))?;
-        let release = self.newest(&name).ok_or_else(|| no_bundle(&start.bundle))?;
+        let (name, release) = self.newest_as_meant(&start.bundle, start.version.as_deref())?;
         let metadata = &release.metadata;
-        if let Some(version) = start.version.as_deref().filter(|version| *version != metadata.version) {
-            return Err(Refusal::new(
-                RefusalCode::Conflict,
-                format!(
-                    "the newest release of `{name}` is {}, and agents take no older one: publish {version} again to go back to it",
-                    metadata.version
-                ),
-            ));
-        }
         if !metadata.triggers.contains(&Trigger::Manual) {
             return Err(invalid(&format!(
                 "the signature on `{name}` does not let operators start it: sign it with the trigger `manual`"
@@ -182,10 +172,7 @@ impl Coordinator {
                 metadata.expires
             )));
         }
-        if let Some(workflow) = start.workflow.as_deref().filter(|workflow| !release.workflows.contains(*workflow)) {
-            let known: Vec<_> = release.workflows.iter().map(String::as_str).collect();
-            return Err(invalid(&format!("`{name}` has no workflow `{workflow}`; it has {}", known.join(", "))));
-        }
+        check_workflow(release, start.workflow.as_deref())?;
         if start.ttl < RUN_TTL_MIN || RUN_TTL_MAX < start.ttl {
             return Err(invalid("a run is given between a second and 90 days"));
         }

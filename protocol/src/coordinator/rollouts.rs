@@ -14,7 +14,11 @@ use sloth_core::{AgentId, Millis, RolloutId, RunId, Selector};
 use sloth_trust::BundleName;
 
 use super::{
-    Durable, Reply, Write, catalog::no_bundle, dispatch::plain_values, machine::Coordinator, registry::invalid,
+    Durable, Reply, Write,
+    catalog::{check_workflow, no_bundle},
+    dispatch::plain_values,
+    machine::Coordinator,
+    registry::invalid,
     views::matches,
 };
 use crate::{
@@ -251,28 +255,15 @@ impl Coordinator {
     fn check_rollout(&self, spec: &RolloutSpec) -> Result<Checked, Refusal> {
         let read = Spec::new(spec).map_err(|error| invalid(&error.to_string()))?;
         let RolloutWhat::Bundle(RolloutBundle { name, version, workflow, values }) = &spec.what;
-        let bundle: BundleName = name.parse().map_err(|_| no_bundle(name))?;
-        let releases = self.state.bundles.get(&bundle).ok_or_else(|| no_bundle(name))?;
-        let (counter, release) = releases.last_key_value().ok_or_else(|| no_bundle(name))?;
+        let (bundle, release) = self.newest_as_meant(name, version.as_deref())?;
         let metadata = &release.metadata;
-        if let Some(version) = version.as_deref().filter(|version| *version != metadata.version) {
-            let newest = &metadata.version;
-            let reason = format!(
-                "the newest release of `{bundle}` is {newest}, and agents take no older one: publish {version} again"
-            );
-            return Err(Refusal::new(RefusalCode::Conflict, reason));
-        }
         drive::check_metadata(metadata, self.now).map_err(|why| invalid(&why))?;
-        if let Some(workflow) = workflow.as_deref().filter(|workflow| !release.workflows.contains(*workflow)) {
-            let known: Vec<_> = release.workflows.iter().map(String::as_str).collect();
-            return Err(invalid(&format!("`{bundle}` has no workflow `{workflow}`; it has {}", known.join(", "))));
-        }
+        check_workflow(release, workflow.as_deref())?;
         let values = plain_values(metadata, values)?;
-        let before = releases.range(..*counter).next_back().map(|(_, before)| Before {
-            version: before.metadata.version.clone(),
-            manifest: before.metadata.manifest.digest,
-        });
-        let release = ReleaseName { counter: *counter, version: metadata.version.clone() };
+        let releases = self.state.bundles.get(&bundle).into_iter().flatten();
+        let before = releases.map(|(_, before)| &before.metadata).rfind(|before| before.counter < metadata.counter);
+        let before = before.map(|before| Before { version: before.version.clone(), manifest: before.manifest.digest });
+        let release = ReleaseName { counter: metadata.counter, version: metadata.version.clone() };
         let cuts = self.settle_cuts(&read, &spec.name, &bundle, release.counter)?;
         Ok(Checked { spec: read, cuts, bundle, release, before, values })
     }

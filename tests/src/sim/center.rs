@@ -179,35 +179,12 @@ impl Sim {
     fn commit_center(&mut self, writes: &[Write], names: &BTreeMap<u64, RecordName>) -> Check {
         let went_back = self.hosts.iter().filter(|host| host.rolled_back).filter_map(|host| host.id).collect();
         for write in writes {
-            let name = match write {
-                Write::Append(_, record) => names.get(&record.seq).copied(),
-                Write::PutAgent(id, record) => {
-                    if record.revoked {
-                        self.revoked.insert(*id);
-                    }
-                    None
-                }
-                Write::PutJob(..)
-                | Write::PutRoot(..)
-                | Write::PutHead(_)
-                | Write::ForgetAgent(_)
-                | Write::PutInbox(..)
-                | Write::PutWork(..)
-                | Write::DropWork(..)
-                | Write::PutToken(..)
-                | Write::DropToken(_)
-                | Write::PutRelease(_)
-                | Write::DropRelease(..)
-                | Write::PutAgentRelease(_)
-                | Write::DropAgentRelease(_)
-                | Write::PutRun(..)
-                | Write::PutReceipt(_)
-                | Write::PutRollout(..)
-                | Write::PutRolloutHost(..)
-                | Write::DropRolloutHosts(..)
-                | Write::DropRollout(_)
-                | Write::ForgetRun(_) => None,
-            };
+            if let Write::PutAgent(id, record) = write
+                && record.revoked
+            {
+                self.revoked.insert(*id);
+            }
+            let name = if let Write::Append(_, record) = write { names.get(&record.seq).copied() } else { None };
             if self.bug == Some(Bug::ForgetReceipts) && matches!(write, Write::PutReceipt(_)) {
                 continue;
             }
@@ -222,29 +199,11 @@ impl Sim {
     }
 
     fn check_rollouts(&mut self, write: &Write) -> Check {
-        match write {
-            Write::PutRollout(_, record) => self.tally.note_rollout(record.status),
-            Write::PutRolloutHost(_, _, row) => self.tally.note_rollout_host(row.standing),
-            Write::PutRoot(..)
-            | Write::PutHead(_)
-            | Write::PutAgent(..)
-            | Write::PutInbox(..)
-            | Write::PutWork(..)
-            | Write::DropWork(..)
-            | Write::PutToken(..)
-            | Write::DropToken(_)
-            | Write::PutRelease(_)
-            | Write::DropRelease(..)
-            | Write::PutRun(..)
-            | Write::PutJob(..)
-            | Write::Append(..)
-            | Write::ForgetRun(_)
-            | Write::PutReceipt(_)
-            | Write::ForgetAgent(_)
-            | Write::PutAgentRelease(_)
-            | Write::DropAgentRelease(_)
-            | Write::DropRolloutHosts(..)
-            | Write::DropRollout(_) => {}
+        if let Write::PutRollout(_, record) = write {
+            self.tally.note_rollout(record.status);
+        }
+        if let Write::PutRolloutHost(_, _, row) = write {
+            self.tally.note_rollout_host(row.standing);
         }
         let succeeded = |agent, run| {
             let host = self.hosts.iter().find(|host| host.id == Some(agent));

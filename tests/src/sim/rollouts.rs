@@ -75,30 +75,13 @@ pub(crate) fn a_rollout_keeps_its_budget(
     succeeded: impl Fn(AgentId, RunId) -> bool,
     resumed: impl Fn(&str) -> bool,
 ) -> Check {
-    match write {
-        Write::PutRolloutHost(id, agent, row) => host_changes(state, *id, *agent, row, succeeded),
-        Write::PutRollout(id, record) => rollout_changes(state, *id, record, resumed),
-        Write::PutRoot(..)
-        | Write::PutHead(_)
-        | Write::PutAgent(..)
-        | Write::PutInbox(..)
-        | Write::PutWork(..)
-        | Write::DropWork(..)
-        | Write::PutToken(..)
-        | Write::DropToken(_)
-        | Write::PutRelease(_)
-        | Write::DropRelease(..)
-        | Write::PutRun(..)
-        | Write::PutJob(..)
-        | Write::Append(..)
-        | Write::ForgetRun(_)
-        | Write::PutReceipt(_)
-        | Write::ForgetAgent(_)
-        | Write::PutAgentRelease(_)
-        | Write::DropAgentRelease(_)
-        | Write::DropRolloutHosts(..)
-        | Write::DropRollout(_) => Ok(()),
+    if let Write::PutRolloutHost(id, agent, row) = write {
+        return host_changes(state, *id, *agent, row, succeeded);
     }
+    if let Write::PutRollout(id, record) = write {
+        return rollout_changes(state, *id, record, resumed);
+    }
+    Ok(())
 }
 
 fn host_changes(

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use sloth_cli::{Failure, Outcome, values, window};
+use sloth_cli::{Failure, Outcome, window};
 use sloth_core::{Selector, config::Span, excerpt};
 use sloth_protocol::{
     rollout::EVERYTHING,
-    wire::{Approval, OnHalt, RolloutBundle, RolloutSpec, RolloutWhat, Share, VALUES_BYTES_MAX, WaveMembers, WaveSpec},
+    wire::{Approval, OnHalt, RolloutBundle, RolloutSpec, RolloutWhat, Share, WaveMembers, WaveSpec},
 };
+
+use crate::cli::work::WorkArgs;
 
 /// Most bytes of a file that describes a rollout.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -70,18 +72,8 @@ pub(super) struct SpecArgs {
     /// What follows a halt [default: stop]
     #[arg(long, value_enum)]
     on_halt: Option<AfterHalt>,
-    /// The release that is meant to be the newest
-    #[arg(long)]
-    release: Option<String>,
-    /// One workflow of the bundle instead of all
-    #[arg(long)]
-    workflow: Option<String>,
-    /// A YAML file of values; of several, the later one counts
-    #[arg(long, value_name = "FILE")]
-    values: Vec<PathBuf>,
-    /// One value, as KEY=VALUE or OUTER.INNER=VALUE; counts over all files
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    work: WorkArgs,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum, Deserialize)]
@@ -154,8 +146,6 @@ enum SpecRefused {
     NoBundle,
     #[error("say which agents with `--on`, or as `on` in the file; `--on '*'` is all of them")]
     NoSelector,
-    #[error("the values take {VALUES_BYTES_MAX} bytes at most, these take {bytes}")]
-    Values { bytes: usize },
     #[error("cannot read `{}`: {why}", path.display())]
     File { path: PathBuf, why: String },
 }
@@ -170,7 +160,7 @@ impl SpecArgs {
         let usage = |error: SpecRefused| Outcome::Usage.because()(error);
         let name = self.bundle.clone().or(file.bundle.take()).ok_or(SpecRefused::NoBundle).map_err(usage)?;
         let on = self.on.as_ref().map(ToString::to_string).or(file.on.take());
-        let values = self.values(&mut file)?;
+        let values = self.work.values(std::mem::take(&mut file.values))?;
         let waves = self.waves(&file).map_err(usage)?;
         let pick = |option: Option<Share>, file: Option<FileShare>, usual: Share| match (option, file) {
             (Some(share), _) => Ok(share),
@@ -184,8 +174,8 @@ impl SpecArgs {
             name: self.name.clone().or(file.name.take()).unwrap_or_default(),
             what: RolloutWhat::Bundle(RolloutBundle {
                 name,
-                version: self.release.clone().or(release),
-                workflow: self.workflow.clone().or(workflow),
+                version: self.work.release.clone().or(release),
+                workflow: self.work.workflow.clone().or(workflow),
                 values,
             }),
             selector: on.ok_or(SpecRefused::NoSelector).map_err(usage)?,
@@ -219,17 +209,6 @@ impl SpecArgs {
             waves.iter_mut().skip(1).for_each(|wave| wave.approval = Approval::Needed);
         }
         Ok(waves)
-    }
-
-    fn values(&self, file: &mut File) -> Result<String, Failure> {
-        let mut all = std::mem::take(&mut file.values);
-        values::merge(&mut all, values::read(&self.values, &self.set).map_err(Outcome::Usage.because())?);
-        let text = Value::Object(all).to_string();
-        let bytes = text.len();
-        if VALUES_BYTES_MAX < bytes {
-            return Err(Outcome::Usage.because()(SpecRefused::Values { bytes }));
-        }
-        Ok(text)
     }
 }
 
