@@ -13,6 +13,7 @@ pub mod leftovers;
 pub mod paths;
 pub mod platform;
 pub mod store;
+mod stuck;
 pub mod update;
 pub mod worker;
 

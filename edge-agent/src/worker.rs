@@ -18,20 +18,26 @@ use std::{
     rc::Rc,
 };
 
-use sloth_core::{Chain, RunId};
+use sloth_core::{Chain, Clock, RunId};
 use sloth_protocol::wire::{self, RunOutcome};
-use sloth_workflow::{AgentInfo, Capabilities, Host as _, LoadError, RunInput, cancel_pair};
+use sloth_workflow::{AgentInfo, Capabilities, Host as _, LoadError, RunInput, Stuck, Watch, cancel_pair};
 use tokio::sync::mpsc;
 
 pub(crate) use host::random;
 
 use host::DaemonHost;
-use protocol::{Begin, Resume, ToWorker};
+use protocol::{Begin, FromWorker, Resume, ToWorker};
 
-use crate::convert;
+use crate::{
+    convert,
+    stuck::{self, Ledger},
+};
 
 /// How much sooner than its daemon a worker is ended when the host runs out of memory; what it starts inherits it.
 const OOM_SCORE: &[u8] = b"500";
+
+/// How a worker ends whose thread for Lua is kept by a call that nothing interrupts.
+pub(crate) const EXIT_STUCK: i32 = 4;
 
 /// Why a worker did not even begin.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +82,12 @@ pub fn run() -> Result<(), WorkerError> {
     let (heard, messages) = mpsc::unbounded_channel();
     socket::listen(reading, begin.run, heard).map_err(thread)?;
     let outbox = socket::Outbox::start(socket).map_err(thread)?;
-    let host = Rc::new(DaemonHost::new(outbox, begin.log_bytes_per_task));
+    let (watch, ledger) = (Watch::default(), Ledger::default());
+    let (last_words, tasks) = (outbox.last_words(), ledger.clone());
+    stuck::end_when_stuck(watch.clone(), move |stuck| end_stuck(stuck, &tasks, last_words)).map_err(thread)?;
+    let host = Rc::new(DaemonHost::new(outbox, begin.log_bytes_per_task, ledger));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread)?;
-    let end = runtime.block_on(work(Rc::clone(&host), *begin, resume, messages));
+    let end = runtime.block_on(work(Rc::clone(&host), *begin, resume, messages, watch));
     host.close(end);
     // Work beside the run that nobody waits for any more ends with this process.
     runtime.shutdown_background();
@@ -90,10 +99,11 @@ async fn work(
     begin: Begin,
     resume: sloth_workflow::Resume,
     messages: mpsc::UnboundedReceiver<ToWorker>,
+    watch: Watch,
 ) -> wire::RunEnd {
     let (canceller, signal) = cancel_pair();
     let input = match input(begin, resume) {
-        Ok(input) => input,
+        Ok(input) => RunInput { watch, ..input },
         Err(message) => return failed(&message),
     };
     let hearing = Rc::clone(&host).hear(messages, canceller);
@@ -111,6 +121,17 @@ async fn work(
             end
         }
     }
+}
+
+/// Tells the daemon how the task that is stuck ended. The daemon ends what this process has started, and starts another
+/// one, which goes on behind that task; where no task is stuck, another one would be too, and the run ends.
+fn end_stuck(stuck: &Stuck, tasks: &Ledger, last_words: socket::LastWords) -> i32 {
+    let now = Clock::new().now();
+    last_words.say(match tasks.timed_out(stuck, now) {
+        Some(end) => FromWorker::Ended(convert::end_to_wire(&end)),
+        None => FromWorker::RunEnded(convert::run_end_to_wire(&tasks.run_end(None, Vec::new()))),
+    });
+    EXIT_STUCK
 }
 
 fn failed(message: &str) -> wire::RunEnd {

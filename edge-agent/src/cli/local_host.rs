@@ -8,17 +8,18 @@ use sloth_workflow::{
 };
 
 use super::{local_state::LocalState, print::Teller};
-use crate::{paths::Paths, worker::random};
+use crate::{paths::Paths, stuck::Ledger, worker::random};
 
 pub(super) struct LocalHost {
     clock: Clock,
     teller: Rc<Teller>,
     state: LocalState,
+    ledger: Ledger,
 }
 
 impl LocalHost {
-    pub(super) fn new(clock: Clock, teller: Rc<Teller>, paths: Paths) -> Self {
-        Self { clock, teller, state: LocalState::new(paths) }
+    pub(super) fn new(clock: Clock, teller: Rc<Teller>, paths: Paths, ledger: Ledger) -> Self {
+        Self { clock, teller, state: LocalState::new(paths), ledger }
     }
 
     /// Closes the state store, if it is open.
@@ -41,15 +42,18 @@ impl Host for LocalHost {
     }
 
     fn planned(&self, plans: &[Plan]) {
+        self.ledger.planned(plans);
         self.teller.planned(plans);
     }
 
     fn starting<'a>(&'a self, attempt: &'a Attempt) -> LocalFuture<'a, Result<(), Stop>> {
+        self.ledger.begins(attempt, self.now());
         self.teller.started(self.now(), attempt);
         Box::pin(async { Ok(()) })
     }
 
     fn finished<'a>(&'a self, end: &'a TaskEnd) -> LocalFuture<'a, Result<(), Stop>> {
+        self.ledger.ends(end);
         self.teller.ended(end);
         Box::pin(async { Ok(()) })
     }

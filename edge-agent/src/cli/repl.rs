@@ -19,7 +19,7 @@ use super::{
     runtime,
     signals::Ends,
 };
-use crate::{paths::Paths, platform, worker::random};
+use crate::{paths::Paths, platform, stuck::Ledger, worker::random};
 
 const PROMPT: &str = "> ";
 /// The prompt where a text goes on.
@@ -68,7 +68,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     };
     let paths = arguments.dir.paths();
     let teller = Rc::new(Teller::plain(run, Format::Text));
-    let host = Rc::new(LocalHost::new(clock, teller, paths.clone()));
+    let host = Rc::new(LocalHost::new(clock, teller, paths.clone(), Ledger::default()));
     let made = Session::new(input, Rc::clone(&host) as Rc<_>);
     let session = made.map_err(|error| Failure::new(Outcome::Usage, Chain(&error).to_string()))?;
     let talked = talk(&session, &paths);

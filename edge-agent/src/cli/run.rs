@@ -1,11 +1,11 @@
 //! `sloth-agent run`: a workflow file here and now.
 
-use std::{io::Write as _, path::Path, rc::Rc, time::Duration};
+use std::{io::Write as _, path::Path, rc::Rc, sync::mpsc, thread, time::Duration};
 
-use sloth_cli::{Failure, Outcome};
-use sloth_core::{Chain, Clock, Labels, RunId};
+use sloth_cli::{Failure, Format, Outcome};
+use sloth_core::{Chain, Clock, Labels, Millis, RunId};
 use sloth_workflow::{
-    AgentInfo, CancelSignal, Canceller, Elsewhere, Host, LoadError, Outcome as RunOutcome, RunEnd, RunInput,
+    AgentInfo, CancelSignal, Canceller, Elsewhere, Host, LoadError, Outcome as RunOutcome, RunEnd, RunInput, Stuck,
     cancel_pair, modules::Settings,
 };
 
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     leftovers::{self, Whose},
     platform,
+    stuck::{self, Ledger},
     worker::random,
 };
 
@@ -25,27 +26,14 @@ const BESIDE_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let clock = Clock::new();
     let run = RunId::new(clock.now(), random());
-    let (bundle_dir, file) = split(arguments.file()?)?;
-    let (values, capabilities) = (arguments.values.read_for(&bundle_dir)?, arguments.grants.read()?);
-    let secrets = Rc::new(arguments.secrets.read()?);
     let scratch = Scratch::new(run)?;
-    let input = RunInput {
-        bundle_dir,
-        file,
-        workflow: arguments.workflow.clone(),
-        selection: arguments.selection(),
-        values,
-        capabilities,
-        run_id: run.to_string(),
-        workdir: scratch.0.clone(),
-        agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
-        check: arguments.check,
-        settings: Settings { stack: arguments.stack(), elsewhere: Elsewhere::Here, secrets, ..Settings::default() },
-        ..RunInput::default()
-    };
+    let input = input(arguments, run, &scratch)?;
     let began = clock.now();
     let teller = Rc::new(Teller::new(run, arguments, began));
-    let host = Rc::new(LocalHost::new(clock, Rc::clone(&teller), arguments.dir.paths()));
+    let ledger = Ledger::default();
+    let host = Rc::new(LocalHost::new(clock, Rc::clone(&teller), arguments.dir.paths(), ledger.clone()));
+    let told = Told { run, format: arguments.output.format, check: arguments.check, began };
+    watch(&input, ledger, told)?;
     let runtime = runtime()?;
     let ran = runtime.block_on(async {
         let (canceller, signal) = cancel_pair();
@@ -94,6 +82,31 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     }
 }
 
+/// What to run, and with what.
+fn input(arguments: &Arguments, run: RunId, scratch: &Scratch) -> Result<RunInput, Failure> {
+    let (bundle_dir, file) = split(arguments.file()?)?;
+    let (values, capabilities) = (arguments.values.read_for(&bundle_dir)?, arguments.grants.read()?);
+    Ok(RunInput {
+        bundle_dir,
+        file,
+        workflow: arguments.workflow.clone(),
+        selection: arguments.selection(),
+        values,
+        capabilities,
+        run_id: run.to_string(),
+        workdir: scratch.0.clone(),
+        agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
+        check: arguments.check,
+        settings: Settings {
+            stack: arguments.stack(),
+            elsewhere: Elsewhere::Here,
+            secrets: Rc::new(arguments.secrets.read()?),
+            ..Settings::default()
+        },
+        ..RunInput::default()
+    })
+}
+
 /// Runs to the end. The first signal cancels, the second kills.
 async fn run_until_cancelled(
     input: RunInput,
@@ -115,6 +128,47 @@ async fn run_until_cancelled(
             _ = ticks.tick(), if teller.is_live() => teller.tick(host.now()),
         }
     }
+}
+
+/// Has a thread of its own end the run when it is stuck.
+fn watch(input: &RunInput, ledger: Ledger, told: Told) -> Result<(), Failure> {
+    let scratch = input.workdir.clone();
+    let end = move |stuck: &Stuck| end_stuck(stuck, &ledger, told, &scratch);
+    stuck::end_when_stuck(input.watch.clone(), end).map_err(Outcome::Internal.because())
+}
+
+/// How the end of a run is told.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    run: RunId,
+    format: Format,
+    check: bool,
+    began: Millis,
+}
+
+/// Ends all that the run started, and tells how it ended, while a call keeps the run's own thread.
+fn end_stuck(stuck: &Stuck, ledger: &Ledger, told: Told, scratch: &Path) -> i32 {
+    let _ = leftovers::kill(&Whose::run(told.run, None));
+    let now = Clock::new().now();
+    let timed_out = ledger.timed_out(stuck, now);
+    let last = ledger.last_ends(timed_out.as_ref(), now);
+    let end = ledger.run_end(timed_out.as_ref(), last.clone());
+    let message = end.message.clone();
+    let (done, is_told) = mpsc::channel::<()>();
+    // The thread that is stuck may keep standard output, or nobody may read it.
+    let telling = thread::Builder::new().spawn(move || {
+        let teller = Teller::plain(told.run, told.format);
+        last.iter().for_each(|end| teller.ended(end));
+        teller.run_ended(now, &end, now.since(told.began), told.check);
+        drop(done);
+    });
+    if telling.is_err() || is_told.recv_timeout(BESIDE_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let _ = writeln!(std::io::stderr(), "error: {message}");
+    }
+    // What it began meanwhile, if it was about to go on.
+    let _ = leftovers::kill(&Whose::run(told.run, None));
+    let _ = std::fs::remove_dir_all(scratch);
+    i32::from(Outcome::Failed.code())
 }
 
 /// Ends all that the run started, whatever this process is at.

@@ -1,6 +1,7 @@
 //! `sloth-agent test`: the tests of workflow files.
 
 use std::{
+    io::{self, Write as _},
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
@@ -11,7 +12,7 @@ use sloth_bundle::parameters;
 use sloth_cli::{Failure, Format, Outcome, OutputArgs};
 use sloth_core::{Chain, Clock, Labels, RunId};
 use sloth_workflow::{
-    AgentInfo, CancelSignal, Capabilities, Limits, cancel_pair,
+    AgentInfo, CancelSignal, Capabilities, Limits, Stuck, Watch, cancel_pair,
     testing::{TestEnd, TestInput, TestOutcome, ValuesCheck, run_tests},
 };
 
@@ -29,6 +30,7 @@ use crate::{
     leftovers::{self, Whose},
     paths::Paths,
     platform,
+    stuck::{self, Ledger},
     worker::random,
 };
 
@@ -108,6 +110,16 @@ fn killed(running: &Arc<Mutex<Option<RunId>>>) -> impl FnOnce() -> i32 + Send + 
     }
 }
 
+/// Ends what the tests of a file have started while a call keeps their own thread, and says so.
+fn end_stuck(stuck: &Stuck, run: RunId, file: &str, scratch: &Path) -> i32 {
+    let _ = leftovers::kill(&Whose::run(run, None));
+    let _ = std::fs::remove_dir_all(scratch);
+    let who = stuck.task.as_ref().map_or_else(|| "a test".to_owned(), |task| format!("task `{task}` of a test"));
+    let what = "was stuck, past its timeout, in a call that nothing interrupts; the tests were ended";
+    let _ = writeln!(io::stderr(), "error: {file}: {who} {what}");
+    i32::from(Outcome::Failed.code())
+}
+
 /// Runs the tests of a file, in a directory and with a state of their own.
 async fn test_file(
     arguments: &Arguments,
@@ -133,10 +145,14 @@ async fn test_file(
         workdir,
         run_id: run.to_string(),
         agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
+        watch: Watch::default(),
         values,
     };
     let teller = Rc::new(Teller::plain(run, Format::Text));
-    let host = Rc::new(LocalHost::new(clock, teller, Paths::new(scratch.0.join("agent"))));
+    let host = Rc::new(LocalHost::new(clock, teller, Paths::new(scratch.0.join("agent")), Ledger::default()));
+    let (dir, shown) = (scratch.0.clone(), file.display().to_string());
+    let end = move |stuck: &Stuck| end_stuck(stuck, run, &shown, &dir);
+    stuck::end_when_stuck(input.watch.clone(), end).map_err(Outcome::Internal.because())?;
     let began = Instant::now();
     report.begins(file).map_err(Outcome::Internal.because())?;
     let mut told = Ok(());
@@ -199,13 +215,13 @@ fn find(path: &Path, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
         found.push(path.to_owned());
         return Ok(());
     }
-    let failed = |error: std::io::Error| {
+    let failed = |error: io::Error| {
         Failure::new(Outcome::Usage, format!("cannot look for tests in `{}`: {error}", path.display()))
     };
     search(path, DEPTH_MAX, found).map_err(failed)
 }
 
-fn search(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+fn search(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut entries = std::fs::read_dir(dir)?.collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {

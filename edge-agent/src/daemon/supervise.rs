@@ -361,6 +361,7 @@ async fn wait_for(ending: &mut watch::Receiver<bool>) {
 
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
+        (Some(worker::EXIT_STUCK), _) => "a call that nothing interrupts outlived its task's timeout".to_owned(),
         (Some(code), _) => format!("it exited with code {code}"),
         (None, Some(signal)) => format!("it was ended by signal {signal}"),
         (None, None) => "it ended for an unknown reason".to_owned(),

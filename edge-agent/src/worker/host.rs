@@ -19,11 +19,12 @@ use super::{
     protocol::{FromWorker, ToWorker},
     socket::Outbox,
 };
-use crate::convert;
+use crate::{convert, stuck::Ledger};
 
 /// The daemon, as a run sees it.
 pub(super) struct DaemonHost {
     clock: Clock,
+    ledger: Ledger,
     outbox: Outbox,
     quota: RefCell<Quota>,
     /// Who waits for [`ToWorker::Go`].
@@ -36,11 +37,13 @@ pub(super) struct DaemonHost {
 }
 
 impl DaemonHost {
-    /// Speaks to the daemon through `outbox`; each task may print `log_bytes_per_task`.
+    /// Speaks to the daemon through `outbox`; each task may print `log_bytes_per_task`. What tasks begin and end is noted
+    /// in `ledger`.
     #[must_use]
-    pub(super) fn new(outbox: Outbox, log_bytes_per_task: u64) -> Self {
+    pub(super) fn new(outbox: Outbox, log_bytes_per_task: u64, ledger: Ledger) -> Self {
         Self {
             clock: Clock::new(),
+            ledger,
             outbox,
             quota: RefCell::new(Quota::new(log_bytes_per_task)),
             starting: RefCell::default(),
@@ -112,6 +115,7 @@ impl Host for DaemonHost {
 
     fn starting<'a>(&'a self, attempt: &'a Attempt) -> LocalFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
+            self.ledger.begins(attempt, self.now());
             let task = convert::name_to_wire(&attempt.task);
             let (done, go) = oneshot::channel();
             self.starting.borrow_mut().insert(task.clone(), done);
@@ -123,6 +127,7 @@ impl Host for DaemonHost {
 
     fn finished<'a>(&'a self, end: &'a TaskEnd) -> LocalFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
+            self.ledger.ends(end);
             let task = convert::name_to_wire(&end.task);
             self.close_log(Some(&task));
             let (done, noted) = oneshot::channel();

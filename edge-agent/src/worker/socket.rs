@@ -10,7 +10,7 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use sloth_core::{Chain, RunId};
@@ -27,6 +27,8 @@ use crate::leftovers::{self, Whose};
 pub(super) const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What every line counts on top of its text: even empty ones must not wait without bound.
 const LINE_END_BYTES: usize = 1;
+/// How long a daemon is given to take the last message of a worker that is stuck.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How the worker ends when its daemon is gone.
 const EXIT_ORPHANED: i32 = 3;
 
@@ -38,12 +40,13 @@ pub(super) struct Outbox {
     thread: RefCell<Option<JoinHandle<()>>>,
 }
 
+#[derive(Debug)]
 enum Item {
     Lines(Lines),
     /// No more of them wait than tasks and scripts that wait for an answer.
     Message(FromWorker),
-    /// Nothing comes after it.
-    Last(FromWorker),
+    /// Nothing comes after it. The sender, if any, is dropped when it was sent.
+    Last(FromWorker, Option<mpsc::Sender<()>>),
 }
 
 impl Outbox {
@@ -78,12 +81,31 @@ impl Outbox {
         let _ = self.queue.send(Item::Message(message));
     }
 
+    /// For whoever ends this worker from another thread.
+    #[must_use]
+    pub(super) fn last_words(&self) -> LastWords {
+        LastWords(self.queue.clone())
+    }
+
     /// Sends the last message, and waits until all is sent.
     pub(super) fn close(&self, message: FromWorker) {
-        let _ = self.queue.send(Item::Last(message));
+        let _ = self.queue.send(Item::Last(message, None));
         if let Some(thread) = self.thread.borrow_mut().take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// The last message of a worker whose thread for Lua is stuck.
+#[derive(Debug)]
+pub(super) struct LastWords(mpsc::Sender<Item>);
+
+impl LastWords {
+    /// Sends it, and waits until it was sent, or the daemon does not listen.
+    pub(super) fn say(self, message: FromWorker) {
+        let (sent, told) = mpsc::channel();
+        let _ = self.0.send(Item::Last(message, Some(sent)));
+        let _ = told.recv_timeout(LAST_WORDS_TIMEOUT);
     }
 }
 
@@ -115,6 +137,8 @@ pub(super) fn listen(mut socket: UnixStream, run: RunId, messages: UnboundedSend
 
 fn write(items: &mpsc::Receiver<Item>, mut socket: UnixStream, waiting: &AtomicUsize) {
     let mut batches = Batches::default();
+    // Dropped, and with that told, at the end.
+    let mut told = None;
     loop {
         let item = match batches.due() {
             Some(due) => items.recv_timeout(due.saturating_duration_since(Instant::now())),
@@ -129,7 +153,10 @@ fn write(items: &mpsc::Receiver<Item>, mut socket: UnixStream, waiting: &AtomicU
                 (None, false)
             }
             Ok(Item::Message(message)) => (Some(message), false),
-            Ok(Item::Last(message)) => (Some(message), true),
+            Ok(Item::Last(message, sent)) => {
+                told = sent;
+                (Some(message), true)
+            }
             Err(RecvTimeoutError::Timeout) => (None, false),
             Err(RecvTimeoutError::Disconnected) => (None, true),
         };
@@ -147,7 +174,7 @@ fn write(items: &mpsc::Receiver<Item>, mut socket: UnixStream, waiting: &AtomicU
             }
         }
         if last {
-            return;
+            return drop(told);
         }
     }
 }

@@ -32,11 +32,11 @@ pub use select::Selection;
 pub(crate) use this::empty;
 
 use crate::{
-    AgentInfo, CancelSignal, Capabilities, Host, Limits, LoadError, TaskEnd, TaskName,
+    AgentInfo, CancelSignal, Capabilities, Host, Limits, LoadError, TaskEnd, TaskName, Watch,
     dsl::{self, Finished, Settled},
     limits,
     load::Prepared,
-    modules::{Context, Phase, Scope, ScopeId, Settings},
+    modules::{Context, CurrentTask, Phase, Scope, ScopeId, Settings},
     vm::{
         Fault,
         convert::{self, Foreign},
@@ -70,6 +70,8 @@ pub struct RunInput {
     pub workdir: PathBuf,
     /// The host that runs it.
     pub agent: AgentInfo,
+    /// Sees from another thread whose Lua runs.
+    pub watch: Watch,
     /// Only says what would be changed: modules look, and change nothing.
     pub check: bool,
     /// Where programs are looked for, as `PATH` holds it; `None` = [`SEARCH_PATH`].
@@ -138,6 +140,7 @@ async fn run_local(input: RunInput, host: Rc<dyn Host>, cancel: CancelSignal) ->
         agent: input.agent,
         search_path: input.search_path.unwrap_or_else(|| SEARCH_PATH.to_owned()),
         settings: input.settings,
+        current: Rc::new(CurrentTask::shown_to(input.watch)),
         ..Context::new(host, phase)
     });
     let prepared = Prepared::new(&context, &input.file, cancel.clone())?;

@@ -23,6 +23,7 @@ mod signal;
 pub mod source;
 pub mod testing;
 mod vm;
+mod watch;
 
 pub use cancel::{CancelSignal, Canceller, cancel_pair};
 pub use capability::{Capabilities, Capability, Grant};
@@ -39,3 +40,4 @@ pub use needs::needs;
 pub use plan::{Plan, PlanError, TaskSpec, WorkflowSpec};
 pub use session::{Reply, Session, SessionInput};
 pub use signal::{Event, Sample, SampleKind};
+pub use watch::{Stuck, Watch};

@@ -17,10 +17,10 @@ use tokio::task::LocalSet;
 
 use crate::{
     AgentInfo, Attempt, CancelSignal, Capabilities, Host, Limits, LoadError, LocalFuture, LogLine, StateError,
-    StateOperation, StateReply, Stop, TaskEnd,
+    StateOperation, StateReply, Stop, TaskEnd, Watch,
     engine::{Called, Engine},
     load::Prepared,
-    modules::{self, Context, Phase},
+    modules::{self, Context, CurrentTask, Phase},
 };
 
 /// How long one test may take.
@@ -47,6 +47,8 @@ pub struct TestInput {
     pub run_id: String,
     /// The host that tests.
     pub agent: AgentInfo,
+    /// Sees from another thread whose Lua runs.
+    pub watch: Watch,
     /// What values a run may be given, where the bundle says so.
     pub values: ValuesCheck,
 }
@@ -130,6 +132,7 @@ async fn run_local(
         workdir: input.workdir.clone(),
         run_id: input.run_id.clone(),
         agent: input.agent.clone(),
+        current: Rc::new(CurrentTask::shown_to(input.watch.clone())),
         ..Context::new(Rc::clone(&recorder) as Rc<dyn Host>, Phase::Run)
     });
     let prepared = Prepared::new(&context, &input.file, cancel.clone())?;

@@ -154,6 +154,7 @@ impl Engine {
             Err(error) => self.context.warn(&format!("hooks cannot be called: {error}")),
         }
         self.drive(&course, &mut scheduler).await;
+        self.context.current.workflow_ends(None);
         let message = self.judged(plan.name(), &course.all_ends());
         let message = self.wind_up(&course, message).await;
         WorkflowEnd { tasks: course.all_ends(), message }
@@ -221,6 +222,7 @@ impl Engine {
         let current = &self.context.current;
         let mut running = FuturesUnordered::new();
         let limit = course.plan.spec().timeout_ms.map(Duration::from_millis);
+        current.workflow_ends(limit.map(crate::limits::deadline));
         let mut time_over = std::pin::pin!(sleep(limit));
         let mut halted = std::pin::pin!(self.halted());
         let mut stopped = false;

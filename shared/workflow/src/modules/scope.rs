@@ -20,7 +20,10 @@ use std::{
 
 pub use entered::Entered;
 
-use crate::TaskName;
+use crate::{
+    TaskName,
+    watch::{Watch, Whose},
+};
 use queue::{Queue, Turn};
 
 /// Names a [`Scope`]; never used twice in a run.
@@ -48,6 +51,8 @@ pub struct Scope {
     pub deadline: Instant,
     /// What it would change, in a run that only checks.
     pub would_change: RefCell<Vec<String>>,
+    /// What other threads see of it.
+    shown: Arc<Whose>,
     stopped: Cell<bool>,
     /// Without the one that has its turn.
     goroutines: RefCell<BTreeMap<CoroutineId, Goroutine>>,
@@ -58,6 +63,7 @@ impl Scope {
     /// A scope that ends at `deadline` at the latest.
     #[must_use]
     pub fn new(id: ScopeId, task: Option<TaskName>, workdir: PathBuf, deadline: Instant) -> Self {
+        let shown = Arc::new(Whose { task: task.clone(), deadline });
         Self {
             id,
             task,
@@ -66,6 +72,7 @@ impl Scope {
             user: None,
             deadline,
             would_change: RefCell::default(),
+            shown,
             stopped: Cell::new(false),
             goroutines: RefCell::default(),
             queue: Arc::default(),
@@ -109,6 +116,7 @@ pub struct CurrentTask {
     busy: Cell<isize>,
     /// The last time that all waited for each other.
     deadlock: RefCell<Rc<Deadlock>>,
+    watch: Watch,
 }
 
 impl Default for CurrentTask {
@@ -123,6 +131,7 @@ impl Default for CurrentTask {
             // Whoever made it, until it waits for what it entered.
             busy: Cell::new(1),
             deadlock: RefCell::default(),
+            watch: Watch::default(),
         }
     }
 }
@@ -164,6 +173,17 @@ pub(super) struct Waiting {
 }
 
 impl CurrentTask {
+    /// One that shows to `watch` whose Lua runs.
+    #[must_use]
+    pub(crate) fn shown_to(watch: Watch) -> Self {
+        Self { watch, ..Self::default() }
+    }
+
+    /// Says when the workflow that runs must have ended, where it must.
+    pub(crate) fn workflow_ends(&self, at: Option<Instant>) {
+        self.watch.workflow(at);
+    }
+
     /// The name of a new scope.
     #[must_use]
     pub fn next_scope(&self) -> ScopeId {
@@ -193,7 +213,9 @@ impl CurrentTask {
     /// Calls `f` in the name of `scope`.
     pub fn with<T>(&self, scope: &Rc<Scope>, f: impl FnOnce() -> T) -> T {
         let before = self.scope.replace(Some(Rc::clone(scope)));
+        self.watch.turn(Some(&scope.shown));
         let result = f();
+        self.watch.turn(before.as_ref().map(|before| &before.shown));
         *self.scope.borrow_mut() = before;
         result
     }
