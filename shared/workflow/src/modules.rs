@@ -61,7 +61,7 @@ use std::rc::Rc;
 
 use mlua::{Function, Lua, LuaString, Table, Value};
 
-pub(crate) use account::{at_home, beginning_of};
+pub(crate) use account::{at_home, beginning_of, ids_of_other};
 pub use context::*;
 pub(crate) use exec::stand_in as exec_result;
 pub use scope::*;
@@ -166,7 +166,7 @@ fn pause(lua: &Lua, known: &Table) -> mlua::Result<()> {
 }
 
 /// Modules of Sloth Runner that are none here.
-const FOREIGN: [&str; 30] = [
+const FOREIGN: [&str; 29] = [
     "ai",
     "aws",
     "azure",
@@ -183,7 +183,6 @@ const FOREIGN: [&str; 30] = [
     "lvm",
     "nfs",
     "nixos",
-    "notifications",
     "observability",
     "podman",
     "pulumi",
@@ -199,9 +198,23 @@ const FOREIGN: [&str; 30] = [
     "vault",
 ];
 
-/// Whether `name` is a module that files written for Sloth Runner know and that is none here.
-pub(crate) fn is_foreign(name: &str) -> bool {
-    FOREIGN.contains(&name)
+/// Modules of Sloth Runner and of its examples that are none here, and what does their work.
+const REPLACED: [(&str, &str); 9] = [
+    ("database", "run its client with `exec.run`"),
+    ("monitor", "use `metrics`"),
+    ("monitoring", "use `metrics`"),
+    ("notification", "send a message with `http.post`"),
+    ("notifications", "send a message with `http.post`"),
+    ("notify", "send a message with `http.post`"),
+    ("queue", "use `goroutine.channel` within a run, and `state.list_push` beyond it"),
+    ("scheduler", "let cron or a systemd timer start `sloth-agent run FILE`"),
+    ("system", "ask `facts` and `metrics`, and run commands with `exec.run`"),
+];
+
+/// What does the work of a module that files written for Sloth Runner know and that is none here.
+pub(crate) fn instead_of(name: &str) -> Option<&'static str> {
+    let replaced = REPLACED.iter().find(|(known, _)| *known == name).map(|(_, instead)| *instead);
+    replaced.or_else(|| FOREIGN.contains(&name).then_some("run its program with `exec.run`"))
 }
 
 /// The names of the modules, in order.

@@ -181,8 +181,9 @@ impl Sources {
 }
 
 /// What to do without a module of Sloth Runner that is none here.
-fn foreign(name: &str) -> &'static str {
-    if crate::modules::is_foreign(name) { "; Sloth has no such module, run its program with `exec.run`" } else { "" }
+fn foreign(name: &str) -> String {
+    let instead = crate::modules::instead_of(name);
+    instead.map_or_else(String::new, |instead| format!("; Sloth has no such module: {instead}"))
 }
 
 #[cfg(test)]

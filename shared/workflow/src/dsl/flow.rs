@@ -264,6 +264,10 @@ fn add_errands(
                     errands.push(Errand { name: text(&own("name")?), work });
                     Ok(())
                 }
+                // A task of the file, by its name.
+                None if table.raw_len() == 0 && text(&own("name")?).is_some() => {
+                    add_errands(definitions, arguments, &own("name")?, errands)
+                }
                 None if table.raw_len() == 0 => Err(arguments.error("an entry has no `command`")),
                 None => table
                     .sequence_values::<Value>()

@@ -50,11 +50,12 @@ pub(crate) const TASK_METHODS: [&str; 45] = [
     "build",
 ];
 
-pub(crate) const WORKFLOW_METHODS: [&str; 33] = [
+pub(crate) const WORKFLOW_METHODS: [&str; 34] = [
     "name",
     "description",
     "version",
     "tasks",
+    "add_task",
     "config",
     "values",
     "workdir",
@@ -87,7 +88,7 @@ pub(crate) const WORKFLOW_METHODS: [&str; 33] = [
 ];
 
 /// Names that other tools use, and what is called so here.
-const SYNONYMS: [(&str, &str); 29] = [
+const SYNONYMS: [(&str, &str); 28] = [
     ("retry_count", "retries"),
     ("max_retries", "retries"),
     ("attempts", "retries"),
@@ -110,7 +111,6 @@ const SYNONYMS: [(&str, &str); 29] = [
     ("agent", "delegate_to"),
     ("host", "delegate_to"),
     ("hosts", "delegate_to"),
-    ("target_tags", "delegate_to"),
     ("only_if", "run_if"),
     ("if", "run_if"),
     ("become_user", "user"),
@@ -131,6 +131,12 @@ const DECLARATIVE: [(&str, &str); 8] = [
     ("with_items", "make the tasks in a `for` loop, or loop in the task's function"),
 ];
 
+/// Names of what is said when a run is started, and how it is said there: without it the file does what it says, here.
+const OUTSIDE: [(&str, &str); 5] =
+    [("target_tags", HOSTS), ("target_agents", HOSTS), ("schedule", TIMES), ("cron", TIMES), ("trigger", TIMES)];
+const HOSTS: &str = "hosts are chosen by their labels, in `delegate_to`, as `delegate_to(\"role=web\")`, or when the run is started, as `sloth-coord run BUNDLE --on 'role=web'`";
+const TIMES: &str = "a file runs when it is started: let cron or a systemd timer start `sloth-agent run FILE` or `sloth-coord run BUNDLE`";
+
 /// A name that a task or a workflow does not know.
 pub(super) struct Unknown<'a> {
     pub(super) name: &'a str,
@@ -138,27 +144,30 @@ pub(super) struct Unknown<'a> {
     meant: Option<&'static str>,
     /// What is written here instead of it.
     instead: Option<&'static str>,
+    /// How what it meant is said outside the file.
+    outside: Option<&'static str>,
     known: &'static [&'static str],
 }
 
 impl<'a> Unknown<'a> {
     pub(super) fn of_task(name: &'a str) -> Self {
-        let instead = DECLARATIVE.iter().find(|(known, _)| *known == name).map(|(_, instead)| *instead);
-        Self { name, meant: meant(name, &TASK_METHODS), instead, known: &TASK_METHODS }
+        let instead = told(&DECLARATIVE, name);
+        Self { name, meant: meant(name, &TASK_METHODS), instead, outside: told(&OUTSIDE, name), known: &TASK_METHODS }
     }
 
     pub(super) fn of_workflow(name: &'a str) -> Self {
-        Self { name, meant: meant(name, &WORKFLOW_METHODS), instead: None, known: &WORKFLOW_METHODS }
+        let outside = told(&OUTSIDE, name);
+        Self { name, meant: meant(name, &WORKFLOW_METHODS), instead: None, outside, known: &WORKFLOW_METHODS }
     }
 
     /// One of the settings of a workflow, or of its retries.
     pub(super) fn of_settings(name: &'a str, known: &'static [&'static str]) -> Self {
-        Self { name, meant: meant(name, known), instead: None, known }
+        Self { name, meant: meant(name, known), instead: None, outside: told(&OUTSIDE, name), known }
     }
 
     /// Whether it is known what was meant: a task or workflow without it is another than its author wanted.
     pub(super) fn is_meant(&self) -> bool {
-        self.meant.is_some() || self.instead.is_some()
+        self.outside.is_none() && (self.meant.is_some() || self.instead.is_some())
     }
 
     /// Whether it was to say what the task does.
@@ -179,13 +188,17 @@ impl<'a> Unknown<'a> {
     /// What to say where it changes nothing.
     pub(super) fn warning(&self) -> String {
         let told = format!("there is no method or key `{}`, so it is ignored", self.name);
-        match (self.instead, self.meant, nearest(self.name, self.known.iter().copied())) {
+        match (self.instead.or(self.outside), self.meant, nearest(self.name, self.known.iter().copied())) {
             (Some(instead), _, _) => format!("{told}: {instead}"),
             (None, Some(meant), _) => format!("{told}; did you mean `{meant}`?"),
             (None, None, Some(near)) => format!("{told}; the nearest that is known is `{near}`"),
             (None, None, None) => told,
         }
     }
+}
+
+fn told(table: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
+    table.iter().find(|(known, _)| *known == name).map(|(_, told)| *told)
 }
 
 /// The name among `known` that was meant, by another word or with a slip of the fingers.
@@ -216,10 +229,7 @@ mod tests {
         }
         for (name, warning) in [
             ("zzzzz", "there is no method or key `zzzzz`, so it is ignored"),
-            (
-                "on_skip",
-                "there is no method or key `on_skip`, so it is ignored; the nearest that is known is `on_fail`",
-            ),
+            ("on_skip", "there is no method or key `on_skip`, so it is ignored"),
         ] {
             let unknown = Unknown::of_task(name);
             assert!(!unknown.is_meant(), "{name}");

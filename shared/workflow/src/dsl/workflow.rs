@@ -139,8 +139,11 @@ impl WorkflowBuilder {
     fn set(&self, lua: &Lua, method: &str, values: MultiValue) -> mlua::Result<()> {
         let owner = self.workflow.borrow().owner();
         let arguments = Arguments::new(lua, owner, method, values);
-        if method == "tasks" {
-            let table = arguments.table()?;
+        if matches!(method, "tasks" | "add_task") {
+            let table = match method {
+                "tasks" => arguments.table()?,
+                _ => lua.create_sequence_from([arguments.value(0).clone()])?,
+            };
             let owner = self.workflow.borrow().owner();
             let tasks = entries::tasks(lua, &owner, &table, &self.definitions.borrow())?;
             self.workflow.borrow_mut().tasks.extend(tasks);

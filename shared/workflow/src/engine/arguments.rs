@@ -44,6 +44,12 @@ impl Engine {
         (self.speaking_params(job, this)?, second, job.deps.clone()).into_lua_multi(&self.prepared.machine.lua)
     }
 
+    /// What `post_hook` is called with. Old files are found with `function(params, outputs)`: the second argument is both.
+    pub(super) fn late(&self, job: &Job<'_>, this: AnyUserData, outputs: Option<&Table>) -> mlua::Result<MultiValue> {
+        let second = outputs.map_or_else(|| Ok(job.params.clone()), |outputs| self.joined(&job.params, outputs))?;
+        (this, second, outputs.cloned()).into_lua_multi(&self.prepared.machine.lua)
+    }
+
     /// The entries of `first`; what it does not have is looked up in `second`.
     pub(super) fn joined(&self, first: &Table, second: &Table) -> mlua::Result<Table> {
         let lua = &self.prepared.machine.lua;
@@ -59,6 +65,12 @@ impl Engine {
         let fields = lua.create_table()?;
         for field in This::FIELDS {
             fields.raw_set(field, this.get::<Value>(field)?)?;
+        }
+        // In files with `TaskDefinitions` the values of the run are among the params.
+        if job.draft.signature == Signature::Params
+            && let Value::Table(values) = lua.globals().raw_get("values")?
+        {
+            fields.set_metatable(Some(lua.create_table_from([("__index", values)])?))?;
         }
         let params = self.joined(&job.params, &fields)?;
         // The directory is a text to those who expect `params`, and an object to those who expect `this`: this is both.

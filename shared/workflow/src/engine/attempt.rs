@@ -287,8 +287,11 @@ impl Engine {
         if let Some(told) = in_vain(&values) {
             self.context.current.with(scope, || self.context.warn(&told));
         }
-        let returned = values.get(2).and_then(Value::as_table).cloned();
-        if let Some(tried) = self.gates(job, scope, TaskHook::After, (this, job.params.clone(), returned)).await {
+        let after = match self.late(job, this, values.get(2).and_then(Value::as_table)) {
+            Ok(after) => after,
+            Err(error) => return Tried::Bad(self.explained(&error)),
+        };
+        if let Some(tried) = self.gates(job, scope, TaskHook::After, after).await {
             return tried;
         }
         // In a run that only checks, the files that would be there are not.

@@ -57,7 +57,7 @@ impl Verdict {
         };
         let message = cut(message.unwrap_or_default().trim_end(), message_bytes).to_owned();
         if !good {
-            return Self::Bad(if message.is_empty() { "the command returned `false`".to_owned() } else { message });
+            return Self::Bad(if message.is_empty() { wordless(value(0)) } else { message });
         }
         match outputs.map_or_else(|| Ok(Map::new()), |table| convert::to_object(lua, &table, Foreign::Drop)) {
             Ok(outputs) if outputs.is_empty() || bytes(&outputs) <= output_bytes => Self::Good { message, outputs },
@@ -68,6 +68,20 @@ impl Verdict {
             Err(error) => Self::Bad(format!("the outputs cannot be kept: {error}")),
         }
     }
+}
+
+/// What is said of a failure that says nothing of itself.
+fn wordless(value: &Value) -> String {
+    let Some(table) = value.as_table() else { return "the command returned `false`".to_owned() };
+    if let Ok(Some(code)) = table.raw_get::<Option<f64>>("exit_code") {
+        return format!("the command that it returned exited with code {code}");
+    }
+    let said = if table.raw_get::<Option<bool>>("success").ok().flatten() == Some(false) {
+        "success = false"
+    } else {
+        "failed = true"
+    };
+    format!("the command returned `{{{said}}}` without a `message`")
 }
 
 /// What a task's function returned in vain: a message that is no text, outputs that are no table.
@@ -170,7 +184,10 @@ mod tests {
             ("{changed = false, outputs = {n = 2}}", good("", json!({"changed": false, "n": 2}))),
             ("{changed = true, success = false, message = 'half'}", bad("half")),
             ("{failed = true, message = 'no'}", bad("no")),
-            ("{failed = true}", bad("the command returned `false`")),
+            ("{failed = true}", bad("the command returned `{failed = true}` without a `message`")),
+            ("{failed = true, message = ''}", bad("the command returned `{failed = true}` without a `message`")),
+            ("{success = false, changed = false}", bad("the command returned `{success = false}` without a `message`")),
+            ("{success = false, exit_code = 3, stderr = ''}", bad("the command that it returned exited with code 3")),
             ("{failed = false}", good("", json!({}))),
             ("{}", bad(UNMARKED)),
             (

@@ -99,10 +99,20 @@ pub(crate) fn at_home(path: &str, user: Option<&str>) -> Option<PathBuf> {
 /// Where commands of `user` begin when nothing says where: in that home, or at the root where there is none. `None` = as for
 /// any other, since it is who runs this process, or nobody that this process may become.
 pub(crate) fn beginning_of(user: &str) -> Option<PathBuf> {
-    let own = rustix::process::geteuid();
-    let account = named(user).filter(|account| own.is_root() && account.uid != own.as_raw())?;
+    let account = other(user)?;
     let home = PathBuf::from(account.home);
     Some(if home.is_absolute() && home.is_dir() { home } else { PathBuf::from("/") })
+}
+
+/// The numbers of a user and of its group, where it is another one than runs this process and one that it may become.
+pub(crate) fn ids_of_other(user: &str) -> Option<(u32, u32)> {
+    other(user).map(|account| (account.uid, account.gid))
+}
+
+/// The user of that name, where it is another one than runs this process and one that this process may become.
+fn other(user: &str) -> Option<Account> {
+    let own = rustix::process::geteuid();
+    named(user).filter(|account| own.is_root() && account.uid != own.as_raw())
 }
 
 /// Every group; none when the file cannot be read.

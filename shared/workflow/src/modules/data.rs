@@ -124,6 +124,10 @@ fn array(call: &Call, table: &Value) -> mlua::Result<Table> {
 }
 
 fn encode_json(call: &Call, (value, options): &(Value, Value)) -> Answer<String> {
+    // A call that gives its table twice, such as `data.unflatten`, may stand in the place of the value.
+    if options.as_table().is_some() && options.as_table() == value.as_table() {
+        return encode(call, value, write_json);
+    }
     let pretty = match options.as_boolean() {
         Some(pretty) => pretty,
         None => Options::new(call, options, &["pretty"])?.flag("pretty")?.unwrap_or(false),

@@ -31,7 +31,7 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
     let table = Builder::new(lua, context, "exec")?
         .asynchronous("run", gate, run)?
         .asynchronous("sh", gate, sh)?
-        .alias("command", "run")?
+        .asynchronous("command", gate, command)?
         .unfinished();
     let callable = lua.create_table()?;
     let run: mlua::Function = CALL_RUN.function(lua)?.call(table.raw_get::<mlua::Function>("run")?)?;
@@ -169,6 +169,17 @@ async fn run(call: Call, (command, options): (Value, Value)) -> mlua::Result<(Ta
     let result = to_result(&call.lua, outcome)?;
     let failed = !result.raw_get::<bool>("success")?;
     Ok((result, error, failed))
+}
+
+/// The same as [`run`]; or a program and its arguments one by one, which no shell sees.
+async fn command(call: Call, values: MultiValue) -> mlua::Result<(Table, Option<String>, bool)> {
+    let mut values = values.into_iter();
+    let (command, second) = (values.next().unwrap_or(Value::Nil), values.next().unwrap_or(Value::Nil));
+    if !matches!(second, Value::String(_) | Value::Integer(_) | Value::Number(_)) {
+        return run(call, (command, second)).await;
+    }
+    let words = call.lua.create_sequence_from([command, second].into_iter().chain(values))?;
+    run(call, (Value::Table(words), Value::Nil)).await
 }
 
 async fn sh(call: Call, (command, options): (Value, Value)) -> mlua::Result<MultiValue> {

@@ -17,7 +17,7 @@ use mlua::{Lua, MultiValue, Table, Value};
 
 use self::{
     download::{Wanted, download},
-    exchange::perform,
+    exchange::{Form, perform},
     options::{OPTIONS, Plan, says_what_is_sent},
 };
 use super::{
@@ -39,10 +39,10 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
         builder = builder.asynchronous(name, gate, move |call, (url, options): (Value, Value)| {
             let method = method.clone();
             async move {
-                let (url, options) = one_table(&call, url, options)?;
+                let (url, options, form) = one_table(&call, url, options)?;
                 let mut plan = Plan::new(&call, method, &url)?;
                 plan.take(&call, &options)?;
-                perform(&call, &plan).await?.into_values(&call)
+                perform(&call, &plan).await?.into_values(&call, form)
             }
         })?;
     }
@@ -61,7 +61,7 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
 }
 
 async fn with_body(call: Call, method: Method, url: Value, body: Value, options: Value) -> mlua::Result<MultiValue> {
-    let (url, body) = if body.is_nil() { one_table(&call, url, body)? } else { (url, body) };
+    let (url, body, form) = if body.is_nil() { one_table(&call, url, body)? } else { (url, body, Form::Bare) };
     let mut plan = Plan::new(&call, method, &url)?;
     let is_options = options.is_nil() && body.as_table().map_or(Ok(false), says_what_is_sent)?;
     if is_options {
@@ -70,7 +70,7 @@ async fn with_body(call: Call, method: Method, url: Value, body: Value, options:
         plan.take_body(&call, &body)?;
         plan.take(&call, &options)?;
     }
-    perform(&call, &plan).await?.into_values(&call)
+    perform(&call, &plan).await?.into_values(&call, form)
 }
 
 /// `request({ url = …, method = … })`, or the method, the address and options.
@@ -86,7 +86,7 @@ async fn request(call: Call, (first, url, options): (Value, Value, Value)) -> ml
     };
     let mut plan = Plan::new(&call, method, &url)?;
     plan.take_options(&call, &Options::new(&call, &options, &OPTIONS)?)?;
-    perform(&call, &plan).await?.into_values(&call)
+    perform(&call, &plan).await?.into_values(&call, Form::Bare)
 }
 
 async fn fetch_file(call: &Call, url: Value, path: Value, options: Value) -> mlua::Result<Answer> {
@@ -98,11 +98,11 @@ async fn fetch_file(call: &Call, url: Value, path: Value, options: Value) -> mlu
     Ok(call.answer(download(call, &wanted).await?))
 }
 
-/// `get({ url = … })` is `get(url, …)`.
-fn one_table(call: &Call, url: Value, options: Value) -> mlua::Result<(Value, Value)> {
+/// `get({ url = … })` is `get(url, …)`, and always gives a table.
+fn one_table(call: &Call, url: Value, options: Value) -> mlua::Result<(Value, Value, Form)> {
     match url.as_table().filter(|table| !table.has_metatable()) {
-        Some(table) if options.is_nil() => Ok((table.raw_get("url")?, url)),
+        Some(table) if options.is_nil() => Ok((table.raw_get("url")?, url, Form::Table)),
         Some(_) => Err(call.expected("url", "a text", &url)),
-        None => Ok((url, options)),
+        None => Ok((url, options, Form::Bare)),
     }
 }

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Context,
     call::{Builder, Call, Gate},
+    state::Overlay,
 };
 use crate::{
     Level, Stream,
@@ -130,13 +131,12 @@ async fn register_resource(call: Call, options: Value) -> mlua::Result<(String, 
     }
     let resource = Json::Object(resource);
     if word != "unchanged" {
-        let told = format!("would record the resource `{}` as {word}", key_tail(&key));
         if call.checking() {
+            let told = format!("would record the resource `{}` as {word}", key_tail(&key));
             call.context.would_change(&told);
             call.context.log(Stream::Log(Level::Info), &told);
-        } else {
-            set(&call, key, resource.clone()).await?;
         }
+        put(&call, key, resource.clone()).await?;
     }
     Ok((word.to_owned(), to_lua(&call.lua, &resource)?))
 }
@@ -171,12 +171,8 @@ async fn update_resource(call: Call, (kind, name, changes): (Value, Value, Value
 /// Whether there was one.
 async fn delete_resource(call: Call, (kind, name): (Value, Value)) -> mlua::Result<bool> {
     let key = resource_key(&call, &kind, &name)?;
-    if call.checking() {
-        let there = get(&call, key.clone()).await?.is_some();
-        if there {
-            call.context.would_change(&format!("would forget the resource `{}`", key_tail(&key)));
-        }
-        return Ok(there);
+    if call.checking() && get(&call, key.clone()).await?.is_some() {
+        call.context.would_change(&format!("would forget the resource `{}`", key_tail(&key)));
     }
     match ask(&call, StateOperation::Delete { key }).await? {
         StateReply::Done(done) => Ok(done),
@@ -243,7 +239,11 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 async fn ask(call: &Call, operation: StateOperation) -> mlua::Result<StateReply> {
-    call.context.host.state(operation).await.map_err(|error| call.error(error))
+    let host = &call.context.host;
+    // In a run that only checks, what would be written is seen by that run alone.
+    let reply =
+        if call.checking() { Overlay::of(&call.lua).apply(host, operation).await } else { host.state(operation).await };
+    reply.map_err(|error| call.error(error))
 }
 
 async fn get(call: &Call, key: String) -> mlua::Result<Option<Json>> {
@@ -261,8 +261,11 @@ async fn get(call: &Call, key: String) -> mlua::Result<Option<Json>> {
 async fn set(call: &Call, key: String, value: Json) -> mlua::Result<()> {
     if call.checking() {
         call.context.would_change(&format!("would set `{key}`"));
-        return Ok(());
     }
+    put(call, key, value).await
+}
+
+async fn put(call: &Call, key: String, value: Json) -> mlua::Result<()> {
     ask(call, StateOperation::Set { key, value, ttl: None }).await.map(drop)
 }
 

@@ -6,6 +6,8 @@ mod locks;
 
 use std::rc::Rc;
 
+pub(super) use check::Overlay;
+
 use mlua::{Function, IntoLuaMulti, Lua, MultiValue, Table, Value};
 use serde_json::Value as Json;
 use sloth_core::Millis;
@@ -47,7 +49,7 @@ end
 );
 
 pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
-    let storage = Rc::new(Storage::default());
+    let storage = Rc::new(Storage { overlay: Overlay::of(lua), held: locks::Held::default() });
     let table = locked(values(Builder::new(lua, context, "state")?, &storage)?, &storage)?.unfinished();
     let parts: (Function, Function) = (table.raw_get("lock")?, table.raw_get("unlock")?);
     let with_lock: Function = WITH_LOCK.function(lua)?.call(parts)?;
@@ -57,9 +59,8 @@ pub(super) fn module(lua: &Lua, context: &Rc<Context>) -> mlua::Result<Table> {
 }
 
 /// What the functions share.
-#[derive(Default)]
 struct Storage {
-    overlay: check::Overlay,
+    overlay: Rc<Overlay>,
     held: locks::Held,
 }
 
@@ -148,13 +149,13 @@ async fn set_ttl(call: Call, storage: Rc<Storage>, (key, ttl): (Value, Value)) -
     storage.done(&call, StateOperation::Expire { key, ttl }).await
 }
 
-/// The seconds that are left; nothing for a key that lives for good, or for none and why.
-async fn get_ttl(call: Call, storage: Rc<Storage>, key: Value) -> mlua::Result<(Option<f64>, Option<String>)> {
+/// The seconds that are left, whole ones; -1 for a key that lives for good, -2 for none and why.
+async fn get_ttl(call: Call, storage: Rc<Storage>, key: Value) -> mlua::Result<(f64, Option<String>)> {
     let key = key_of(&call, "key", &key)?;
     match storage.ask(&call, StateOperation::Lifetime { key: key.clone() }).await? {
-        StateReply::Lifetime(Lifetime::Missing) => Ok((None, Some(format!("key not found: {key}")))),
-        StateReply::Lifetime(Lifetime::Forever) => Ok((None, None)),
-        StateReply::Lifetime(Lifetime::Left(left)) => Ok((Some(left.as_duration().as_secs_f64()), None)),
+        StateReply::Lifetime(Lifetime::Missing) => Ok((-2.0, Some(format!("key not found: {key}")))),
+        StateReply::Lifetime(Lifetime::Forever) => Ok((-1.0, None)),
+        StateReply::Lifetime(Lifetime::Left(left)) => Ok((left.as_duration().as_secs_f64().ceil(), None)),
         other => Err(strange(&call, &other)),
     }
 }
@@ -169,10 +170,13 @@ async fn exists(call: Call, storage: Rc<Storage>, key: Value) -> mlua::Result<bo
     Ok(storage.value(&call, key).await?.is_some())
 }
 
-/// A table of keys to values.
+/// A list of keys, in order, that answers each key with its value.
 async fn keys(call: Call, storage: Rc<Storage>, pattern: Value) -> mlua::Result<Table> {
     let entries = storage.matching(&call, &pattern).await?;
-    object_to_lua(&call.lua, &entries.into_iter().collect())
+    let keys = call.lua.create_sequence_from(entries.iter().map(|(key, _)| key.as_str()))?;
+    let values = object_to_lua(&call.lua, &entries.into_iter().collect())?;
+    keys.set_metatable(Some(call.lua.create_table_from([("__index", values)])?))?;
+    Ok(keys)
 }
 
 /// A list of keys, in order.

@@ -8,21 +8,33 @@ const SHORT_BYTES: usize = 6;
 /// The name among `known` that is nearest to `wanted`, if one is near enough to have been meant.
 #[must_use]
 pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    within(wanted, known, DISTANCE_MAX.min(wanted.chars().count().div_ceil(3)))
+    within(wanted, known, |name| DISTANCE_MAX.min(differing(wanted, name).div_ceil(3)))
 }
 
 /// The name among `known` that `wanted` is but for a slip of the fingers.
 pub(crate) fn misspelt<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    within(wanted, known, if wanted.len() < SHORT_BYTES { 1 } else { 2 })
+    within(wanted, known, |_| if wanted.len() < SHORT_BYTES { 1 } else { 2 })
 }
 
-fn within<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>, allowed: usize) -> Option<&'a str> {
+/// How many letters of `wanted` may be meant otherwise: those behind the words that both begin with, as in `on_skip` and
+/// `on_fail`.
+fn differing(wanted: &str, name: &str) -> usize {
+    let same = wanted.bytes().zip(name.bytes()).take_while(|(one, other)| one == other).count();
+    let words = wanted.as_bytes()[..same].iter().rposition(|byte| *byte == b'_').map_or(0, |at| at + 1);
+    wanted[words..].chars().count()
+}
+
+fn within<'a>(
+    wanted: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    allowed: impl Fn(&str) -> usize,
+) -> Option<&'a str> {
     let wanted: Vec<char> = wanted.chars().collect();
     known
         .into_iter()
         .filter(|name| name.len().abs_diff(wanted.len()) <= DISTANCE_MAX * 4)
         .map(|name| (distance(&wanted, name), name))
-        .filter(|(distance, _)| *distance <= allowed)
+        .filter(|(distance, name)| *distance <= allowed(name))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
@@ -54,13 +66,19 @@ mod tests {
 
     #[test]
     fn only_near_names_are_suggested() {
-        let known = ["build", "deploy", "smoke-test", "a"];
+        let known = ["build", "deploy", "smoke-test", "a", "on_fail", "on_success", "on_start"];
         for (wanted, expected) in [
             ("biuld", Some("build")),
             ("Deploy", Some("deploy")),
             ("smoke_test", Some("smoke-test")),
             ("deploi", Some("deploy")),
             ("migrate", None),
+            ("on_skip", None),
+            ("on_abort", None),
+            ("on_sucess", Some("on_success")),
+            ("on_falure", None),
+            ("on_stat", Some("on_start")),
+            ("on_é", None),
             ("", None),
         ] {
             assert_eq!(nearest(wanted, known), expected, "{wanted}");

@@ -156,9 +156,9 @@ fn is_declared(text: &str, name: &str) -> bool {
 fn missing(lua: &Lua, names: &[&str]) -> String {
     let shown = names.join(".");
     if let [name] = names
-        && modules::is_foreign(name)
+        && let Some(instead) = modules::instead_of(name)
     {
-        return format!("Sloth has no module `{name}`: run its program with `exec.run`");
+        return format!("Sloth has no module `{name}`: {instead}");
     }
     let Some((table, last)) = parent(lua, names) else { return format!("`{shown}` is nil") };
     let mut found: Vec<String> = table

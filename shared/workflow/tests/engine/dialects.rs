@@ -108,6 +108,6 @@ fn results_in_a_table_count() {
         r#"task("a"):command(function() return { success = true, message = "fine", data = { n = 1 } } end)
            task("b"):command(function() return { success = false, error = "bad" } end)
            task("c"):command(function() return exec.run("echo out; exit 4") end)"#,
-        &["a succeeded: fine", "b failed: bad", "c failed: the command returned `false`"],
+        &["a succeeded: fine", "b failed: bad", "c failed: the command that it returned exited with code 4"],
     );
 }

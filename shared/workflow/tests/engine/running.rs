@@ -323,9 +323,11 @@ fn a_task_of_another_user_begins_where_that_user_may_be() {
     let text = "local where = 'test \"$(pwd -P)\" = \"$(cd ~ 2> /dev/null && pwd -P || echo /)\"'
         task('home'):user('nobody'):command(where)
         task('said'):user('nobody'):workdir('/usr'):command('test \"$(pwd)\" = /usr')
+        task('made'):user('nobody'):workdir('made/deep'):command('touch it && test -O .')
+        task('again'):depends_on('made'):user('nobody'):workdir('made'):command('test -f deep/it && touch it')
         task('self'):user('root'):command('test \"$(pwd -P)\" != \"$(cd ~ && pwd -P)\"')";
     if rustix::process::geteuid().is_root() {
-        check(text, &["home succeeded", "said succeeded", "self succeeded"]);
+        check(text, &["home succeeded", "said succeeded", "made succeeded", "again succeeded", "self succeeded"]);
     }
 }
 

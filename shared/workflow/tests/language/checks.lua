@@ -60,6 +60,24 @@ task("gone"):depends_on("look"):command(function()
     return text ~= nil, reason
 end)
 
+==== what a stack would know is known for the rest of the check
+--@ check
+--@ task: set succeeded: would set `stack/default/outputs/url`; would record the resource `host/web` as created
+--@ task: get succeeded: http://web unchanged 2
+--@ task: forget succeeded: would forget the resource `host/web`
+task("set"):command(function()
+    stack.set_output("url", "http://web")
+    local word = stack.register_resource({ type = "host", name = "web", properties = { size = 2 } })
+    return word == "created"
+end)
+task("get"):depends_on("set"):command(function()
+    local word, resource = stack.register_resource({ type = "host", name = "web", properties = { size = 2 } })
+    return stack.outputs().url ~= nil, `{stack.get_output("url")} {word} {resource.properties.size}`
+end)
+task("forget"):depends_on("get"):command(function()
+    return stack.delete_resource("host", "web") and not stack.resource_exists("host", "web")
+end)
+
 ==== what cannot be told is said to be so
 --@ check
 --@ task: fetch succeeded: would run: make all; would copy `built` to `there`; would change `built.conf`, whose content cannot be told yet

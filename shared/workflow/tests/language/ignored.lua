@@ -3,7 +3,7 @@
 
 ==== keys of a workflow's table that nothing reads are ignored, and told
 --@ plan: w: a
---@ warning: main.sloth:3: workflow `w`: there is no method or key `on_abort`, so it is ignored; the nearest that is known is `on_start`
+--@ warning: main.sloth:3: workflow `w`: there is no method or key `on_abort`, so it is ignored
 --@ warning: main.sloth:4: workflow `w`: there is no method or key `error_handling`, so it is ignored
 --@ says: main.sloth:3: workflow `w`: there is no method or key `on_abort`, so it is ignored
 --@ says: main.sloth:4: workflow `w`: there is no method or key `error_handling`, so it is ignored
@@ -28,7 +28,7 @@ workflow.define("w", { tasks = {
 
 ==== and methods of tasks and workflows that were never there
 --@ plan: w: a
---@ warning: main.sloth:2: task `a`: there is no method or key `on_skip`, so it is ignored; the nearest that is known is `on_fail`
+--@ warning: main.sloth:2: task `a`: there is no method or key `on_skip`, so it is ignored
 --@ warning: main.sloth:6: workflow `w`: there is no method or key `notify_channel`, so it is ignored
 --@ task: a succeeded
 local a = task("a")
@@ -38,6 +38,17 @@ local a = task("a")
 workflow.define("w")
     :notify_channel("ops")
     :tasks({ a })
+
+==== which hosts run a file, and when, is said when it is started
+--@ plan: w: a, b
+--@ says: main.sloth:1: task `a`: there is no method or key `target_tags`, so it is ignored: hosts are chosen by their labels, in `delegate_to`
+--@ says: main.sloth:3: workflow `w`: there is no method or key `schedule`, so it is ignored: a file runs when it is started: let cron
+--@ task: a succeeded
+--@ task: b succeeded
+local a = task("a"):target_tags({ "production", "web" }):command("true"):build()
+workflow.define("w")
+    :schedule("0 2 * * *")
+    :tasks({ a, { name = "b", target_tags = { "x" }, command = "true" } })
 
 ==== a key that is misspelt is told before and after
 --@ plan: w: a, b

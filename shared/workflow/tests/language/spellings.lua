@@ -295,6 +295,65 @@ group "w" {
 --@ error: main.sloth:1: task `a`: there is no method or key `module`: call the module in the task's function
 task "a" { module = "pkg", action = "install" }
 
+==== a function beside the name is what the task does
+--@ log: a: once	a
+--@ task: a succeeded
+--@ task: b failed: no
+--@ task: c succeeded: made
+task("a", function(this) print("once", this.name()) end)
+task("b", function() return false, "no" end)
+task("c", function() return true, "made", { n = 1 } end)
+
+==== a group is a workflow that tasks are added to one by one
+--@ plan: tests: a, b after a
+--@ task: a succeeded
+--@ task: b succeeded
+local a = task("a"):command("true"):build()
+local b = task("b"):depends_on("a"):command("true"):build()
+local tests = group("tests"):description("Two"):add_task(a):add_task(b):build()
+
+==== TaskDefinitions: the values of the run are among the params
+--@ values: { "message": "hello", "nested": { "key": "value" }, "own": "no" }
+--@ task: t succeeded: hello value yes
+TaskDefinitions = { w = { tasks = { { name = "t", params = { own = "yes" }, command = function(params, inputs)
+    return params.nope == nil, params.message .. " " .. params.nested.key .. " " .. params.own
+end } } } }
+
+==== TaskDefinitions: post_exec gets the outputs second
+--@ log: t: out	some	t
+--@ task: t succeeded
+--@ task: u failed: `post_hook`: none
+TaskDefinitions = { w = { tasks = {
+    {
+        name = "t",
+        command = function() return true, "", { data = "some" } end,
+        post_exec = function(params, output)
+            print("out", output.data, output.task_name)
+            return output.data == "some"
+        end,
+    },
+    {
+        name = "u",
+        command = function() return true end,
+        post_exec = function(params, output) return output.data ~= nil, "none" end,
+    },
+} } }
+
+==== parallel inside a task takes tasks of the file as tables with their names
+--@ log: one: 1
+--@ log: both: 1
+--@ task: one succeeded
+--@ task: both succeeded: true
+--@ task: none failed: main.sloth:7: parallel: the file has no task `nope`; did you mean `none`?
+TaskDefinitions = { w = { tasks = {
+    { name = "one", command = "echo 1" },
+    { name = "both", command = function()
+        local results, failed = parallel({ { name = "one" }, { name = "two", command = function() return true end } })
+        return failed == nil, tostring(results.one.success and results.two.success)
+    end },
+    { name = "none", command = function() return parallel({ { name = "nope" } }) end },
+} } }
+
 ==== tasks beside a workflow that names none
 --@ plan: shop: a, b after a
 workflow({ name = "shop", description = "Tasks follow" })

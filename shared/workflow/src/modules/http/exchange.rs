@@ -91,6 +91,15 @@ pub(crate) enum Outcome {
     PassedOver,
 }
 
+/// How a failure is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As nothing, and why.
+    Bare,
+    /// As a table whose `success` is false, and why: those who pass one table look into what they get.
+    Table,
+}
+
 /// Makes the request.
 ///
 /// # Errors
@@ -171,10 +180,19 @@ async fn answer(call: &Call, plan: &Plan) -> Result<Response, Trouble> {
 
 impl Outcome {
     /// The response as a table; nothing and why when there is none.
-    pub(crate) fn into_values(self, call: &Call) -> mlua::Result<MultiValue> {
+    pub(crate) fn into_values(self, call: &Call, form: Form) -> mlua::Result<MultiValue> {
         match self {
             Self::Answered(response) => response.into_table(call)?.into_lua_multi(&call.lua),
-            Self::Failed(reason) => (mlua::Value::Nil, reason).into_lua_multi(&call.lua),
+            Self::Failed(reason) => match form {
+                Form::Bare => (mlua::Value::Nil, reason).into_lua_multi(&call.lua),
+                Form::Table => {
+                    let table = call.lua.create_table_from([("error", reason.as_str()), ("body", "")])?;
+                    table.raw_set("success", false)?;
+                    table.raw_set("status_code", 0)?;
+                    table.raw_set("headers", call.lua.create_table()?)?;
+                    (content(&call.lua)?.call::<Table>(table)?, reason).into_lua_multi(&call.lua)
+                }
+            },
             Self::PassedOver => {
                 let (status, headers) = (StatusCode::NO_CONTENT, HeaderMap::new());
                 let response = Response { status, headers, body: Vec::new(), url: String::new() };

@@ -2,13 +2,14 @@
 
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
+use mlua::Lua;
 use sloth_core::Millis;
 
 use crate::{Host, Lifetime, MemoryState, StateError, StateOperation, StateReply};
 
 /// What a run that only checks has read and written.
 #[derive(Default)]
-pub(super) struct Overlay {
+pub(in crate::modules) struct Overlay {
     state: RefCell<MemoryState>,
     /// The keys that are known here, also those that are not there.
     known: RefCell<BTreeSet<String>>,
@@ -17,8 +18,22 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
+    /// The one of the machine: whatever keeps something in the host's state store has it in common.
+    pub(in crate::modules) fn of(lua: &Lua) -> Rc<Self> {
+        if let Some(known) = lua.app_data_ref::<Rc<Self>>() {
+            return Rc::clone(&known);
+        }
+        let own = Rc::<Self>::default();
+        lua.set_app_data(Rc::clone(&own));
+        own
+    }
+
     /// Does what a script asked, and changes nothing on the host.
-    pub(super) async fn apply(&self, host: &Rc<dyn Host>, operation: StateOperation) -> Result<StateReply, StateError> {
+    pub(in crate::modules) async fn apply(
+        &self,
+        host: &Rc<dyn Host>,
+        operation: StateOperation,
+    ) -> Result<StateReply, StateError> {
         match &operation {
             StateOperation::Get { key }
             | StateOperation::Set { key, .. }
