@@ -339,6 +339,7 @@ impl Standing {
                 ("returning", hosts.returning),
                 ("returned", hosts.returned),
                 ("not_returned", hosts.not_returned),
+                ("held", hosts.held),
             ] {
                 let labels = [("rollout", rollout.name.clone()), ("standing", standing.to_owned())];
                 gauge!("sloth_rollout_hosts", &labels).set(f64::from(count));

@@ -26,7 +26,9 @@ pub use durable::{
 pub use machine::Coordinator;
 pub use orders::{Instruction, Orders, Unsigned};
 pub use receipts::{CheckedReport, RejectedReceipts};
-pub use rollouts::{Before, ROLLOUTS_LIVE_MAX, ROLLOUTS_MAX, ReleaseName, RolloutHost, RolloutNote, RolloutRecord};
+pub use rollouts::{
+    Before, ROLLOUTS_LIVE_MAX, ROLLOUTS_MAX, ReleaseName, RolloutHost, RolloutNote, RolloutOrder, RolloutRecord,
+};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
 use sloth_trust::PublicKey;
 

@@ -9,6 +9,8 @@
 //!   and the share that was asked for is.
 //! - **Silence is failure.** An assigned host that is not heard of for several of its own rhythms counts as failed
 //!   until it is heard of again. One that was not assigned is no failure: it waits, and is said.
+//! - **A host's own rules win.** One that they keep from a release of the agent is held: it is neither changed nor failed,
+//!   holds nobody up, is said, and is asked again later.
 //! - **Who is out of reach does not hold others up.** It is assigned when it comes back, in its own wave, by the rules
 //!   of that day; so is a host that joins the fleet later.
 
@@ -42,6 +44,11 @@ pub const RHYTHM_MAX: Millis = Millis::from_secs(24 * 3600);
 pub const RETURN_SLACK: Millis = Millis::from_secs(30);
 /// A host that was heard of within so many of its rhythms is in reach.
 pub const REACH_RHYTHMS: u64 = 2;
+
+/// A host that its own rules held back is asked again after this.
+pub const HELD_RETRY: Millis = Millis::from_secs(6 * 3600);
+/// Beside the time in which hosts begin an update, they get this long for its trial and to say what came of it.
+pub const UPDATE_ENDS: Millis = Millis::from_secs(3600);
 
 /// A rollout and its hosts at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +110,11 @@ pub enum Standing {
     Proven,
     /// It failed, or took too long.
     Failed,
+    /// Its own rules are against it, so that it was not changed.
+    Held {
+        /// When it said so.
+        at: Millis,
+    },
     /// It was assigned and is not heard of.
     Silent {
         /// When it was given up.
@@ -165,7 +177,7 @@ impl Standing {
     #[must_use]
     pub const fn is_changed(self) -> bool {
         match self {
-            Self::Waiting => false,
+            Self::Waiting | Self::Held { .. } => false,
             Self::Assigned { .. }
             | Self::Succeeded { .. }
             | Self::Proven
@@ -182,7 +194,12 @@ impl Standing {
     pub const fn is_unproven(self) -> bool {
         match self {
             Self::Assigned { .. } | Self::Succeeded { .. } | Self::Failed | Self::Silent { .. } => true,
-            Self::Waiting | Self::Proven | Self::Returning { .. } | Self::Returned | Self::NotReturned => false,
+            Self::Waiting
+            | Self::Held { .. }
+            | Self::Proven
+            | Self::Returning { .. }
+            | Self::Returned
+            | Self::NotReturned => false,
         }
     }
 
@@ -195,6 +212,7 @@ impl Standing {
             Self::Succeeded { .. } => "soaking",
             Self::Proven => "proven",
             Self::Failed => "failed",
+            Self::Held { .. } => "held",
             Self::Silent { .. } => "silent",
             Self::Returning { .. } => "returning",
             Self::Returned => "returned",
@@ -217,6 +235,7 @@ pub fn picture(now: Millis, waves: usize, hosts: &[Host]) -> Vec<WaveCounts> {
             Standing::Succeeded { .. } => &mut wave.soaking,
             Standing::Proven => &mut wave.proven,
             Standing::Failed => &mut wave.failed,
+            Standing::Held { .. } => &mut wave.held,
             Standing::Silent { .. } => &mut wave.silent,
             Standing::Returning { .. } => &mut wave.returning,
             Standing::Returned => &mut wave.returned,

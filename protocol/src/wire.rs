@@ -41,9 +41,9 @@ pub use record::{
 };
 pub use release::{AssignRelease, ReleaseTarget, ReleaseView, UpdateState, UpdateView};
 pub use rollout::{
-    Approval, HostView, HostsPage, OnHalt, Passing, ReasonView, Resume, RolloutAction, RolloutBundle, RolloutPlan,
-    RolloutRequest, RolloutResponse, RolloutSpec, RolloutStatus, RolloutSummary, RolloutView, RolloutWhat, Share,
-    WaveCounts, WaveMembers, WaveSpec, WaveView, WindowSpec,
+    Approval, HostView, HostsPage, OnHalt, Passing, ReasonView, Resume, RolloutAction, RolloutAgent, RolloutBundle,
+    RolloutPlan, RolloutRequest, RolloutResponse, RolloutSpec, RolloutStatus, RolloutSubject, RolloutSummary,
+    RolloutView, RolloutWhat, Share, WaveCounts, WaveMembers, WaveSpec, WaveView, WindowSpec,
 };
 pub use token::{ADDRESSES_MAX, JoinToken, TOKEN_CHARS_MAX, TokenError, TokenSecret};
 pub use version::{ALPN, PROTO_MAX, PROTO_MIN, PROTO_UPDATES, ProtoVersion, Refusal, RefusalCode, negotiate};

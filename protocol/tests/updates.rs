@@ -15,9 +15,11 @@ use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, Secret};
 use sloth_protocol::{
     agent::{self, Agent, Config, Effect, FetchError, UpdateOutcome, UpdateRules, UpdateStage, Write},
     coordinator::{AgentRecord, Answer, Ask, Command, Coordinator, Durable, Event, Orders, Reply},
+    rollout::EVERYTHING,
     wire::{
-        AgentResponse, AssignRelease, Hello, Lane, PROTO_MAX, Platform, Poll, RecordBody, Refusal, Report,
-        UpdateReport, UpdateState, UpdateVerdict,
+        AgentResponse, Approval, AssignRelease, Hello, Lane, OnHalt, PROTO_MAX, Platform, Poll, RecordBody, Refusal,
+        Report, RolloutAction, RolloutAgent, RolloutRequest, RolloutSpec, RolloutWhat, Share, UpdateReport,
+        UpdateState, UpdateVerdict, WaveMembers, WaveSpec,
     },
 };
 use sloth_trust::{
@@ -314,6 +316,52 @@ fn the_hosts_rules_win() {
     }
 }
 
+/// An order that waits for the host's window must not be carried out at night, when its rollout halted by day.
+#[test]
+fn what_was_not_begun_is_taken_back_with_its_rollout() {
+    let mut fleet = Fleet::new();
+    let waits = Some("the window opens at night".to_owned());
+    fleet.host.hear_update_rules(UpdateRules { waits, ..UpdateRules::default() });
+    fleet.publish(release("0.2.0", 7, |_| {}));
+    fleet.command(Command::Rollout(RolloutRequest::Create(rollout()))).expect("it begins");
+    assert_eq!(fleet.standing().0, UpdateState::Accepted);
+    let abort = RolloutRequest::Act { name: "agents".to_owned(), action: RolloutAction::Abort };
+    fleet.command(Command::Rollout(abort)).expect("aborted");
+    assert_eq!(fleet.standing(), (UpdateState::Withdrawn, Some(7), "it was taken back".to_owned()));
+    fleet.host.hear_update_rules(UpdateRules::default());
+    fleet.tell(agent::Event::Wake);
+    assert_eq!((fleet.staged(), fleet.host.durable().update.clone()), (None, None));
+
+    // What the supervisor was asked for is its own to end.
+    let again = RolloutSpec { name: "again".to_owned(), ..rollout() };
+    fleet.command(Command::Rollout(RolloutRequest::Create(again))).expect("it begins");
+    fleet.hand_over(7);
+    let abort = RolloutRequest::Act { name: "again".to_owned(), action: RolloutAction::Abort };
+    fleet.command(Command::Rollout(abort)).expect("aborted");
+    fleet.restart("0.2.0");
+    fleet.tell(outcome(1, UpdateVerdict::Confirmed));
+    fleet.tell(agent::Event::Wake);
+    assert_eq!(fleet.standing().0, UpdateState::Confirmed);
+}
+
+fn rollout() -> RolloutSpec {
+    let members = WaveMembers::UpTo(Share::Hundredths(EVERYTHING));
+    RolloutSpec {
+        name: "agents".to_owned(),
+        what: RolloutWhat::Agent(RolloutAgent { version: "0.2.0".to_owned(), channel: None }),
+        selector: "*".to_owned(),
+        waves: vec![WaveSpec { members, soak: Millis::ZERO, approval: Approval::NotNeeded }],
+        errors_per_wave: Share::Count(0),
+        errors_in_all: Share::Count(0),
+        unproven_max: Share::Count(1),
+        proven_min: Share::Count(1),
+        windows: Vec::new(),
+        silent_after: 3,
+        timeout: Millis::from_secs(3600),
+        on_halt: OnHalt::Stop,
+    }
+}
+
 #[test]
 fn an_order_waits_for_the_hosts_window() {
     let mut fleet = Fleet::new();
@@ -446,8 +494,8 @@ fn untold_orders_are_taken_back() {
 #[test]
 fn reports_of_earlier_updates_are_of_no_account() {
     let mut center = welcomed(Durable { agents: [(id(), agent_record())].into(), ..Durable::default() }, id());
-    let mut say = |seq, counter, verdict| {
-        let (from, to, none) = ("0.1.0".to_owned(), "x".repeat(500), String::new());
+    let mut say_of = |seq, counter, verdict, to: &str| {
+        let (from, to, none) = ("0.1.0".to_owned(), to.repeat(500), String::new());
         let log_tail = "é".repeat(5000);
         let update = UpdateReport { counter, from, to, verdict, reason: none, log_tail };
         let body = RecordBody::Update(update);
@@ -457,11 +505,13 @@ fn reports_of_earlier_updates_are_of_no_account() {
         let _ = center.handle(NOW, Event::Asked { conn: 1, ticket: seq, ask });
         center.durable().agents[&id()].update.clone().expect("an update")
     };
+    let mut say = |seq, counter, verdict| say_of(seq, counter, verdict, "x");
     let first = say(1, Some(5), UpdateVerdict::Staged);
     assert_eq!((first.state, first.counter), (UpdateState::Staged, Some(5)));
     assert!(first.to.len() <= 64 && first.log_tail.len() <= 2048, "what is too long is cut");
     assert_eq!(say(2, Some(4), UpdateVerdict::Confirmed).state, UpdateState::Staged);
     assert_eq!(say(2, Some(5), UpdateVerdict::Confirmed).state, UpdateState::Staged, "counted once");
     assert_eq!(say(3, Some(5), UpdateVerdict::Confirmed).state, UpdateState::Confirmed);
-    assert_eq!(say(4, None, UpdateVerdict::RolledBack).counter, None, "by a command on the host");
+    assert_eq!(say(4, None, UpdateVerdict::RolledBack).counter, Some(5), "it was given up later");
+    assert_eq!(say_of(5, None, UpdateVerdict::RolledBack, "y").counter, None, "by a command on the host");
 }

@@ -7,7 +7,7 @@ use sloth_core::{AgentId, Digest, Labels, Millis, RunId};
 use sloth_protocol::{
     coordinator::{
         AgentRecord, Answer, Ask, CheckedReport, Command, Coordinator, Durable, Event, Instruction, Release, Reply,
-        Settings,
+        RolloutOrder, Settings,
     },
     random::Random,
     rollout::EVERYTHING,
@@ -284,7 +284,7 @@ impl Herd {
         let output = self.machine.handle(self.now, event);
         let succeeded = &self.succeeded;
         for write in &output.writes {
-            let well = |agent, run| succeeded.contains(&(agent, run));
+            let well = |agent, order: &RolloutOrder| order.run().is_some_and(|run| succeeded.contains(&(agent, run)));
             let check = a_rollout_keeps_its_budget(&self.state, write, well, |_| false);
             if let Err(violation) = check {
                 self.violation.get_or_insert(violation.detail);

@@ -21,7 +21,7 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RolloutCommand {
-    /// Begin to bring the newest release of a bundle to agents
+    /// Begin to bring the newest release of a bundle, or a release of the agent itself, to agents
     Create(CreateArgs),
     /// Show which hosts would fall into which wave, and begin nothing
     Plan(PlanArgs),
@@ -98,7 +98,7 @@ pub(super) struct ApproveArgs {
 pub(super) struct ResumeArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// From the first wave on, with the newest release of the bundle
+    /// From the first wave on, with the newest release
     #[arg(long)]
     newest: bool,
 }
@@ -175,11 +175,15 @@ async fn foresee(client: &Client, spec: RolloutSpec) -> Result<(RolloutPlan, Vec
 /// A specification without a name is named after the release that it brings.
 async fn named(client: &Client, mut spec: RolloutSpec) -> Result<RolloutSpec, AskError> {
     if spec.name.is_empty() {
-        let RolloutWhat::Bundle(bundle) = &spec.what;
-        let newest = releases(client, &bundle.name).await?;
-        let version = newest.first().map(|release| release.version.clone()).unwrap_or_default();
+        let (what, version) = match &spec.what {
+            RolloutWhat::Bundle(bundle) => {
+                let newest = releases(client, &bundle.name).await?;
+                (bundle.name.as_str(), newest.first().map(|release| release.version.clone()).unwrap_or_default())
+            }
+            RolloutWhat::Agent(agent) => ("agent", agent.version.clone()),
+        };
         let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
-        spec.name = format!("{}-{}", bundle.name, version.chars().map(fits).collect::<String>());
+        spec.name = format!("{what}-{}", version.chars().map(fits).collect::<String>());
     }
     Ok(spec)
 }

@@ -16,14 +16,14 @@ use sloth_core::{AgentId, Chain, Digest, Millis, RepositoryId, RolloutId, RunId,
 use sloth_protocol::{
     coordinator::{
         AgentRecord, AgentReleaseRow, Before, Durable, Inbox, Item, Job, JobEnd, JobUpdate, Release, ReleaseName,
-        RolloutHost, RolloutRecord, Run, Token, UpdateStanding, Write,
+        RolloutHost, RolloutOrder, RolloutRecord, Run, Token, UpdateStanding, Write,
     },
     random::Random,
     rollout::{Halt, Standing},
     wire::{
         Approval, Dropped, EVENTS_IN_FRAME_MAX, JobState, Lane, LogStream, OnHalt, Platform, Record, RecordBody,
-        RolloutBundle, RolloutSpec, RolloutStatus, RolloutWhat, Share, TaskEnd, TaskName, TaskStatus, UpdateState,
-        WaveCounts, WaveMembers, WaveSpec,
+        RolloutBundle, RolloutSpec, RolloutStatus, RolloutSubject, RolloutWhat, Share, TaskEnd, TaskName, TaskStatus,
+        UpdateState, WaveCounts, WaveMembers, WaveSpec,
     },
 };
 use sloth_trust::{
@@ -141,7 +141,7 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
         }
         4 => {
             let update = Item::Update { counter: 3, deadline: AT, rollout: None };
-            let items = [Item::Run(run_id(2)), Item::Cancel(run_id(1)), update];
+            let items = [Item::Run(run_id(2)), Item::Cancel(run_id(1)), update, Item::CancelUpdate { counter: 3 }];
             Write::PutWork(id, small, items[usize::try_from(small).expect("small") % items.len()])
         }
         5 => Write::DropWork(id, vec![small, small + 1]),
@@ -235,7 +235,7 @@ fn rollout(number: u64) -> RolloutRecord {
     let release = ReleaseName { counter: number, version: "1".into() };
     RolloutRecord {
         spec,
-        bundle: "web".parse().expect("a name"),
+        subject: RolloutSubject::Bundle("web".parse().expect("a name")),
         before: Some(Before { version: "0".into(), manifest: Digest::of(b"before") }),
         back: Some(release.clone()),
         release,
@@ -262,7 +262,11 @@ fn rollout_host(number: u64) -> RolloutHost {
         2 => Standing::Succeeded { at: AT },
         _ => Standing::Proven,
     };
-    RolloutHost { wave: 1, standing, run: run_id(number), rhythm: AT }
+    let order = match number {
+        0 => RolloutOrder::Update { counter: 3, generation: 4, from: "0.1.0".into() },
+        _ => RolloutOrder::Run(run_id(number)),
+    };
+    RolloutHost { wave: 1, standing, order, rhythm: AT }
 }
 
 fn same(disk: &Durable, memory: &Durable) {

@@ -57,6 +57,7 @@ impl Agent {
             Order::Run(order) => self.take_run(generation, &order)?,
             Order::Update(order) => self.take_update(generation, &order)?,
             Order::Cancel { run } => self.cancel(run),
+            Order::CancelUpdate { counter } => self.cancel_update(counter),
         }
         self.write(Write::Accepted(generation));
         Ok(())

@@ -415,8 +415,9 @@ impl Agent {
             match item.order {
                 // What is to be stopped stops at once; its number counts when its turn has come.
                 Order::Cancel { run } if waiting => self.cancel(run),
+                Order::CancelUpdate { counter } if waiting => self.cancel_update(counter),
                 Order::Run(_) | Order::Update(_) if against.is_some() => waiting = true,
-                Order::Run(_) | Order::Update(_) | Order::Cancel { .. } => {
+                Order::Run(_) | Order::Update(_) | Order::Cancel { .. } | Order::CancelUpdate { .. } => {
                     if let Err(reason) = self.take_order(item) {
                         against.get_or_insert(reason);
                         waiting = true;

@@ -130,6 +130,14 @@ impl Agent {
         }
     }
 
+    /// The coordinator takes an order back. What the supervisor was asked for is its own to end.
+    pub(super) fn cancel_update(&mut self, counter: u64) {
+        let taken_back = |update: &&Update| update.counter == counter && update.stage != UpdateStage::Switched;
+        if self.state.update.as_ref().is_some_and(|update| taken_back(&update)) {
+            self.end_update(UpdateVerdict::Withdrawn, "it was taken back".to_owned());
+        }
+    }
+
     pub(super) fn retry_update(&mut self) {
         if let Some(LiveUpdate::FetchLater { at, .. }) = &mut self.live_update {
             *at = self.now;

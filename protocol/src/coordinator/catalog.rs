@@ -8,7 +8,7 @@ use super::{
     machine::{Coordinator, read_root},
     registry::invalid,
 };
-use crate::wire::{BundleView, Published, Refusal, RefusalCode};
+use crate::wire::{BundleView, Published, Refusal, RefusalCode, RolloutSubject};
 
 impl Coordinator {
     /// Takes the first trust root, or the one after the newest; the same one again changes nothing.
@@ -88,7 +88,7 @@ impl Coordinator {
             let ManifestFacts { size, workflows } = manifest;
             self.write(Write::PutRelease(Box::new(Release { envelope: bytes, metadata, size, workflows, signers })));
             self.issue_head();
-            self.rollouts_look_at(&bundle);
+            self.rollouts_look_at(&RolloutSubject::Bundle(bundle));
         }
         Ok(Reply::Published(Published { name, version, counter, repeated }))
     }
@@ -137,7 +137,8 @@ impl Coordinator {
             return;
         };
         let runs = |counter: u64| self.state.runs.values().any(|run| run.bundle == *name && run.counter == counter);
-        let used = |counter: &u64| runs(*counter) || self.is_rolled_out(name, *counter);
+        let is_of = |subject: &RolloutSubject| matches!(subject, RolloutSubject::Bundle(bundle) if bundle == name);
+        let used = |counter: &u64| runs(*counter) || self.is_rolled_out(is_of, *counter);
         if let Some(oldest) = releases.keys().copied().find(|counter| !used(counter)) {
             self.write(Write::DropRelease(name.clone(), oldest));
         }

@@ -264,7 +264,7 @@ impl Coordinator {
             match item {
                 Item::Run(run) => self.end_job(run, agent, JobState::Failed, message),
                 Item::Update { .. } => self.end_update(agent, generation, UpdateState::Withdrawn, message),
-                Item::Cancel(_) => {}
+                Item::Cancel(_) | Item::CancelUpdate { .. } => {}
             }
         }
     }
@@ -285,7 +285,7 @@ impl Coordinator {
                     self.update_accepted(agent, generation);
                     continue;
                 }
-                Item::Cancel(_) => continue,
+                Item::Cancel(_) | Item::CancelUpdate { .. } => continue,
             };
             if let Some(job) = self.job(run, agent).filter(|job| job.state == JobState::Pending) {
                 let job = Job { state: JobState::Accepted, ..job };
@@ -387,6 +387,7 @@ impl Coordinator {
                     }
                 },
                 Item::Cancel(run) => Instruction::Cancel { run: *run },
+                Item::CancelUpdate { counter } => Instruction::CancelUpdate { counter: *counter },
                 Item::Update { .. } => match self.update_order(agent, generation, *item) {
                     Ok(order) => order,
                     // It cannot be given any more, and its place stays empty.
@@ -402,7 +403,7 @@ impl Coordinator {
                     bytes += assignment.payload.len() + metadata.len();
                 }
                 Instruction::Update { assignment, metadata, .. } => bytes += assignment.payload.len() + metadata.len(),
-                Instruction::Cancel { .. } => {}
+                Instruction::Cancel { .. } | Instruction::CancelUpdate { .. } => {}
             }
             items.push((generation, order));
             if WORK_ITEMS_MAX <= items.len() || WORK_BYTES_MAX <= bytes {

@@ -136,6 +136,11 @@ pub enum Item {
         /// The rollout that it belongs to.
         rollout: Option<RolloutId>,
     },
+    /// Not to go to a release of the agent.
+    CancelUpdate {
+        /// The release's number.
+        counter: u64,
+    },
 }
 
 impl Item {
@@ -144,7 +149,7 @@ impl Item {
     pub const fn run(self) -> Option<RunId> {
         match self {
             Self::Run(run) => Some(run),
-            Self::Cancel(_) | Self::Update { .. } => None,
+            Self::Cancel(_) | Self::Update { .. } | Self::CancelUpdate { .. } => None,
         }
     }
 }
@@ -380,7 +385,7 @@ impl Durable {
                 self.rollouts.insert(*id, rollout.as_ref().clone());
             }
             Write::PutRolloutHost(id, agent, host) => {
-                self.rollout_hosts.entry(*id).or_default().insert(*agent, *host);
+                self.rollout_hosts.entry(*id).or_default().insert(*agent, host.clone());
             }
             Write::DropRolloutHosts(id, agents) => self.drop_rollout_hosts(*id, agents),
             Write::DropRollout(id) => {

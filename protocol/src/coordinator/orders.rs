@@ -55,6 +55,11 @@ pub enum Instruction {
         /// Where the head names that release.
         inclusion: Inclusion,
     },
+    /// Not to go to one.
+    CancelUpdate {
+        /// The release's number.
+        counter: u64,
+    },
 }
 
 impl Orders {
@@ -66,6 +71,7 @@ impl Orders {
                 Order::Run(RunOrder { run, assignment: seal(&assignment), metadata, index, path })
             }
             Instruction::Cancel { run } => Order::Cancel { run },
+            Instruction::CancelUpdate { counter } => Order::CancelUpdate { counter },
             Instruction::Update { assignment, metadata, inclusion: Inclusion { index, path } } => {
                 Order::Update(UpdateOrder { assignment: seal(&assignment), metadata, index, path })
             }

@@ -122,6 +122,7 @@ impl Coordinator {
             self.names.remove(&record.name);
             self.write(Write::PutAgent(id, Box::new(record)));
             self.drop_all_work(id);
+            self.end_any_update(id, "the agent's identity was withdrawn");
             if let Some(presence) = self.present.remove(&id) {
                 self.connections.remove(&presence.conn);
                 self.out.closes.push((presence.conn, CloseReason::Revoked));
@@ -213,6 +214,7 @@ impl Coordinator {
         if changed || LAST_SEEN_STEP < self.now.since(record.last_seen) {
             self.write(Write::PutAgent(agent, Box::new(said)));
         }
+        self.note_version(agent);
         if let Some(presence) = self.present.get_mut(&agent) {
             presence.welcome = true;
         }

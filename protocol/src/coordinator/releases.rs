@@ -10,10 +10,11 @@ use super::{
     UpdateStanding, WORK_WAITING_MAX, Write,
     machine::{Coordinator, LeafKey},
     registry::invalid,
+    rollouts::Evidence,
 };
 use crate::wire::{
-    AssignRelease, PROTO_UPDATES, Published, Refusal, RefusalCode, ReleaseTarget, ReleaseView, UpdateReport,
-    UpdateState, UpdateView, negotiate,
+    AssignRelease, PROTO_UPDATES, Published, Refusal, RefusalCode, ReleaseTarget, ReleaseView, RolloutSubject,
+    UpdateReport, UpdateState, UpdateVerdict, UpdateView, negotiate,
 };
 
 /// What releases of the agent are called beside bundles.
@@ -46,9 +47,11 @@ impl Coordinator {
         if !repeated {
             self.make_room_for_release();
             let signers = envelope.signatures.iter().map(|signature| signature.key.to_string()).collect();
+            let subject = RolloutSubject::Agent(release.channel.clone());
             let row = AgentReleaseRow { envelope: bytes, release, signers };
             self.write(Write::PutAgentRelease(Box::new(row)));
             self.issue_head();
+            self.rollouts_look_at(&subject);
         }
         Ok(Reply::Published(Published { name: AGENT.to_owned(), version, counter, repeated }))
     }
@@ -104,7 +107,7 @@ impl Coordinator {
                 format!("{WORK_WAITING_MAX} orders wait for agent `{agent}` already: cancel runs that it will not do");
             return Err(Refusal::new(RefusalCode::TooLarge, reason));
         }
-        self.withdraw_update(agent);
+        self.replace_update(agent);
         let generation = self.queue_first(agent, Item::Update { counter, deadline, rollout });
         let standing = UpdateStanding {
             counter: Some(counter),
@@ -122,12 +125,25 @@ impl Coordinator {
         Ok(generation)
     }
 
-    /// Takes back the order of which the agent was not told, and says whether there was one.
-    pub(super) fn withdraw_update(&mut self, agent: AgentId) -> bool {
-        let Some(generation) = self.untold_update(agent) else { return false };
+    /// Takes back the order of which the agent was not told. `evidence` is what that is to its rollout.
+    pub(super) fn withdraw_update(&mut self, agent: AgentId, evidence: Evidence) {
+        let Some(generation) = self.untold_update(agent) else { return };
         self.write(Write::DropWork(agent, vec![generation]));
-        self.end_update(agent, generation, UpdateState::Withdrawn, "it was taken back before the agent was told");
-        true
+        let reason = "it was taken back before the agent was told";
+        self.end_update_as(agent, generation, UpdateState::Withdrawn, reason, evidence);
+    }
+
+    /// Ends whatever update of an agent is under way, since nothing more will be heard of it.
+    pub(super) fn end_any_update(&mut self, agent: AgentId, reason: &str) {
+        if let Some(generation) = self.standing(agent).map(|standing| standing.generation) {
+            self.end_update(agent, generation, UpdateState::Withdrawn, reason);
+        }
+    }
+
+    /// Why an agent cannot be told of a release, if so.
+    pub(super) fn cannot_take(&self, record: &AgentRecord, counter: u64) -> Option<Refusal> {
+        let Some(row) = self.state.releases.get(&counter) else { return Some(no_release(counter)) };
+        against(record, &row.release, self.now).err()
     }
 
     /// The agent has an order on its disk.
@@ -143,28 +159,35 @@ impl Coordinator {
     /// What an agent reports of an update. What it says of an earlier one than the newest ordered is of no account.
     pub(super) fn count_update(&mut self, agent: AgentId, report: UpdateReport) {
         let before = self.standing(agent).cloned();
-        let is_ordered = before.as_ref().is_some_and(|before| before.counter == report.counter);
+        // One that worked for a while is reported without a number when it is given up.
+        let undone = before.as_ref().is_some_and(|before| {
+            let (given_up, same) = (report.verdict == UpdateVerdict::RolledBack, before.to == report.to);
+            before.state == UpdateState::Confirmed && report.counter.is_none() && given_up && same
+        });
+        let is_ordered = undone || before.as_ref().is_some_and(|before| before.counter == report.counter);
         if before.as_ref().is_some_and(|before| !before.state.is_final()) && !is_ordered {
             return;
         }
         let UpdateReport { counter, from, to, verdict, reason, log_tail } = report;
         let ordered = before.filter(|_| is_ordered);
-        let (rollout, generation) = ordered.map_or((None, 0), |before| (before.rollout, before.generation));
+        let (counter, rollout, generation) =
+            ordered.map_or((counter, None, 0), |before| (before.counter, before.rollout, before.generation));
         let (state, at) = (verdict.into(), self.now);
-        self.put_standing(
-            agent,
-            UpdateStanding { counter, rollout, generation, from, to, state, at, reason, log_tail },
-        );
+        let standing = UpdateStanding { counter, rollout, generation, from, to, state, at, reason, log_tail };
+        self.put_standing(agent, standing.clone());
+        let evidence = if undone { Some(Evidence::Undone) } else { Evidence::of_update(state) };
+        self.note_update(agent, &standing, evidence);
+        if state.is_final() {
+            // It can be told of another one.
+            self.stir_all();
+        }
     }
 
     /// Ends the update of this generation, if it is the newest and has not ended.
     pub(super) fn end_update(&mut self, agent: AgentId, generation: u64, state: UpdateState, reason: &str) {
-        let standing =
-            self.standing(agent).filter(|standing| standing.generation == generation && !standing.state.is_final());
-        if let Some(standing) = standing.cloned() {
-            let reason = reason.to_owned();
-            self.put_standing(agent, UpdateStanding { state, at: self.now, reason, ..standing });
-        }
+        // What ends on this side changed no host.
+        let evidence = if state == UpdateState::Withdrawn { Evidence::Withdrawn } else { Evidence::Held };
+        self.end_update_as(agent, generation, state, reason, evidence);
     }
 
     /// The order to go to a release: the same bytes whenever it is made for the same generation. In place of it, why it
@@ -242,6 +265,27 @@ impl Coordinator {
         waiting.filter(|(_, item)| is_update(item)).map(|(generation, _)| *generation).next_back()
     }
 
+    /// Ends what is under way for another order: one that the agent was not told is taken back, of the other nothing more
+    /// is heard.
+    fn replace_update(&mut self, agent: AgentId) {
+        self.withdraw_update(agent, Evidence::Held);
+        let under_way = self.standing(agent).filter(|standing| !standing.state.is_final());
+        if let Some(standing) = under_way.cloned() {
+            self.note_update(agent, &standing, Some(Evidence::Held));
+        }
+    }
+
+    fn end_update_as(&mut self, agent: AgentId, generation: u64, state: UpdateState, reason: &str, evidence: Evidence) {
+        let standing =
+            self.standing(agent).filter(|standing| standing.generation == generation && !standing.state.is_final());
+        if let Some(standing) = standing.cloned() {
+            let reason = reason.to_owned();
+            let standing = UpdateStanding { state, at: self.now, reason, ..standing };
+            self.put_standing(agent, standing.clone());
+            self.note_update(agent, &standing, Some(evidence));
+        }
+    }
+
     fn release_inclusion(&self, counter: u64) -> Option<Inclusion> {
         self.inclusion(&LeafKey::Agent(counter))
     }
@@ -260,7 +304,9 @@ impl Coordinator {
         if self.state.releases.len() < AGENT_RELEASES_MAX {
             return;
         }
-        if let Some(oldest) = self.state.releases.keys().next().copied() {
+        let of_agent = |subject: &RolloutSubject| matches!(subject, RolloutSubject::Agent(_));
+        let mut unused = self.state.releases.keys().filter(|counter| !self.is_rolled_out(of_agent, **counter));
+        if let Some(oldest) = unused.next().copied() {
             self.drop_release(oldest, "the release was dropped for newer ones");
         }
     }

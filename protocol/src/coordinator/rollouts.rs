@@ -1,7 +1,9 @@
 //! Rollouts: how operators begin and steer them. What happens next is the planner's to say, in [`crate::rollout`].
 
+mod agents;
 mod contacts;
 mod drive;
+mod evidence;
 mod record;
 mod view;
 
@@ -9,8 +11,9 @@ use std::collections::BTreeMap;
 
 pub(super) use contacts::{Contacts, Left};
 pub(super) use drive::Haste;
-pub use record::{Before, ReleaseName, RolloutHost, RolloutRecord};
-use sloth_core::{AgentId, Millis, RolloutId, RunId, Selector};
+pub(super) use evidence::Evidence;
+pub use record::{Before, ReleaseName, RolloutHost, RolloutOrder, RolloutRecord};
+use sloth_core::{AgentId, Millis, RolloutId, RunId, Selector, excerpt};
 use sloth_trust::BundleName;
 
 use super::{
@@ -24,8 +27,8 @@ use super::{
 use crate::{
     rollout::{Cuts, Reason, Spec, Standing},
     wire::{
-        OnHalt, Passing, Refusal, RefusalCode, Resume, RolloutAction, RolloutBundle, RolloutRequest, RolloutResponse,
-        RolloutSpec, RolloutStatus, RolloutWhat,
+        OnHalt, Passing, Refusal, RefusalCode, Resume, RolloutAction, RolloutAgent, RolloutBundle, RolloutRequest,
+        RolloutResponse, RolloutSpec, RolloutStatus, RolloutSubject, RolloutWhat,
     },
 };
 
@@ -84,10 +87,16 @@ struct Live {
 struct Checked {
     spec: Spec,
     cuts: Cuts,
-    bundle: BundleName,
+    what: What,
+}
+
+/// What a rollout would bring.
+struct What {
+    subject: RolloutSubject,
     release: ReleaseName,
     before: Option<Before>,
-    values: String,
+    /// The values of a bundle, as they are kept.
+    values: Option<String>,
 }
 
 impl Rollouts {
@@ -103,7 +112,7 @@ impl Rollouts {
             let cuts = Cuts::settled(record.salt, record.cuts.clone());
             rollouts.live.insert(*id, Live::new(spec, cuts));
             let rows = state.rollout_hosts.get(id).into_iter().flat_map(BTreeMap::values);
-            rollouts.runs.extend(rows.map(|row| row.run).chain(record.run).map(|run| (run, *id)));
+            rollouts.runs.extend(rows.filter_map(|row| row.order.run()).chain(record.run).map(|run| (run, *id)));
         }
         Ok(rollouts)
     }
@@ -137,9 +146,9 @@ impl Coordinator {
     }
 
     /// A release was published: a rollout that halted may have waited for it to go back.
-    pub(super) fn rollouts_look_at(&mut self, bundle: &BundleName) {
+    pub(super) fn rollouts_look_at(&mut self, subject: &RolloutSubject) {
         let waits = |record: &RolloutRecord| {
-            record.bundle == *bundle
+            record.subject == *subject
                 && record.status == RolloutStatus::Halted
                 && record.spec.on_halt == OnHalt::RollBack
         };
@@ -153,8 +162,8 @@ impl Coordinator {
     }
 
     /// Whether a rollout that is not over brings a release to hosts.
-    pub(super) fn is_rolled_out(&self, bundle: &BundleName, counter: u64) -> bool {
-        let live = self.state.rollouts.values().filter(|record| record.is_live() && record.bundle == *bundle);
+    pub(super) fn is_rolled_out(&self, is_of: impl Fn(&RolloutSubject) -> bool, counter: u64) -> bool {
+        let live = self.state.rollouts.values().filter(|record| record.is_live() && is_of(&record.subject));
         let brings = |record: &RolloutRecord| {
             record.release.counter == counter || record.back.as_ref().is_some_and(|back| back.counter == counter)
         };
@@ -164,18 +173,26 @@ impl Coordinator {
     /// Takes hosts back, if there is a release to take them back to.
     pub(super) fn begin_return(&mut self, id: RolloutId) -> Result<(), String> {
         let Some(record) = self.state.rollouts.get(&id) else { return Ok(()) };
-        let back = self.way_back(record)?;
+        let back = self.way_back(id, record)?;
         let (status, since) = (RolloutStatus::RollingBack, self.now);
-        let text = format!("goes back to release {}", back.version);
-        let record = RolloutRecord { status, since, run: None, back: Some(back), ..record.clone() };
+        let text = goes_back(back.as_ref());
+        let record = RolloutRecord { status, since, run: None, back, ..record.clone() };
         self.note_rollout(&record, RolloutNote::ORDERED, text);
         self.put_rollout(id, record);
+        self.settle_returned(id);
         Ok(())
     }
 
-    /// The release with which hosts would go back, or what has to be done for there to be one.
-    pub(super) fn way_back(&self, record: &RolloutRecord) -> Result<ReleaseName, String> {
-        let name = &record.bundle;
+    /// The release with which hosts would go back; nothing when all of them are back. Else what has to be done for there
+    /// to be one.
+    pub(super) fn way_back(&self, id: RolloutId, record: &RolloutRecord) -> Result<Option<ReleaseName>, String> {
+        match &record.subject {
+            RolloutSubject::Bundle(name) => self.bundles_way_back(name, record).map(Some),
+            RolloutSubject::Agent(_) => self.agents_way_back(id, record),
+        }
+    }
+
+    fn bundles_way_back(&self, name: &BundleName, record: &RolloutRecord) -> Result<ReleaseName, String> {
         let Some(before) = &record.before else {
             return Err(format!("nothing was released of `{name}` before this, so there is nothing to go back to"));
         };
@@ -217,15 +234,16 @@ impl Coordinator {
             return Err(Refusal::new(RefusalCode::Conflict, reason));
         }
         let checked = self.check_rollout(&spec)?;
-        self.make_way(&checked.bundle)?;
+        let Checked { spec: read, cuts, what: What { subject, release, before, values } } = checked;
+        self.make_way(&subject)?;
         let mut spec = spec;
-        let RolloutWhat::Bundle(bundle) = &mut spec.what;
-        bundle.values.clone_from(&checked.values);
+        if let (RolloutWhat::Bundle(bundle), Some(values)) = (&mut spec.what, values) {
+            bundle.values = values;
+        }
         let id = RolloutId::new(self.now, self.random.next_u128());
-        let Checked { spec: read, cuts, bundle, release, before, values: _ } = checked;
-        let salt = Cuts::salt(&spec.name, bundle.as_str(), release.counter);
+        let salt = Cuts::salt(&spec.name, &subject.to_string(), release.counter);
         let record = RolloutRecord {
-            bundle,
+            subject,
             release,
             before,
             back: None,
@@ -254,7 +272,30 @@ impl Coordinator {
     /// Whether a rollout could begin, and how.
     fn check_rollout(&self, spec: &RolloutSpec) -> Result<Checked, Refusal> {
         let read = Spec::new(spec).map_err(|error| invalid(&error.to_string()))?;
-        let RolloutWhat::Bundle(RolloutBundle { name, version, workflow, values }) = &spec.what;
+        let what = match &spec.what {
+            RolloutWhat::Bundle(bundle) => self.check_bundle(bundle)?,
+            RolloutWhat::Agent(agent) => self.check_agent(agent)?,
+        };
+        let cuts = self.settle_cuts(&read, &spec.name, &what)?;
+        Ok(Checked { spec: read, cuts, what })
+    }
+
+    fn check_agent(&self, wanted: &RolloutAgent) -> Result<What, Refusal> {
+        let Some(release) = self.agent_release(wanted) else {
+            let (version, channel) = (excerpt(&wanted.version), wanted.channel.as_deref());
+            let of = channel.map_or_else(String::new, |channel| format!(" in the channel `{}`", excerpt(channel)));
+            let reason =
+                format!("there is no release {version} of the agent{of}: `sloth-coord release list` shows them");
+            return Err(Refusal::new(RefusalCode::NotFound, reason));
+        };
+        let subject = RolloutSubject::Agent(release.channel.clone());
+        let release = ReleaseName { counter: release.counter, version: release.version.to_string() };
+        self.check_agent_release(&release).map_err(|why| invalid(&why))?;
+        Ok(What { subject, release, before: None, values: None })
+    }
+
+    fn check_bundle(&self, wanted: &RolloutBundle) -> Result<What, Refusal> {
+        let RolloutBundle { name, version, workflow, values } = wanted;
         let (bundle, release) = self.newest_as_meant(name, version.as_deref())?;
         let metadata = &release.metadata;
         drive::check_metadata(metadata, self.now).map_err(|why| invalid(&why))?;
@@ -264,11 +305,10 @@ impl Coordinator {
         let before = releases.map(|(_, before)| &before.metadata).rfind(|before| before.counter < metadata.counter);
         let before = before.map(|before| Before { version: before.version.clone(), manifest: before.manifest.digest });
         let release = ReleaseName { counter: metadata.counter, version: metadata.version.clone() };
-        let cuts = self.settle_cuts(&read, &spec.name, &bundle, release.counter)?;
-        Ok(Checked { spec: read, cuts, bundle, release, before, values })
+        Ok(What { subject: RolloutSubject::Bundle(bundle), release, before, values: Some(values) })
     }
 
-    fn settle_cuts(&self, spec: &Spec, name: &str, bundle: &BundleName, counter: u64) -> Result<Cuts, Refusal> {
+    fn settle_cuts(&self, spec: &Spec, name: &str, what: &What) -> Result<Cuts, Refusal> {
         let is_matched = |selector: &Selector, id: AgentId| {
             self.state.agents.get(&id).is_some_and(|record| !record.revoked && matches(selector, id, record))
         };
@@ -279,19 +319,19 @@ impl Coordinator {
             let reason = format!("no agent matches `{selector}`: see `sloth-coord agents list`");
             return Err(Refusal::new(RefusalCode::NotFound, reason));
         }
-        let salt = Cuts::salt(name, bundle.as_str(), counter);
+        let salt = Cuts::salt(name, &what.subject.to_string(), what.release.counter);
         Ok(Cuts::settle(spec, salt, hosts.into_iter(), is_matched))
     }
 
-    /// Makes way for a new rollout of a bundle: those that are done give their place to it.
-    fn make_way(&mut self, bundle: &BundleName) -> Result<(), Refusal> {
-        let same = self.state.rollouts.iter().filter(|(_, record)| record.bundle == *bundle && record.is_live());
+    /// Makes way for a new rollout of something: those of it that are done give their place to it.
+    fn make_way(&mut self, subject: &RolloutSubject) -> Result<(), Refusal> {
+        let same = self.state.rollouts.iter().filter(|(_, record)| record.subject == *subject && record.is_live());
         let same: Vec<(RolloutId, RolloutStatus, String)> =
             same.map(|(id, record)| (*id, record.status, record.spec.name.clone())).collect();
         let is_done = |status| matches!(status, RolloutStatus::Complete | RolloutStatus::RolledBack);
         if let Some((_, _, name)) = same.iter().find(|(_, status, _)| !is_done(*status)) {
             let reason = format!(
-                "rollout `{name}` of `{bundle}` has not ended: `sloth-coord rollout show {name}`, or end it with `sloth-coord rollout abort {name}`"
+                "rollout `{name}` of `{subject}` has not ended: `sloth-coord rollout show {name}`, or end it with `sloth-coord rollout abort {name}`"
             );
             return Err(Refusal::new(RefusalCode::Conflict, reason));
         }
@@ -326,7 +366,9 @@ impl Coordinator {
                 self.turn(id, record, RolloutStatus::Running);
             }
             (RolloutAction::Resume(Resume::Same), RolloutStatus::Halted) => {
-                self.forgive(id, |standing| matches!(standing, Standing::Failed | Standing::Silent { .. }));
+                self.forgive(id, |standing| {
+                    matches!(standing, Standing::Failed | Standing::Silent { .. } | Standing::Held { .. })
+                });
                 self.turn(id, record, RolloutStatus::Running);
             }
             (
@@ -338,7 +380,7 @@ impl Coordinator {
                 RolloutAction::RollBack,
                 RolloutStatus::Running | RolloutStatus::Paused | RolloutStatus::Halted | RolloutStatus::Complete,
             ) => {
-                self.way_back(&record).map_err(|why| Refusal::new(RefusalCode::Conflict, why))?;
+                self.way_back(id, &record).map_err(|why| Refusal::new(RefusalCode::Conflict, why))?;
                 self.withdraw_rollout(id);
                 self.begin_return(id).map_err(|why| Refusal::new(RefusalCode::Conflict, why))?;
             }
@@ -373,27 +415,41 @@ impl Coordinator {
     /// Forgets how some hosts stood, so that they are assigned again. What they were told before is withdrawn.
     fn forgive(&mut self, id: RolloutId, which: impl Fn(Standing) -> bool) {
         let rows = self.state.rollout_hosts.get(&id).into_iter().flatten();
-        let chosen: Vec<(AgentId, RunId)> =
-            rows.filter(|(_, row)| which(row.standing)).map(|(agent, row)| (*agent, row.run)).collect();
+        let chosen: Vec<(AgentId, RolloutOrder)> =
+            rows.filter(|(_, row)| which(row.standing)).map(|(agent, row)| (*agent, row.order.clone())).collect();
         if chosen.is_empty() {
             return;
         }
         self.write(Write::DropRolloutHosts(id, chosen.iter().map(|(agent, _)| *agent).collect()));
-        for (agent, run) in chosen {
-            let job = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).copied();
-            if let Some(job) = job.filter(|job| !job.state.is_final()) {
-                self.cancel_job(run, agent, job);
+        for (agent, order) in chosen {
+            match order {
+                RolloutOrder::Run(run) => {
+                    let job = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).copied();
+                    if let Some(job) = job.filter(|job| !job.state.is_final()) {
+                        self.cancel_job(run, agent, job);
+                    }
+                }
+                RolloutOrder::Update { counter, generation, .. } => {
+                    self.withdraw_order(agent, counter, generation);
+                }
             }
         }
     }
 
     /// Begins again from the first wave, with the newest release.
     fn begin_anew(&mut self, id: RolloutId, record: RolloutRecord) -> Result<(), Refusal> {
-        let newest = self.newest(&record.bundle).ok_or_else(|| no_bundle(record.bundle.as_str()))?;
-        let release = ReleaseName { counter: newest.metadata.counter, version: newest.metadata.version.clone() };
+        let release = match &record.subject {
+            RolloutSubject::Bundle(name) => {
+                let newest = self.newest(name).ok_or_else(|| no_bundle(name.as_str()))?;
+                ReleaseName { counter: newest.metadata.counter, version: newest.metadata.version.clone() }
+            }
+            RolloutSubject::Agent(channel) => {
+                self.newest_agent_release(channel).unwrap_or_else(|| record.release.clone())
+            }
+        };
         if release.counter <= record.release.counter {
-            let (name, version) = (&record.bundle, &release.version);
-            let reason = format!("there is no release of `{name}` after {version}: publish the mended one first");
+            let (subject, version) = (&record.subject, &release.version);
+            let reason = format!("there is no release of `{subject}` after {version}: publish the mended one first");
             return Err(Refusal::new(RefusalCode::Conflict, reason));
         }
         self.check_release(&record, &release).map_err(|why| invalid(&why))?;
@@ -443,8 +499,16 @@ impl RolloutStatus {
     }
 }
 
+/// Where a rollout goes back to.
+pub(super) fn goes_back(back: Option<&ReleaseName>) -> String {
+    back.map_or_else(
+        || "every host that it changed runs its version before".to_owned(),
+        |back| format!("goes back to release {}", back.version),
+    )
+}
+
 fn no_rollout(name: &str) -> Refusal {
-    let name = sloth_core::excerpt(name);
+    let name = excerpt(name);
     let reason = format!("there is no rollout `{name}`: `sloth-coord rollout list` shows them all");
     Refusal::new(RefusalCode::NotFound, reason)
 }

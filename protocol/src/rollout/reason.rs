@@ -40,6 +40,13 @@ pub enum Reason {
         /// How many.
         hosts: usize,
     },
+    /// Members of the newest wave are held back by rules of their own.
+    Held {
+        /// The wave.
+        wave: usize,
+        /// How many.
+        hosts: usize,
+    },
     /// Nothing shows that the wave is well.
     NoEvidence {
         /// The wave.
@@ -126,6 +133,7 @@ impl Reason {
             Self::Full { .. } => "full",
             Self::Closed { .. } => "closed",
             Self::Away { .. } => "away",
+            Self::Held { .. } => "held",
             Self::NoEvidence { .. } => "no_evidence",
             Self::TooFew { .. } => "too_few",
             Self::Approval { .. } => "approval",
@@ -163,6 +171,14 @@ impl fmt::Display for Reason {
             }
             Self::Away { wave, hosts: away } => {
                 write!(f, "wave {}: {} out of reach, assigned when heard of again", wave + 1, hosts(*away))
+            }
+            Self::Held { wave, hosts: held } => {
+                let held = hosts(*held);
+                write!(
+                    f,
+                    "wave {}: {held} held back by rules of their own: `rollout show --hosts` says which",
+                    wave + 1
+                )
             }
             Self::NoEvidence { wave, members } => {
                 let (wave, members) = (wave + 1, hosts(*members));

@@ -3,10 +3,11 @@
 use sloth_core::{Millis, Selector, excerpt, labels::LabelError};
 
 use super::{
+    UPDATE_ENDS,
     share::EVERYTHING,
     window::{Window, WindowError},
 };
-use crate::wire::{Approval, OnHalt, RolloutSpec, Share, WaveMembers, WaveSpec};
+use crate::wire::{Approval, OnHalt, RolloutSpec, RolloutWhat, Share, WaveMembers, WaveSpec};
 
 /// Most waves of a rollout.
 pub const WAVES_MAX: usize = 32;
@@ -44,7 +45,7 @@ pub struct Spec {
     pub windows: Vec<Window>,
     /// See [`RolloutSpec::silent_after`].
     pub silent_after: u32,
-    /// See [`RolloutSpec::timeout`].
+    /// How long a host may take from its assignment: an update that was begun in time gets [`UPDATE_ENDS`] more.
     pub timeout: Millis,
     /// See [`RolloutSpec::on_halt`].
     pub on_halt: OnHalt,
@@ -162,7 +163,10 @@ impl Spec {
             proven_min: spec.proven_min,
             windows: spec.windows.iter().map(Window::new).collect::<Result<_, _>>()?,
             silent_after: spec.silent_after,
-            timeout: spec.timeout,
+            timeout: match spec.what {
+                RolloutWhat::Bundle(_) => spec.timeout,
+                RolloutWhat::Agent(_) => spec.timeout + UPDATE_ENDS,
+            },
             on_halt: spec.on_halt,
         })
     }

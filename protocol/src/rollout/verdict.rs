@@ -3,7 +3,7 @@
 use sloth_core::{AgentId, Millis};
 
 use super::{
-    Halt, Host, Presence, Reason, Situation, Standing, picture,
+    HELD_RETRY, Halt, Host, Presence, Reason, Situation, Standing, picture,
     window::{any_open, next_opening},
 };
 use crate::wire::{Approval, RolloutStatus, WaveCounts};
@@ -93,6 +93,7 @@ fn settled(situation: &Situation<'_>, host: &Host) -> Standing {
         | Standing::Succeeded { .. }
         | Standing::Proven
         | Standing::Failed
+        | Standing::Held { .. }
         | Standing::Silent { .. }
         | Standing::Returning { .. }
         | Standing::Returned
@@ -136,8 +137,8 @@ fn advance(situation: &Situation<'_>) -> Verdict {
         let counts = counts.get(wave).copied().unwrap_or_default();
         look_at(situation, wave, counts, &mut reasons);
     }
-    // Hosts that are merely out of reach hold nobody up.
-    let holds = |reason: &Reason| !matches!(reason, Reason::Away { .. });
+    // Hosts that are merely out of reach hold nobody up, nor do those that keep themselves out.
+    let holds = |reason: &Reason| !matches!(reason, Reason::Away { .. } | Reason::Held { .. });
     let held = reasons.iter().skip(waits).any(holds) || newest_waits(situation);
     if held {
         return Verdict::Wait(reasons);
@@ -157,13 +158,16 @@ fn look_at(situation: &Situation<'_>, wave: usize, counts: WaveCounts, reasons: 
     } else if proven == 0 && situation.progress.status == RolloutStatus::Running {
         reasons.push(Reason::NoEvidence { wave, members });
     } else {
-        let wanted = situation.spec.proven_min.at_least(members);
+        let wanted = situation.spec.proven_min.at_least(members - count(counts.held).min(members));
         if proven < wanted {
             reasons.push(Reason::TooFew { wave, proven, wanted });
         }
     }
     if 0 < counts.away {
         reasons.push(Reason::Away { wave, hosts: count(counts.away) });
+    }
+    if 0 < counts.held {
+        reasons.push(Reason::Held { wave, hosts: count(counts.held) });
     }
 }
 
@@ -197,7 +201,8 @@ fn over_budget(situation: &Situation<'_>, counts: &[WaveCounts]) -> Option<Halt>
     let small = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     for (wave, counts) in counts.iter().enumerate() {
         // A wave that fails whole is never within its budget: nobody would be left to prove it.
-        let allowed = spec.errors_per_wave.at_most(size(counts.members)).min(size(counts.members).saturating_sub(1));
+        let others = size(counts.members).saturating_sub(size(counts.held) + 1);
+        let allowed = spec.errors_per_wave.at_most(size(counts.members)).min(others);
         if allowed < size(counts.failed + counts.silent) {
             let (failed, silent) = (counts.failed, counts.silent);
             return Some(Halt::WaveBudget { wave: small(wave), failed, silent, allowed: small(allowed) });
@@ -223,8 +228,20 @@ fn ready(situation: &Situation<'_>) -> Vec<AgentId> {
 }
 
 fn is_ready(situation: &Situation<'_>, host: &Host) -> bool {
-    let open = host.wave < situation.progress.open;
-    open && host.standing == Standing::Waiting && host.contact.in_reach(situation.now)
+    let may = match host.standing {
+        Standing::Waiting => true,
+        // What its rules say today may be another thing.
+        Standing::Held { at } => at + HELD_RETRY <= situation.now,
+        Standing::Assigned { .. }
+        | Standing::Succeeded { .. }
+        | Standing::Proven
+        | Standing::Failed
+        | Standing::Silent { .. }
+        | Standing::Returning { .. }
+        | Standing::Returned
+        | Standing::NotReturned => false,
+    };
+    may && host.wave < situation.progress.open && host.contact.in_reach(situation.now)
 }
 
 /// The next step of a rollout that takes hosts back. No budget holds it up: where it leads, the fleet was before.
@@ -242,7 +259,7 @@ fn roll_back(situation: &Situation<'_>) -> Verdict {
                 }
             }
             Standing::Returning { .. } => returning += 1,
-            Standing::Waiting | Standing::Returned | Standing::NotReturned => {}
+            Standing::Waiting | Standing::Held { .. } | Standing::Returned | Standing::NotReturned => {}
         }
     }
     if !back.is_empty() {
@@ -281,6 +298,7 @@ fn changes_at(situation: &Situation<'_>, host: &Host) -> Option<Millis> {
         }
         Standing::Succeeded { at } => silent_at(at),
         Standing::Returning { at } => Some(at + situation.spec.timeout),
+        Standing::Held { at } => Some(at + HELD_RETRY),
         Standing::Waiting
         | Standing::Proven
         | Standing::Failed

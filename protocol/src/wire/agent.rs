@@ -139,6 +139,11 @@ pub enum Order {
     },
     /// Go to a release of the agent. Told from version 2 of the protocol on.
     Update(UpdateOrder),
+    /// Not to go to a release of the agent, unless it was switched to already. Told as [`Order::Update`] is.
+    CancelUpdate {
+        /// The release's number.
+        counter: u64,
+    },
 }
 
 /// A release of the agent and the proofs for it: each the bytes of an envelope of `sloth-trust`.

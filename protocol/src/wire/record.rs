@@ -197,6 +197,8 @@ pub enum UpdateVerdict {
     Refused,
     /// The host's own rules are against it.
     Held,
+    /// It was taken back before the new version was started.
+    Withdrawn,
 }
 
 /// One thing to report, under a number that is never used again.
@@ -395,7 +397,7 @@ impl UpdateVerdict {
     pub const fn is_final(self) -> bool {
         match self {
             Self::Staged | Self::Switched => false,
-            Self::Confirmed | Self::RolledBack | Self::Refused | Self::Held => true,
+            Self::Confirmed | Self::RolledBack | Self::Refused | Self::Held | Self::Withdrawn => true,
         }
     }
 }

@@ -96,7 +96,7 @@ pub enum UpdateState {
     Refused,
     /// See [`UpdateVerdict::Held`].
     Held,
-    /// It was taken back before the agent was told.
+    /// It was taken back before the agent was told, or before it started the new version.
     Withdrawn,
 }
 
@@ -120,6 +120,7 @@ impl From<UpdateVerdict> for UpdateState {
             UpdateVerdict::RolledBack => Self::RolledBack,
             UpdateVerdict::Refused => Self::Refused,
             UpdateVerdict::Held => Self::Held,
+            UpdateVerdict::Withdrawn => Self::Withdrawn,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What operators ask about rollouts.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Millis, RolloutId};
+use sloth_trust::{BundleName, Channel};
 
 /// One question or order about rollouts. Tags only grow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +107,7 @@ pub struct RolloutSpec {
     pub windows: Vec<WindowSpec>,
     /// A host that was assigned and is not heard of for so many of its own rhythms is silent.
     pub silent_after: u32,
-    /// How long a host may take from its assignment.
+    /// How long a host may take from its assignment; for a release of the agent, until it begins.
     pub timeout: Millis,
     /// What follows a halt.
     pub on_halt: OnHalt,
@@ -115,6 +118,8 @@ pub struct RolloutSpec {
 pub enum RolloutWhat {
     /// A release of a bundle, which every host runs once.
     Bundle(RolloutBundle),
+    /// A release of the agent, to which every host goes.
+    Agent(RolloutAgent),
 }
 
 /// A release of a bundle and how it is run.
@@ -128,6 +133,15 @@ pub struct RolloutBundle {
     pub workflow: Option<String>,
     /// A JSON object.
     pub values: String,
+}
+
+/// A release of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutAgent {
+    /// The release for people; of several the newest.
+    pub version: String,
+    /// The channel that it was published in; none for any.
+    pub channel: Option<String>,
 }
 
 /// One step of a rollout.
@@ -227,6 +241,8 @@ pub struct HostView {
     pub in_reach: bool,
     /// The run that changes it, as text; empty where there is none.
     pub run: String,
+    /// Why it stands so, where that is known; else empty.
+    pub reason: String,
 }
 
 /// How a rollout stands. Tags only grow.
@@ -250,6 +266,15 @@ pub enum RolloutStatus {
     Superseded,
 }
 
+/// What a rollout brings releases of. Tags only grow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RolloutSubject {
+    /// A bundle.
+    Bundle(BundleName),
+    /// The agent, in one channel.
+    Agent(Channel),
+}
+
 /// A rollout in a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutSummary {
@@ -257,8 +282,8 @@ pub struct RolloutSummary {
     pub id: RolloutId,
     /// What it is called.
     pub name: String,
-    /// The bundle.
-    pub bundle: String,
+    /// What it brings.
+    pub subject: RolloutSubject,
     /// Its release for people.
     pub version: String,
     /// Its release for machines.
@@ -306,6 +331,8 @@ pub struct WaveCounts {
     pub returned: u32,
     /// Failed on their way back.
     pub not_returned: u32,
+    /// Left as they are, by rules of their own.
+    pub held: u32,
 }
 
 /// A wave as operators see it.
@@ -339,4 +366,15 @@ pub struct RolloutView {
     pub spec: RolloutSpec,
     /// How often it began anew with another release, from 1.
     pub attempt: u32,
+}
+
+impl fmt::Display for RolloutSubject {
+    /// The name of the bundle, or `agent` and its channel where that is not the usual one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bundle(name) => f.write_str(name.as_str()),
+            Self::Agent(channel) if *channel == Channel::default() => f.write_str("agent"),
+            Self::Agent(channel) => write!(f, "agent ({channel})"),
+        }
+    }
 }

@@ -103,7 +103,7 @@ fn responses() {
 
 #[test]
 fn orders() {
-    variants!(Order { Order::Run(_) => "Run", Order::Cancel { .. } => "Cancel", Order::Update(_) => "Update" });
+    variants!(Order { Order::Run(_) => "Run", Order::Cancel { .. } => "Cancel", Order::Update(_) => "Update", Order::CancelUpdate { .. } => "CancelUpdate" });
     let samples = [
         Order::Run(RunOrder {
             run: run(),
@@ -119,6 +119,7 @@ fn orders() {
             index: 300,
             path: vec![digest()],
         }),
+        Order::CancelUpdate { counter: 300 },
     ];
     check("order", &samples, variant, VARIANTS);
 }

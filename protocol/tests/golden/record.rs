@@ -68,6 +68,7 @@ fn update_verdicts() {
         UpdateVerdict::RolledBack => "RolledBack",
         UpdateVerdict::Refused => "Refused",
         UpdateVerdict::Held => "Held",
+        UpdateVerdict::Withdrawn => "Withdrawn",
     });
     let samples = [
         UpdateVerdict::Staged,
@@ -76,6 +77,7 @@ fn update_verdicts() {
         UpdateVerdict::RolledBack,
         UpdateVerdict::Refused,
         UpdateVerdict::Held,
+        UpdateVerdict::Withdrawn,
     ];
     check("update_verdict", &samples, variant, VARIANTS);
 }

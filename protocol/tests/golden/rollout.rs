@@ -3,9 +3,12 @@
 use sloth_core::{Millis, RolloutId};
 use sloth_protocol::wire::{
     Approval, HostView, HostsPage, OnHalt, OperatorRequest, OperatorResponse, Passing, ReasonView, Resume,
-    RolloutAction, RolloutBundle, RolloutPlan, RolloutRequest, RolloutResponse, RolloutSpec, RolloutStatus,
-    RolloutSummary, RolloutView, RolloutWhat, Share, WaveCounts, WaveMembers, WaveSpec, WaveView, WindowSpec,
+    RolloutAction, RolloutAgent, RolloutBundle, RolloutPlan, RolloutRequest, RolloutResponse, RolloutSpec,
+    RolloutStatus, RolloutSubject, RolloutSummary, RolloutView, RolloutWhat, Share, WaveCounts, WaveMembers, WaveSpec,
+    WaveView, WindowSpec,
 };
+
+use sloth_trust::Channel;
 
 use super::values::{AT, agent, run};
 
@@ -24,6 +27,7 @@ pub(super) fn asks() -> Vec<OperatorRequest> {
         act(RolloutAction::Resume(Resume::Newest)),
         act(RolloutAction::Abort),
         act(RolloutAction::RollBack),
+        RolloutRequest::Create(RolloutSpec { what: of_agents(), ..spec() }),
     ];
     asks.into_iter().map(OperatorRequest::Rollout).collect()
 }
@@ -50,6 +54,10 @@ pub(super) fn answers() -> Vec<OperatorResponse> {
             attempt: 2,
         })),
         RolloutResponse::Hosts(page()),
+        RolloutResponse::Rollouts(vec![RolloutSummary {
+            subject: RolloutSubject::Agent(Channel::default()),
+            ..summary(RolloutStatus::Running)
+        }]),
     ];
     answers.into_iter().map(OperatorResponse::Rollout).collect()
 }
@@ -81,11 +89,15 @@ fn spec() -> RolloutSpec {
     }
 }
 
+fn of_agents() -> RolloutWhat {
+    RolloutWhat::Agent(RolloutAgent { version: "1.4.0".to_owned(), channel: Some("beta".to_owned()) })
+}
+
 fn summary(status: RolloutStatus) -> RolloutSummary {
     RolloutSummary {
         id: RolloutId::new(AT, 7),
         name: "shop-2".to_owned(),
-        bundle: "shop".to_owned(),
+        subject: RolloutSubject::Bundle("shop".parse().expect("a name")),
         version: "1.4.0".to_owned(),
         counter: 300,
         selector: "role=web".to_owned(),
@@ -116,11 +128,13 @@ fn counts() -> WaveCounts {
         returning: 8,
         returned: 9,
         not_returned: 10,
+        held: 11,
     }
 }
 
 fn page() -> HostsPage {
     let (standing, run) = ("proven".to_owned(), run().to_string());
-    let host = HostView { agent: agent(), name: "web-1".to_owned(), wave: 1, standing, in_reach: true, run };
+    let reason = "this host is pinned".to_owned();
+    let host = HostView { agent: agent(), name: "web-1".to_owned(), wave: 1, standing, in_reach: true, run, reason };
     HostsPage { hosts: vec![host], more: true }
 }

@@ -1,10 +1,11 @@
 //! One situation, one verdict. A wave's hosts are letters: `w` waits in reach, `a` waits out of reach, `u` is under
-//! way, `s` soaks, `p` is proven, `f` failed, `x` is silent, `r` returns, `b` is back; `U`, `S` and `X` are about to
+//! way, `s` soaks, `p` is proven, `f` failed, `h` is held and `H` has been for
+//! long, `x` is silent, `r` returns, `b` is back; `U`, `S` and `X` are about to
 //! stand otherwise by what was heard of them, or was not.
 
 use sloth_core::{AgentId, Millis};
 use sloth_protocol::{
-    rollout::{Contact, Host, Plan, Presence, Progress, RETURN_SLACK, Situation, Standing, Verdict, plan},
+    rollout::{Contact, HELD_RETRY, Host, Plan, Presence, Progress, RETURN_SLACK, Situation, Standing, Verdict, plan},
     wire::{Approval, RolloutSpec, RolloutStatus, WindowSpec},
 };
 
@@ -80,6 +81,8 @@ fn member(wave: usize, place: usize, letter: char) -> Host {
         'D' => (Standing::Succeeded { at: NOW - SOAK }, gone(590)),
         'p' => (Standing::Proven, connected),
         'f' => (Standing::Failed, connected),
+        'h' => (Standing::Held { at: lately }, connected),
+        'H' => (Standing::Held { at: NOW - HELD_RETRY }, connected),
         'x' => (Standing::Silent { at: lately, succeeded: None }, gone(1_000)),
         'X' => (Standing::Silent { at: lately, succeeded: None }, connected),
         'r' => (Standing::Returning { at: lately }, connected),
@@ -136,6 +139,24 @@ fn failed_silent_and_watched_hosts_are_unproven() {
     check_plan("max=2 errors=2", "fxw|ww", "halt no_room");
     check_plan("max=2 errors=2", "fxp|ww", "open 2");
     check_plan("max=1", "pw|ww", "assign 1.2");
+}
+
+#[test]
+fn hosts_that_rules_of_their_own_hold_back_hold_nobody_up() {
+    check_plan("open=1 proven=100%", "hp|w", "open 2");
+    check_plan("open=2", "p|hp", "complete");
+    check_plan("open=2 complete", "p|hp", "wait held");
+    // Nothing shows that a wave of them is well, and what fails beside them is all that there was.
+    check_plan("open=1", "hh|w", "wait no_evidence held");
+    check_plan("open=1 errors=1", "hf|w", "halt wave_budget");
+    check_plan("open=1 max=1", "hw|w", "assign 1.2");
+    check_plan("open=1", "hu|w", "wait under_way held");
+    // Later they are asked again, by wave and window.
+    check_plan("open=1", "Hp|H", "assign 1.1");
+    check_plan("open=1 window=60-120", "Hp|w", "wait closed held");
+    check_plan("back", "hH|w", "complete");
+    let held = decide("open=1 complete", "h");
+    assert_eq!(held.wake_at, Some(NOW - Millis::from_secs(60) + HELD_RETRY));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sloth_core::{AgentId, Millis};
 use sloth_protocol::{
     agent,
-    coordinator::{Answer, Coordinator, Durable, Event, Output, Settings, Ticket, Write},
+    coordinator::{Answer, Coordinator, Durable, Event, Output, RolloutOrder, Settings, Ticket, Write},
     wire::{AgentResponse, Renewed, RunOutcome, Work},
 };
 
@@ -205,10 +205,14 @@ impl Sim {
         if let Write::PutRolloutHost(_, _, row) = write {
             self.tally.note_rollout_host(row.standing);
         }
-        let succeeded = |agent, run| {
+        let succeeded = |agent, order: &RolloutOrder| {
             let host = self.hosts.iter().find(|host| host.id == Some(agent));
             host.is_some_and(|host| {
-                host.rolled_back || host.witness.ended_runs.get(&run) == Some(&RunOutcome::Succeeded)
+                host.rolled_back
+                    || match order {
+                        RolloutOrder::Run(run) => host.witness.ended_runs.get(run) == Some(&RunOutcome::Succeeded),
+                        RolloutOrder::Update { counter, .. } => host.supervisor.has_confirmed(*counter),
+                    }
             })
         };
         let resumed = |name: &str| self.errands.iter().any(|errand| errand.resumes(name));

@@ -27,7 +27,7 @@ pub(super) fn forge(agent: AgentId, item: &mut WorkItem, random: &mut Random) {
             forge_update(update, random);
             return;
         }
-        Order::Cancel { .. } => return,
+        Order::Cancel { .. } | Order::CancelUpdate { .. } => return,
     };
     let publisher = publisher();
     match random.below(KINDS) {

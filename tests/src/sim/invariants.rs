@@ -203,7 +203,7 @@ pub(super) fn numbers_never_fall_at_the_coordinator(
                 match item {
                     Item::Run(run) => drop(witness.assigned.insert((*agent, *run))),
                     Item::Update { counter, .. } => drop(witness.updates.insert((*agent, *counter))),
-                    Item::Cancel(_) => {}
+                    Item::Cancel(_) | Item::CancelUpdate { .. } => {}
                 }
             }
             coordinator::Write::PutRelease(release) => {
@@ -439,7 +439,9 @@ pub(super) fn commit_before_send_of_the_coordinator(
                             Instruction::Run { run, .. } => {
                                 disk.jobs.get(run).is_some_and(|jobs| jobs.contains_key(&id))
                             }
-                            Instruction::Cancel { .. } | Instruction::Update { .. } => true,
+                            Instruction::Cancel { .. }
+                            | Instruction::Update { .. }
+                            | Instruction::CancelUpdate { .. } => true,
                         };
                         known && *generation < record.next_generation
                     })

@@ -1,8 +1,8 @@
 //! Rollouts in a simulation: what operators ask for, and what must hold of them.
 
-use sloth_core::{AgentId, Millis, RolloutId, RunId};
+use sloth_core::{AgentId, Millis, RolloutId};
 use sloth_protocol::{
-    coordinator::{Durable, RolloutHost, RolloutRecord, Write},
+    coordinator::{Durable, RolloutHost, RolloutOrder, RolloutRecord, Write},
     random::Random,
     rollout::{EVERYTHING, Standing},
     wire::{
@@ -67,12 +67,12 @@ fn name(number: u64) -> String {
 /// Never more agents than its budget are changed and unproven, failed and silent ones among them; nobody is proven who
 /// did not succeed; no wave begins without proof of the one before; and after a halt nothing new is assigned.
 ///
-/// `state` is the disk before the write, `succeeded` says how a run truly ended on an agent, and `resumed` whether an
+/// `state` is the disk before the write, `succeeded` says how what it was told truly ended on an agent, and `resumed` whether an
 /// operator ever let a rollout of this name go on.
 pub(crate) fn a_rollout_keeps_its_budget(
     state: &Durable,
     write: &Write,
-    succeeded: impl Fn(AgentId, RunId) -> bool,
+    succeeded: impl Fn(AgentId, &RolloutOrder) -> bool,
     resumed: impl Fn(&str) -> bool,
 ) -> Check {
     if let Write::PutRolloutHost(id, agent, row) = write {
@@ -89,15 +89,16 @@ fn host_changes(
     id: RolloutId,
     agent: AgentId,
     row: &RolloutHost,
-    succeeded: impl Fn(AgentId, RunId) -> bool,
+    succeeded: impl Fn(AgentId, &RolloutOrder) -> bool,
 ) -> Check {
     let Some(record) = state.rollouts.get(&id) else { return hold(NAME, false, || format!("there is no {id}")) };
     let rows = state.rollout_hosts.get(&id);
     let before = rows.and_then(|rows| rows.get(&agent));
-    let is_new = before.is_none_or(|before| before.run != row.run);
+    let is_new = before.is_none_or(|before| before.order != row.order);
     match row.standing {
         Standing::Assigned { .. } if is_new => {
-            hold(NAME, before.is_none(), || format!("{agent} is assigned again: {before:?}, {row:?}"))?;
+            let again = before.is_some_and(|before| !matches!(before.standing, Standing::Held { .. }));
+            hold(NAME, !again, || format!("{agent} is assigned again: {before:?}, {row:?}"))?;
             let status = record.status;
             let goes_on = matches!(status, RolloutStatus::Running | RolloutStatus::Complete);
             hold(NAME, goes_on, || format!("{agent} is assigned while {} is {}", record.spec.name, status.name()))?;
@@ -107,12 +108,13 @@ fn host_changes(
             hold(NAME, unproven <= most, || format!("{unproven} agents are changed and unproven, {most} may be"))
         }
         Standing::Proven => {
-            hold(NAME, succeeded(agent, row.run), || format!("{agent} is proven, and did not succeed: {row:?}"))
+            hold(NAME, succeeded(agent, &row.order), || format!("{agent} is proven, and did not succeed: {row:?}"))
         }
         Standing::Waiting
         | Standing::Assigned { .. }
         | Standing::Succeeded { .. }
         | Standing::Failed
+        | Standing::Held { .. }
         | Standing::Silent { .. }
         | Standing::Returning { .. }
         | Standing::Returned

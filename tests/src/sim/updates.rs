@@ -1,5 +1,7 @@
 //! Updates of agents: what stands for the driver, and for the supervisor, which outlives every process of its agent.
 
+use std::collections::BTreeSet;
+
 use sloth_core::AgentId;
 use sloth_protocol::{
     agent::{Event, FetchError, UpdateOutcome},
@@ -28,11 +30,22 @@ pub(super) struct Supervisor {
     pub outcomes: Vec<UpdateOutcome>,
     /// The number of its last outcome.
     last: u64,
+    /// The versions that were ever confirmed here, the one that was installed among them.
+    confirmed: BTreeSet<String>,
 }
 
 impl Default for Supervisor {
     fn default() -> Self {
-        Self { runs: INSTALLED.to_owned(), outcomes: Vec::new(), last: 0 }
+        let confirmed = [INSTALLED.to_owned()].into();
+        Self { runs: INSTALLED.to_owned(), outcomes: Vec::new(), last: 0, confirmed }
+    }
+}
+
+impl Supervisor {
+    /// Whether the release with this number ever proved itself here.
+    pub(super) fn has_confirmed(&self, counter: u64) -> bool {
+        let release = publisher().agent_releases.iter().find(|(_, release)| release.counter == counter);
+        release.is_some_and(|(_, release)| self.confirmed.contains(&release.version.to_string()))
     }
 }
 
@@ -61,6 +74,7 @@ impl Sim {
         let (number, from) = (supervisor.last, supervisor.runs.clone());
         if works {
             to.clone_into(&mut supervisor.runs);
+            supervisor.confirmed.insert(to.to_owned());
         }
         let (verdict, reason) = if works {
             (UpdateVerdict::Confirmed, String::new())

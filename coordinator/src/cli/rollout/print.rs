@@ -6,8 +6,8 @@ use serde::Serialize;
 use sloth_cli::{Failure, Format, Table, print_json, print_line};
 use sloth_core::{Clock, Millis, config::Span};
 use sloth_protocol::wire::{
-    Approval, HostView, ReasonView, RolloutPlan, RolloutSummary, RolloutView, WaveCounts, WaveMembers, WaveSpec,
-    WaveView,
+    Approval, HostView, ReasonView, RolloutPlan, RolloutSubject, RolloutSummary, RolloutView, WaveCounts, WaveMembers,
+    WaveSpec, WaveView,
 };
 
 use super::super::{printed, show};
@@ -19,7 +19,12 @@ const BAR_CHARS: u32 = 24;
 struct ShownSummary {
     id: String,
     name: String,
-    bundle: String,
+    /// `bundle` or `agent`.
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<String>,
     version: String,
     number: u64,
     selector: String,
@@ -45,6 +50,7 @@ struct ShownCounts {
     returning: u32,
     returned: u32,
     not_returned: u32,
+    held: u32,
 }
 
 #[derive(Serialize)]
@@ -88,6 +94,8 @@ struct ShownHost {
     in_reach: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     run: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
 }
 
 /// One rollout.
@@ -109,12 +117,12 @@ pub(super) fn list(rollouts: &[RolloutSummary], format: Format) -> Result<(), Fa
         return printed(print_json(&rollouts.iter().map(shown_summary).collect::<Vec<_>>()));
     }
     let now = Clock::new().now();
-    let mut table = Table::new(&["ROLLOUT", "BUNDLE", "RELEASE", "ON", "STATUS", "SINCE", "WAVES", "PROVEN", "FAILED"]);
+    let mut table = Table::new(&["ROLLOUT", "OF", "RELEASE", "ON", "STATUS", "SINCE", "WAVES", "PROVEN", "FAILED"]);
     for rollout in rollouts {
         let hosts = rollout.hosts;
         table.row(vec![
             rollout.name.clone(),
-            rollout.bundle.clone(),
+            rollout.subject.to_string(),
             rollout.version.clone(),
             rollout.selector.clone(),
             rollout.status.name().to_owned(),
@@ -157,19 +165,20 @@ pub(super) fn hosts(hosts: &[HostView], format: Format) -> Result<(), Failure> {
     if format == Format::Json {
         return printed(print_json(&hosts.into_iter().map(shown_host).collect::<Vec<_>>()));
     }
-    let mut table = Table::new(&["WAVE", "HOST", "STANDING", "IN REACH", "RUN"]);
+    let mut table = Table::new(&["WAVE", "HOST", "STANDING", "IN REACH", "RUN OR REASON"]);
     for host in hosts {
         let in_reach = if host.in_reach { "yes" } else { "no" }.to_owned();
-        table.row(vec![host.wave.to_string(), host.name.clone(), host.standing.clone(), in_reach, host.run.clone()]);
+        let why = if host.run.is_empty() { &host.reason } else { &host.run };
+        table.row(vec![host.wave.to_string(), host.name.clone(), host.standing.clone(), in_reach, why.clone()]);
     }
     printed(table.print())
 }
 
 /// A rollout in lines: itself, its waves as bars, and why it waits.
 pub(super) fn lines(view: &RolloutView, now: Millis) -> Vec<String> {
-    let RolloutSummary { name, bundle, version, counter, status, since, operator, selector, .. } = &view.summary;
+    let RolloutSummary { name, subject, version, counter, status, since, operator, selector, .. } = &view.summary;
     let mut lines = vec![format!(
-        "{name}: {bundle} {version} (number {counter}) on `{selector}` · {} since {} · by {operator}",
+        "{name}: {subject} {version} (number {counter}) on `{selector}` · {} since {} · by {operator}",
         status.name(),
         show::ago(now, *since)
     )];
@@ -189,13 +198,14 @@ pub(super) fn lines(view: &RolloutView, now: Millis) -> Vec<String> {
     lines
 }
 
-/// `#` proven, `+` done and watched, `>` at work, `!` failed or silent, `<` back, `.` not yet.
+/// `#` proven, `+` done and watched, `>` at work, `!` failed or silent, `-` held, `<` back, `.` not yet.
 fn bar(counts: &WaveCounts) -> String {
     let parts = [
         ('#', counts.proven),
         ('+', counts.soaking),
         ('>', counts.under_way),
         ('!', counts.failed + counts.silent + counts.not_returned),
+        ('-', counts.held),
         ('<', counts.returning + counts.returned),
         ('.', counts.waiting + counts.away),
     ];
@@ -222,6 +232,7 @@ fn said(counts: &WaveCounts) -> String {
         ("going back", counts.returning),
         ("back", counts.returned),
         ("not back", counts.not_returned),
+        ("held by their own rules", counts.held),
         ("waiting", counts.waiting),
         ("out of reach", counts.away),
     ] {
@@ -250,10 +261,16 @@ fn shown(view: &RolloutView) -> ShownRollout<'_> {
 }
 
 fn shown_summary(summary: &RolloutSummary) -> ShownSummary {
+    let (kind, bundle, channel) = match &summary.subject {
+        RolloutSubject::Bundle(name) => ("bundle", Some(name.to_string()), None),
+        RolloutSubject::Agent(channel) => ("agent", None, Some(channel.to_string())),
+    };
     ShownSummary {
         id: summary.id.to_string(),
         name: summary.name.clone(),
-        bundle: summary.bundle.clone(),
+        kind,
+        bundle,
+        channel,
         version: summary.version.clone(),
         number: summary.counter,
         selector: summary.selector.clone(),
@@ -290,12 +307,13 @@ const fn shown_counts(counts: &WaveCounts) -> ShownCounts {
         returning: counts.returning,
         returned: counts.returned,
         not_returned: counts.not_returned,
+        held: counts.held,
     }
 }
 
 fn shown_host(host: &HostView) -> ShownHost {
-    let HostView { agent, name, wave, standing, in_reach, run } = host.clone();
-    ShownHost { agent: agent.to_string(), name, wave, standing, in_reach, run }
+    let HostView { agent, name, wave, standing, in_reach, run, reason } = host.clone();
+    ShownHost { agent: agent.to_string(), name, wave, standing, in_reach, run, reason }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use sloth_cli::{Failure, Outcome, window};
 use sloth_core::{Selector, config::Span, excerpt};
 use sloth_protocol::{
     rollout::EVERYTHING,
-    wire::{Approval, OnHalt, RolloutBundle, RolloutSpec, RolloutWhat, Share, WaveMembers, WaveSpec},
+    wire::{Approval, OnHalt, RolloutAgent, RolloutBundle, RolloutSpec, RolloutWhat, Share, WaveMembers, WaveSpec},
 };
 
 use crate::cli::work::WorkArgs;
@@ -26,11 +26,18 @@ const WAVES: [&str; 4] = ["1%", "10%", "50%", "100%"];
 #[derive(Debug, Args)]
 pub(super) struct SpecArgs {
     /// The bundle's name
+    #[arg(conflicts_with = "agent")]
     bundle: Option<String>,
+    /// Instead of a bundle: the release of the agent, by its version, to which hosts are to go
+    #[arg(long, value_name = "VERSION")]
+    agent: Option<String>,
+    /// The channel in which that release was published [default: any]
+    #[arg(long)]
+    channel: Option<String>,
     /// A file, TOML or YAML, with the options below; options count over it
     #[arg(long, short = 'f', value_name = "FILE")]
     file: Option<PathBuf>,
-    /// What the rollout is called [default: the bundle and its release]
+    /// What the rollout is called [default: the bundle, or `agent`, and the release]
     #[arg(long)]
     name: Option<String>,
     /// Which agents, as `role=web,region!=eu`; `*` for all
@@ -66,7 +73,7 @@ pub(super) struct SpecArgs {
     /// After how many of its own rhythms an assigned host that is not heard of counts as failed [default: 3]
     #[arg(long, value_name = "RHYTHMS")]
     silent_after: Option<u32>,
-    /// How long a host may take [default: 1h]
+    /// How long a host may take; for a release of the agent, until it begins [default: 1h]
     #[arg(long)]
     timeout: Option<Span>,
     /// What follows a halt [default: stop]
@@ -90,6 +97,8 @@ enum AfterHalt {
 #[serde(deny_unknown_fields, default)]
 struct File {
     bundle: Option<String>,
+    agent: Option<String>,
+    channel: Option<String>,
     name: Option<String>,
     on: Option<String>,
     waves: Vec<FileWave>,
@@ -142,8 +151,16 @@ enum SpecRefused {
     Wave { text: String },
     #[error("a wave of a file takes either `up_to` or `on`")]
     Table,
-    #[error("name the bundle to roll out, on the command line or as `bundle` in the file")]
+    #[error(
+        "name the bundle to roll out, on the command line or as `bundle` in the file, or a release of the agent with `--agent` or as `agent`"
+    )]
     NoBundle,
+    #[error("a rollout brings either a bundle or a release of the agent")]
+    Both,
+    #[error("{what} is for rollouts of bundles")]
+    OfBundles { what: &'static str },
+    #[error("a channel is of releases of the agent: name one with `--agent`")]
+    OfAgents,
     #[error("say which agents with `--on`, or as `on` in the file; `--on '*'` is all of them")]
     NoSelector,
     #[error("cannot read `{}`: {why}", path.display())]
@@ -158,9 +175,8 @@ impl SpecArgs {
             None => File::default(),
         };
         let usage = |error: SpecRefused| Outcome::Usage.because()(error);
-        let name = self.bundle.clone().or(file.bundle.take()).ok_or(SpecRefused::NoBundle).map_err(usage)?;
+        let what = self.what(&mut file)?;
         let on = self.on.as_ref().map(ToString::to_string).or(file.on.take());
-        let values = self.work.values(std::mem::take(&mut file.values))?;
         let waves = self.waves(&file).map_err(usage)?;
         let pick = |option: Option<Share>, file: Option<FileShare>, usual: Share| match (option, file) {
             (Some(share), _) => Ok(share),
@@ -169,15 +185,9 @@ impl SpecArgs {
         };
         let windows = if self.window.is_empty() { &file.windows } else { &self.window };
         let windows = windows.iter().map(|text| window::parse(text)).collect::<Result<_, _>>();
-        let (release, workflow) = (file.release.take(), file.workflow.take());
         Ok(RolloutSpec {
             name: self.name.clone().or(file.name.take()).unwrap_or_default(),
-            what: RolloutWhat::Bundle(RolloutBundle {
-                name,
-                version: self.work.release.clone().or(release),
-                workflow: self.work.workflow.clone().or(workflow),
-                values,
-            }),
+            what,
             selector: on.ok_or(SpecRefused::NoSelector).map_err(usage)?,
             waves,
             errors_per_wave: pick(self.error_budget, file.error_budget, Share::Count(0)).map_err(usage)?,
@@ -192,6 +202,29 @@ impl SpecArgs {
                 AfterHalt::Rollback => OnHalt::RollBack,
             },
         })
+    }
+
+    /// What is rolled out: what the command line names counts over what the file does.
+    fn what(&self, file: &mut File) -> Result<RolloutWhat, Failure> {
+        let usage = |error: SpecRefused| Outcome::Usage.because()(error);
+        let named = (self.bundle.clone(), self.agent.clone());
+        let (bundle, agent) = if named == (None, None) { (file.bundle.take(), file.agent.take()) } else { named };
+        let version = self.work.release.clone().or(file.release.take());
+        let workflow = self.work.workflow.clone().or(file.workflow.take());
+        let channel = self.channel.clone().or(file.channel.take());
+        let values = self.work.values(std::mem::take(&mut file.values))?;
+        let of_bundles =
+            [(version.is_some(), "`release`"), (workflow.is_some(), "`workflow`"), (values != "{}", "a value")];
+        match (bundle, agent) {
+            (Some(_), Some(_)) => Err(usage(SpecRefused::Both)),
+            (None, None) => Err(usage(SpecRefused::NoBundle)),
+            (Some(_), None) if channel.is_some() => Err(usage(SpecRefused::OfAgents)),
+            (Some(name), None) => Ok(RolloutWhat::Bundle(RolloutBundle { name, version, workflow, values })),
+            (None, Some(version)) => match of_bundles.into_iter().find(|(given, _)| *given) {
+                Some((_, what)) => Err(usage(SpecRefused::OfBundles { what })),
+                None => Ok(RolloutWhat::Agent(RolloutAgent { version, channel })),
+            },
+        }
     }
 
     fn waves(&self, file: &File) -> Result<Vec<WaveSpec>, SpecRefused> {

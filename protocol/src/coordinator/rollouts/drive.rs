@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use sloth_core::{AgentId, Millis, RolloutId, RunId};
-use sloth_trust::{BundleMetadata, Trigger};
+use sloth_trust::{BundleMetadata, BundleName, Trigger};
 
-use super::{ReleaseName, RolloutHost, RolloutNote, RolloutRecord};
+use super::{ReleaseName, RolloutHost, RolloutNote, RolloutOrder, RolloutRecord, agents::Way};
 use crate::{
     coordinator::{
         EXPIRY_GRACE, RUNS_ACTIVE_MAX, Run, WORK_WAITING_MAX, Write,
@@ -13,7 +13,7 @@ use crate::{
         views::matches,
     },
     rollout::{Cuts, Halt, Host, Plan, Presence, Progress, Reason, Situation, Spec, Standing, Verdict, plan},
-    wire::{JobState, OnHalt, RolloutStatus, RolloutWhat},
+    wire::{JobState, OnHalt, RolloutStatus, RolloutSubject, RolloutWhat},
 };
 
 /// Shortest pause between two plannings of a rollout, but after a failure.
@@ -21,7 +21,7 @@ const PLAN_PAUSE: Millis = Millis::from_u64(200);
 /// So many agents make that pause a millisecond longer.
 const AGENTS_PER_PAUSE_MS: u64 = 100;
 /// Most hosts that one planning assigns; the others follow with the next.
-const ASSIGNED_AT_ONCE_MAX: usize = 2_000;
+pub(super) const ASSIGNED_AT_ONCE_MAX: usize = 2_000;
 /// Verdicts that one planning follows; more are left to the next.
 const VERDICTS_MAX: usize = 64;
 /// Beside the time that hosts are given, a run takes on further hosts for this long.
@@ -111,7 +111,13 @@ impl Coordinator {
     /// Everybody that a rollout is for, as they stand.
     pub(in crate::coordinator) fn rollout_hosts(&self, id: RolloutId) -> Vec<Host> {
         let Some(live) = self.rollouts.live.get(&id) else { return Vec::new() };
-        self.hosts_of(&live.spec, &live.cuts, self.state.rollout_hosts.get(&id))
+        let rows = self.state.rollout_hosts.get(&id);
+        let mut hosts = self.hosts_of(&live.spec, &live.cuts, rows);
+        let subject = self.state.rollouts.get(&id).map(|record| &record.subject);
+        if matches!(subject, Some(RolloutSubject::Agent(_))) {
+            self.leave_updating_hosts(id, &mut hosts);
+        }
+        hosts
     }
 
     /// Everybody that a rollout like this is for. Those in `rows` stand as it says, the others wait.
@@ -123,7 +129,7 @@ impl Coordinator {
     ) -> Vec<Host> {
         let agents = self.state.agents.iter().filter(|(_, record)| !record.revoked);
         let host = |(agent, record): (&AgentId, &_)| {
-            let row = rows.and_then(|rows| rows.get(agent)).copied();
+            let row = rows.and_then(|rows| rows.get(agent));
             if row.is_none() && !matches(&spec.selector, *agent, record) {
                 return None;
             }
@@ -148,24 +154,6 @@ impl Coordinator {
             (contact.presence, contact.heard) = (Presence::Gone, None);
         }
         contact
-    }
-
-    /// A job has ended, or was ended from this side: evidence, if it is a rollout's.
-    pub(in crate::coordinator) fn note_evidence(&mut self, run: RunId, agent: AgentId, state: JobState) {
-        let Some(id) = self.rollouts.runs.get(&run).copied() else { return };
-        let row = self.state.rollout_hosts.get(&id).and_then(|rows| rows.get(&agent)).copied();
-        let Some(row) = row.filter(|row| row.run == run) else { return };
-        if self.state.agents.get(&agent).is_none_or(|record| record.revoked) {
-            self.write(Write::DropRolloutHosts(id, vec![agent]));
-            return self.stir(id, Haste::Soon);
-        }
-        let standing = if state.is_final() { became(row.standing, state, self.now) } else { row.standing };
-        if standing == row.standing {
-            return;
-        }
-        self.write(Write::PutRolloutHost(id, agent, RolloutHost { standing, ..row }));
-        let is_bad = matches!(standing, Standing::Failed | Standing::NotReturned);
-        self.stir(id, if is_bad { Haste::AtOnce } else { Haste::Soon });
     }
 
     /// Whether a run takes on further hosts, so that it does not end though all of its jobs have.
@@ -193,8 +181,15 @@ impl Coordinator {
     pub(super) fn withdraw_rollout(&mut self, id: RolloutId) {
         let rows = self.state.rollout_hosts.get(&id).into_iter().flatten();
         let assigned = rows.filter(|(_, row)| matches!(row.standing, Standing::Assigned { .. }));
-        let assigned: Vec<(AgentId, RunId)> = assigned.map(|(agent, row)| (*agent, row.run)).collect();
-        for (agent, run) in assigned {
+        let assigned: Vec<(AgentId, RolloutOrder)> = assigned.map(|(agent, row)| (*agent, row.order.clone())).collect();
+        for (agent, order) in assigned {
+            let run = match order {
+                RolloutOrder::Run(run) => run,
+                RolloutOrder::Update { counter, generation, .. } => {
+                    self.withdraw_order(agent, counter, generation);
+                    continue;
+                }
+            };
             let job = self.state.jobs.get(&run).and_then(|jobs| jobs.get(&agent)).copied();
             let Some(job) = job.filter(|job| job.state == JobState::Pending) else { continue };
             if self.told.get(&agent).copied().unwrap_or(0) < job.generation {
@@ -206,7 +201,7 @@ impl Coordinator {
 
     fn settle_hosts(&mut self, id: RolloutId, changes: &[(AgentId, Standing)], hosts: &mut [Host]) {
         for (agent, standing) in changes {
-            let row = self.state.rollout_hosts.get(&id).and_then(|rows| rows.get(agent)).copied();
+            let row = self.state.rollout_hosts.get(&id).and_then(|rows| rows.get(agent)).cloned();
             if let Some(row) = row {
                 self.write(Write::PutRolloutHost(id, *agent, RolloutHost { standing: *standing, ..row }));
             }
@@ -231,16 +226,31 @@ impl Coordinator {
             self.halt(id, &Halt::Release(why));
             return true;
         }
-        let release = record.release.clone();
-        self.give(id, record, &release, chosen, hosts, Standing::Assigned { at: self.now })
+        match record.subject.clone() {
+            RolloutSubject::Agent(_) => self.give_updates(id, &record, chosen, hosts, Way::Forward),
+            RolloutSubject::Bundle(name) => {
+                let release = record.release.clone();
+                self.give_runs(id, record, (&name, &release), chosen, hosts, Standing::Assigned { at: self.now })
+            }
+        }
     }
 
     /// Gives hosts the release before. False when the planning is to end here.
     fn send_back(&mut self, id: RolloutId, chosen: &[AgentId], hosts: &mut [Host]) -> bool {
         let Some(record) = self.state.rollouts.get(&id).cloned() else { return false };
+        let name = match &record.subject {
+            RolloutSubject::Agent(_) => {
+                if let Err(why) = self.way_back(id, &record) {
+                    self.halt(id, &Halt::Release(why));
+                    return true;
+                }
+                return self.give_updates(id, &record, chosen, hosts, Way::Back);
+            }
+            RolloutSubject::Bundle(name) => name.clone(),
+        };
         let back = record.back.clone().ok_or_else(|| "there is no release to go back to".to_owned());
         match back.and_then(|back| self.check_release(&record, &back).map(|()| back)) {
-            Ok(back) => self.give(id, record, &back, chosen, hosts, Standing::Returning { at: self.now }),
+            Ok(back) => self.give_runs(id, record, (&name, &back), chosen, hosts, Standing::Returning { at: self.now }),
             Err(why) => {
                 self.halt(id, &Halt::Release(why));
                 true
@@ -248,11 +258,11 @@ impl Coordinator {
         }
     }
 
-    fn give(
+    fn give_runs(
         &mut self,
         id: RolloutId,
         record: RolloutRecord,
-        release: &ReleaseName,
+        release: (&BundleName, &ReleaseName),
         chosen: &[AgentId],
         hosts: &mut [Host],
         standing: Standing,
@@ -267,7 +277,7 @@ impl Coordinator {
             let Some(host) = place_of(hosts, *agent) else { continue };
             host.standing = standing;
             let wave = u32::try_from(host.wave).unwrap_or(u32::MAX);
-            let row = RolloutHost { wave, standing, run, rhythm: host.contact.rhythm };
+            let row = RolloutHost { wave, standing, order: RolloutOrder::Run(run), rhythm: host.contact.rhythm };
             self.queue_job(run, *agent);
             self.write(Write::PutRolloutHost(id, *agent, row));
         }
@@ -285,7 +295,12 @@ impl Coordinator {
     }
 
     /// The run that hosts are added to: the rollout's own while it has the time that hosts are given, else another.
-    fn run_for(&mut self, id: RolloutId, record: RolloutRecord, release: &ReleaseName) -> Option<RunId> {
+    fn run_for(
+        &mut self,
+        id: RolloutId,
+        record: RolloutRecord,
+        (name, release): (&BundleName, &ReleaseName),
+    ) -> Option<RunId> {
         let timeout = record.spec.timeout;
         let fits = |run: &Run| run.counter == release.counter && !run.cancelled && self.now + timeout <= run.deadline;
         if let Some(run) = record.run.filter(|run| self.state.runs.get(run).is_some_and(fits)) {
@@ -294,9 +309,9 @@ impl Coordinator {
         if RUNS_ACTIVE_MAX <= self.state.runs.len() {
             return None;
         }
-        let RolloutWhat::Bundle(bundle) = &record.spec.what;
+        let RolloutWhat::Bundle(bundle) = &record.spec.what else { return None };
         let run = Run {
-            bundle: record.bundle.clone(),
+            bundle: name.clone(),
             version: release.version.clone(),
             counter: release.counter,
             workflow: bundle.workflow.clone(),
@@ -308,17 +323,19 @@ impl Coordinator {
             cancelled: false,
             ended: None,
         };
-        let name = RunId::new(self.now, self.random.next_u128());
-        self.set_timer(run.deadline + EXPIRY_GRACE, Timer::Deadline(name));
-        self.write(Write::PutRun(name, Box::new(run)));
-        self.put_rollout(id, RolloutRecord { run: Some(name), ..record });
-        Some(name)
+        let run_id = RunId::new(self.now, self.random.next_u128());
+        self.set_timer(run.deadline + EXPIRY_GRACE, Timer::Deadline(run_id));
+        self.write(Write::PutRun(run_id, Box::new(run)));
+        self.put_rollout(id, RolloutRecord { run: Some(run_id), ..record });
+        Some(run_id)
     }
 
     /// Whether publishers let rollouts assign a release, and in time.
     pub(super) fn check_release(&self, record: &RolloutRecord, release: &ReleaseName) -> Result<(), String> {
-        let RolloutWhat::Bundle(bundle) = &record.spec.what;
-        let (name, version) = (&record.bundle, &release.version);
+        let (RolloutWhat::Bundle(bundle), RolloutSubject::Bundle(name)) = (&record.spec.what, &record.subject) else {
+            return self.check_agent_release(release);
+        };
+        let version = &release.version;
         let found = self.state.bundles.get(name).and_then(|releases| releases.get(&release.counter));
         let Some(found) = found else {
             return Err(format!(
@@ -399,28 +416,8 @@ const fn progress(record: &RolloutRecord) -> Progress {
     Progress { status: *status, open: *open as usize, approved: *approved as usize, passed: *passed as usize }
 }
 
-/// How a host stands after the end of what it was told to do.
-const fn became(standing: Standing, state: JobState, now: Millis) -> Standing {
-    let is_good = matches!(state, JobState::Succeeded);
-    match standing {
-        Standing::Assigned { .. } | Standing::Failed | Standing::Silent { succeeded: None, .. } if is_good => {
-            Standing::Succeeded { at: now }
-        }
-        Standing::Assigned { .. } | Standing::Silent { succeeded: None, .. } => Standing::Failed,
-        Standing::Returning { .. } | Standing::NotReturned if is_good => Standing::Returned,
-        Standing::Returning { .. } => Standing::NotReturned,
-        Standing::Waiting
-        | Standing::Succeeded { .. }
-        | Standing::Silent { .. }
-        | Standing::Proven
-        | Standing::Failed
-        | Standing::Returned
-        | Standing::NotReturned => standing,
-    }
-}
-
 /// Hosts are in the order of their ids.
-fn place_of(hosts: &mut [Host], agent: AgentId) -> Option<&mut Host> {
+pub(super) fn place_of(hosts: &mut [Host], agent: AgentId) -> Option<&mut Host> {
     let place = hosts.binary_search_by_key(&agent, |host| host.id).ok()?;
     hosts.get_mut(place)
 }

@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use sloth_core::{Digest, Millis, RunId};
-use sloth_trust::BundleName;
 
 use crate::{
     rollout::{Halt, Place, Standing},
-    wire::{RolloutSpec, RolloutStatus, WaveCounts},
+    wire::{RolloutSpec, RolloutStatus, RolloutSubject, WaveCounts},
 };
 
 /// A rollout.
@@ -14,13 +13,13 @@ use crate::{
 pub struct RolloutRecord {
     /// What was asked for.
     pub spec: RolloutSpec,
-    /// The bundle.
-    pub bundle: BundleName,
+    /// What it brings releases of.
+    pub subject: RolloutSubject,
     /// The release that hosts get.
     pub release: ReleaseName,
-    /// The release before, when there was one.
+    /// The release of the bundle before, when there was one.
     pub before: Option<Before>,
-    /// The release with which hosts go back.
+    /// The release with which hosts go back; of the agent there may be more, by what each host ran.
     pub back: Option<ReleaseName>,
     /// What hosts' places come from.
     pub salt: Digest,
@@ -50,7 +49,7 @@ pub struct RolloutRecord {
     pub closing: Option<Vec<WaveCounts>>,
 }
 
-/// A release of the rollout's bundle.
+/// A release of what the rollout brings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseName {
     /// For machines.
@@ -69,16 +68,43 @@ pub struct Before {
 }
 
 /// How one host stands in a rollout. Hosts that were not assigned have none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutHost {
     /// Its wave when it was assigned.
     pub wave: u32,
     /// How it stands.
     pub standing: Standing,
-    /// The run whose end there is the evidence.
-    pub run: RunId,
+    /// What it was told to do, the end of which is the evidence.
+    pub order: RolloutOrder,
     /// Its rhythm when it was assigned, which a restart forgets.
     pub rhythm: Millis,
+}
+
+/// What a host was told to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RolloutOrder {
+    /// To do a run.
+    Run(RunId),
+    /// To go to a release of the agent.
+    Update {
+        /// The release's number.
+        counter: u64,
+        /// The order's generation; zero when it could not be given.
+        generation: u64,
+        /// The version that the host ran when it was told to go forward.
+        from: String,
+    },
+}
+
+impl RolloutOrder {
+    /// The run, if it is one.
+    #[must_use]
+    pub const fn run(&self) -> Option<RunId> {
+        match self {
+            Self::Run(run) => Some(*run),
+            Self::Update { .. } => None,
+        }
+    }
 }
 
 impl RolloutRecord {

@@ -2,13 +2,13 @@
 
 use sloth_core::{AgentId, RolloutId};
 
-use super::RolloutRecord;
+use super::{RolloutRecord, What, goes_back};
 use crate::{
     coordinator::machine::Coordinator,
     rollout::{Host, picture},
     wire::{
         HostView, HostsPage, OnHalt, PAGE_ROWS_MAX, ReasonView, Refusal, RolloutPlan, RolloutSpec, RolloutStatus,
-        RolloutSummary, RolloutView, WaveCounts, WaveView,
+        RolloutSubject, RolloutSummary, RolloutView, WaveCounts, WaveView,
     },
 };
 
@@ -44,20 +44,22 @@ impl Coordinator {
             return waits.collect();
         }
         let halt = record.halt.iter().map(|halt| said(halt.code(), halt.to_string()));
-        let way_out = match (record.spec.on_halt, self.way_back(record)) {
+        let way_out = match (record.spec.on_halt, self.way_back(id, record)) {
             (OnHalt::Stop, _) => {
                 "`rollout resume` tries failed hosts again, `--newest` begins anew with the newest release, `rollout rollback` goes back, `rollout abort` ends it".to_owned()
             }
             (OnHalt::RollBack, Err(why)) => why,
-            (OnHalt::RollBack, Ok(back)) => format!("goes back to release {}", back.version),
+            (OnHalt::RollBack, Ok(back)) => goes_back(back.as_ref()),
         };
         halt.chain([said("way_out", way_out)]).collect()
     }
 
     pub(super) fn rollout_page(&self, id: RolloutId, after: Option<AgentId>) -> HostsPage {
+        let rows = self.state.rollout_hosts.get(&id);
         self.page(&self.rollout_hosts(id), after, |agent| {
-            let rows = self.state.rollout_hosts.get(&id);
-            rows.and_then(|rows| rows.get(&agent)).map(|row| row.run.to_string()).unwrap_or_default()
+            let Some(row) = rows.and_then(|rows| rows.get(&agent)) else { return <(String, String)>::default() };
+            let run = row.order.run().map(|run| run.to_string()).unwrap_or_default();
+            (run, self.update_reason(agent, row))
         })
     }
 
@@ -66,21 +68,33 @@ impl Coordinator {
         let checked = self.check_rollout(spec)?;
         let hosts = self.hosts_of(&checked.spec, &checked.cuts, None);
         let counts = picture(self.now, spec.waves.len(), &hosts);
-        let page = self.page(&hosts, after, |_| String::new());
-        Ok(RolloutPlan { version: checked.release.version, waves: waves(spec, counts), page })
+        let page = self.page(&hosts, after, |agent| (String::new(), self.foreseen(agent, &checked.what)));
+        Ok(RolloutPlan { version: checked.what.release.version, waves: waves(spec, counts), page })
     }
 
-    fn page(&self, hosts: &[Host], after: Option<AgentId>, run: impl Fn(AgentId) -> String) -> HostsPage {
+    /// Why a host would be left as it is, if so.
+    fn foreseen(&self, agent: AgentId, what: &What) -> String {
+        let record = self.state.agents.get(&agent).filter(|_| matches!(what.subject, RolloutSubject::Agent(_)));
+        let refusal = record.and_then(|record| self.cannot_take(record, what.release.counter));
+        refusal.map_or_else(String::new, |refusal| refusal.reason)
+    }
+
+    /// Some of the hosts, with the run and the reason that `said` gives of each.
+    fn page(&self, hosts: &[Host], after: Option<AgentId>, said: impl Fn(AgentId) -> (String, String)) -> HostsPage {
         let limit = usize::try_from(PAGE_ROWS_MAX).unwrap_or(usize::MAX);
         let is_after = |host: &&Host| after.is_none_or(|after| after < host.id);
         let name = |id: &AgentId| self.state.agents.get(id).map(|record| record.name.clone()).unwrap_or_default();
-        let view = |host: &Host| HostView {
-            agent: host.id,
-            name: name(&host.id),
-            wave: u32::try_from(host.wave + 1).unwrap_or(u32::MAX),
-            standing: host.standing.name().to_owned(),
-            in_reach: host.contact.in_reach(self.now),
-            run: run(host.id),
+        let view = |host: &Host| {
+            let (run, reason) = said(host.id);
+            HostView {
+                agent: host.id,
+                name: name(&host.id),
+                wave: u32::try_from(host.wave + 1).unwrap_or(u32::MAX),
+                standing: host.standing.name().to_owned(),
+                in_reach: host.contact.in_reach(self.now),
+                run,
+                reason,
+            }
         };
         let mut hosts: Vec<HostView> = hosts.iter().filter(is_after).take(limit + 1).map(view).collect();
         let more = limit < hosts.len();
@@ -99,7 +113,7 @@ fn summary(id: RolloutId, record: &RolloutRecord, counts: &[WaveCounts]) -> Roll
     RolloutSummary {
         id,
         name: record.spec.name.clone(),
-        bundle: record.bundle.to_string(),
+        subject: record.subject.clone(),
         version: record.release.version.clone(),
         counter: record.release.counter,
         selector: record.spec.selector.clone(),
@@ -129,6 +143,7 @@ impl WaveCounts {
             returning: self.returning + other.returning,
             returned: self.returned + other.returned,
             not_returned: self.not_returned + other.not_returned,
+            held: self.held + other.held,
         }
     }
 }
