@@ -14,6 +14,7 @@ pub mod paths;
 pub mod platform;
 pub mod store;
 mod stuck;
+mod trim;
 pub mod update;
 pub mod worker;
 

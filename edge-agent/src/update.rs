@@ -8,6 +8,7 @@ pub mod control;
 pub mod elf;
 pub mod log;
 mod marker_file;
+pub(crate) mod memory;
 mod notify;
 pub mod rules;
 pub mod settings;
@@ -15,6 +16,8 @@ pub mod stage;
 pub mod supervised;
 pub mod supervisor;
 mod versions;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 pub use sloth_protocol::update::UpdateOutcome;
@@ -35,12 +38,26 @@ pub struct UpdateStatus {
     pub trial: Option<Version>,
     /// How often that was started.
     pub starts: u32,
+    /// The version that could not connect, and is tried again.
+    #[serde(default)]
+    pub put_off: Option<PutOffVersion>,
     /// Versions that are not tried again, and why.
     pub bad: Vec<BadVersion>,
     /// What became of the last update.
     pub last: Option<UpdateOutcome>,
     /// Whether updates are held.
     pub held: bool,
+}
+
+/// A version that could not connect, and is tried again once the version before it is connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutOffVersion {
+    /// Which.
+    pub version: Version,
+    /// What it did not do.
+    pub reason: String,
+    /// How often it was on trial.
+    pub rounds: u32,
 }
 
 /// A version that is not tried again.
@@ -50,6 +67,13 @@ pub struct BadVersion {
     pub version: Version,
     /// Why.
     pub reason: String,
+}
+
+impl fmt::Display for PutOffVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reason, rounds, .. } = self;
+        write!(f, "{reason}, and is tried again once the version before is connected; trials so far: {rounds}")
+    }
 }
 
 /// What became of an update and was not acknowledged yet, the oldest first. Nothing is changed: it is given again until
@@ -73,13 +97,19 @@ pub fn acknowledge(paths: &Paths, number: u64) -> Result<(), control::ControlErr
 pub fn status(paths: &Paths) -> Option<UpdateStatus> {
     let marker = marker_file::look(paths)?;
     let version = |slot: &Slot| marker.version(slot);
-    let Marker { current, previous, trial, bad, outcomes, .. } = &marker;
+    let Marker { current, previous, trial, put_off, bad, outcomes, .. } = &marker;
+    let put_off = put_off.as_ref().map(|put_off| PutOffVersion {
+        version: version(&put_off.to),
+        reason: put_off.reason.clone(),
+        rounds: put_off.rounds,
+    });
     Some(UpdateStatus {
         packaged: marker.packaged.clone(),
         current: version(current),
         previous: previous.as_ref().map(version),
         trial: trial.as_ref().map(|trial| version(&trial.to)),
         starts: trial.as_ref().map_or(0, |trial| trial.starts),
+        put_off,
         bad: bad.iter().map(|bad| BadVersion { version: bad.version.clone(), reason: bad.reason.clone() }).collect(),
         last: outcomes.last().cloned(),
         held: rules::is_held(paths),

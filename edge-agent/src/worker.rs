@@ -76,6 +76,7 @@ pub fn run() -> Result<(), WorkerError> {
     // It fails for a process that leads a group already, and then it has what it takes.
     let _ = rustix::process::setsid();
     prefer_for_oom();
+    crate::update::memory::lift();
     let (begin, resume) = read_beginning(&mut socket)?;
     let thread = |source| WorkerError::Thread { source };
     let reading = socket.try_clone().map_err(thread)?;

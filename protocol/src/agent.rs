@@ -115,6 +115,8 @@ pub struct UpdateRules {
     pub channel: Channel,
     /// Versions that failed here.
     pub bad: BTreeSet<Version>,
+    /// The version that could not connect and is tried again, and how that stands, in one sentence.
+    pub put_off: Option<(Version, String)>,
 }
 
 /// What a supervisor says of an update that is over.

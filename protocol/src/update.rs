@@ -6,6 +6,9 @@
 //!                       └── deadline, too many starts, connection lost too often ──▶ rolled back, marked bad
 //! ```
 //!
+//! A version that is ready and does not connect is put off: the version before takes its place, and shows by connecting, or
+//! not, whether the network is at fault.
+//!
 //! Invariant: the current version has worked before. A version on trial is started only after that start was counted on
 //! the disk, so that no crash, of whatever and whenever, starts it more often than it may be; and nothing takes the
 //! current version's place until it has proven itself. Everything else may be lost with the supervisor's memory: it is
@@ -14,13 +17,16 @@
 mod deeds;
 mod machine;
 mod marker;
+mod put_off;
 mod tail;
 mod words;
 
 use std::{fmt, str::FromStr};
 
 pub use machine::Supervisor;
-pub use marker::{BAD_MAX, Bad, MARKER_BYTES_MAX, Marker, MarkerError, OUTCOMES_MAX, Trial, UpdateOutcome, Verdict};
+pub use marker::{
+    BAD_MAX, Bad, MARKER_BYTES_MAX, Marker, MarkerError, OUTCOMES_MAX, PutOff, Trial, UpdateOutcome, Verdict,
+};
 pub use semver::Version;
 use serde::{Deserialize, Serialize};
 use sloth_core::Millis;
@@ -36,6 +42,16 @@ pub const RESTART_CAP: Millis = Millis::from_secs(60);
 pub const WRITE_RETRY: Millis = Millis::from_secs(5);
 /// How long a daemon that once said that it is alive may say nothing; it says so at least once a minute.
 pub const SILENCE_MAX: Millis = Millis::from_secs(300);
+/// How often a version that does not connect is on trial in all, until it is given up.
+pub const ROUNDS_MAX: u32 = 5;
+/// After how many of these trials the version before it must connect soon, until the new one is marked bad: an outage that
+/// ends just then is seen once, and hardly twice.
+pub const AGAINST_MAX: u32 = 2;
+/// The wait before a version that the host's rules are against is put on trial again.
+pub const RETRY_HELD: Millis = Millis::from_secs(60);
+/// How long running work may at least take before a new package takes over, whatever the policy says: the work may be what
+/// installs it.
+pub const PACKAGE_FINISH_MIN: Millis = Millis::from_secs(3600);
 /// Exit codes of a daemon that say that a person has to mend something: a setting, or the enrolment.
 const OPERATORS_FAULTS: [i32; 2] = [2, 3];
 
@@ -121,6 +137,13 @@ pub enum Event {
     Printed(String),
     /// The daemon has ended.
     Exited(Exit),
+    /// The answer to [`Action::Retry`]: what the host's own rules say to it.
+    Retry(Result<(), String>),
+    /// What [`Action::Replace`] asked for cannot be done.
+    NotReplaced {
+        /// Why.
+        why: String,
+    },
     /// Somebody on this host asks for something; answer with [`Action::Answer`].
     Asked {
         /// For what.
@@ -163,6 +186,10 @@ pub enum Action {
     Kill,
     /// Tell whoever started the supervisor that the agent works.
     Ready,
+    /// Say whether this version, which could not connect, may be put on trial again; answer with [`Event::Retry`].
+    Retry(Version),
+    /// Become the package's supervisor, as the package is now; answer with [`Event::NotReplaced`] when it cannot be done.
+    Replace,
     /// Answer to [`Event::Asked`].
     Answer(Result<String, String>),
     /// Remove the files of all versions but these, and the logs of all but these and the bad ones.
@@ -203,6 +230,18 @@ pub enum Note {
     Switching {
         /// To what.
         to: Slot,
+    },
+    /// A version on trial did not connect, and is tried again.
+    PutOff {
+        /// Which.
+        to: Slot,
+        /// What it did not do.
+        reason: String,
+    },
+    /// The package is not taken.
+    NotReplaced {
+        /// Why.
+        why: String,
     },
     /// An update is over.
     Decided {

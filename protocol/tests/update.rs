@@ -27,7 +27,7 @@ const HISTORIES: u64 = 10_000;
 /// How many things happen in a history before all faults heal.
 const STEPS: u32 = 120;
 /// Longest that a host may take after that, until a version that works runs and is confirmed.
-const HEAL_MS: u64 = 600_000;
+const HEAL_MS: u64 = 7_200_000;
 
 /// What a version's program does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,8 @@ struct Host {
     now: u64,
     disk: Option<Marker>,
     disk_works: bool,
+    /// The coordinator is out of reach.
+    outage: bool,
     packaged: Version,
     programs: BTreeMap<Version, Program>,
     supervisor: Option<Supervisor>,
@@ -115,6 +117,8 @@ struct Child {
     version: Version,
     born: u64,
     script: Vec<(u64, Event)>,
+    /// Whether it would be connected, were there no outage.
+    polls: bool,
 }
 
 /// The supervisor is gone, and its daemon with it.
@@ -134,6 +138,7 @@ impl Host {
             now: 1_000_000,
             disk: None,
             disk_works: true,
+            outage: false,
             packaged: Version::new(1, 0, 0),
             programs,
             supervisor: None,
@@ -254,6 +259,18 @@ impl Host {
                 assert!(self.child.is_none(), "it goes and leaves its daemon behind");
                 self.supervisor = None;
             }
+            Action::Replace => {
+                assert!(self.child.is_none(), "it becomes another and leaves its daemon behind");
+                if self.random.below(4) == 0 {
+                    return Some(Event::NotReplaced { why: "text file busy".to_owned() });
+                }
+                self.supervisor = None;
+            }
+            Action::Retry(version) => {
+                assert!(!self.outage, "{version} is to be tried again, and the coordinator is out of reach");
+                let held = self.faults && self.random.below(4) == 0;
+                return Some(Event::Retry(if held { Err("updates are held".to_owned()) } else { Ok(()) }));
+            }
             Action::Ready | Action::Answer(_) | Action::Keep(_) | Action::Note(_) => {}
         }
         None
@@ -277,7 +294,7 @@ impl Host {
         if self.program(slot) == Program::CannotRun {
             return Some(Event::NotStarted { why: "exec format error".to_owned(), fault: Fault::Program });
         }
-        self.child = Some(Child { version, born: self.now, script: self.program(slot).script() });
+        self.child = Some(Child { version, born: self.now, script: self.program(slot).script(), polls: false });
         None
     }
 
@@ -293,18 +310,34 @@ impl Host {
         if step == Some(next) {
             let child = self.child.as_mut().expect("it has a next step");
             let (_, event) = child.script.remove(0);
-            if matches!(event, Event::Exited(_)) {
+            if matches!(event, Event::Said(FromDaemon::Polled | FromDaemon::Lost)) {
+                child.polls = event == Event::Said(FromDaemon::Polled);
+            } else if matches!(event, Event::Exited(_)) {
                 self.child = None;
             }
-            self.tell(event);
+            let is_unheard = matches!(event, Event::Said(FromDaemon::Polled | FromDaemon::Lost)) && self.outage;
+            if !is_unheard {
+                self.tell(event);
+            }
         } else {
             self.tell(Event::Wake);
         }
         true
     }
 
+    /// Cuts the connections of all daemons, or lets them come back.
+    fn set_outage(&mut self, outage: bool) {
+        if std::mem::replace(&mut self.outage, outage) == outage {
+            return;
+        }
+        self.tell_of(|| format!("outage: {outage}"));
+        if self.child.as_ref().is_some_and(|child| child.polls) {
+            self.tell(Event::Said(if outage { FromDaemon::Lost } else { FromDaemon::Polled }));
+        }
+    }
+
     fn interfere(&mut self) {
-        match self.random.below(24) {
+        match self.random.below(27) {
             0 => self.disk_works = !self.disk_works,
             1 if self.child.take().is_some() => self.tell(Event::Exited(Exit::Signal(9))),
             2 => {
@@ -330,6 +363,11 @@ impl Host {
                 self.ask(Request::Switch { version, proof: Proof::Polled });
             }
             12..14 => self.now += self.random.below(400),
+            14 | 15 => self.set_outage(!self.outage),
+            16 => {
+                self.stops += 1;
+                self.ask(Request::Package);
+            }
             _ => {}
         }
     }
@@ -344,6 +382,7 @@ impl Host {
             self.go_on(u64::MAX);
         }
         (self.faults, self.disk_works) = (false, true);
+        self.set_outage(false);
         let end = self.now + HEAL_MS;
         let mut steps = 0;
         while self.go_on(end) {
@@ -351,7 +390,7 @@ impl Host {
             assert!(steps < 10_000, "it never comes to rest");
         }
         let marker = self.marker().expect("there is a marker");
-        assert_eq!(marker.trial, None, "still on trial");
+        assert_eq!((&marker.trial, &marker.put_off), (&None, &None), "still on trial");
         assert_eq!(self.supervisor.as_ref().map(Supervisor::marker), Some(&marker), "the disk has what is in memory");
         let child = self.child.as_ref().expect("a daemon runs");
         assert_eq!(child.version, marker.version(&marker.current));
@@ -385,6 +424,82 @@ fn whatever_happens_a_version_that_works_runs_in_the_end() {
         }
     }
     println!("{count} histories from seed {seed}");
+}
+
+/// A host without other faults on which 1.1.0, which is `program`, is tried, and an outage of the coordinator of `length`
+/// begins `after` that.
+fn outage(seed: u64, program: Program, after: u64, length: u64) -> Marker {
+    let mut host = Host::new(seed, Bug::None, None);
+    host.faults = false;
+    let new = Version::new(1, 1, 0);
+    host.programs.insert(new.clone(), program);
+    let settle = |host: &mut Host, until: u64| {
+        while host.go_on(until) {}
+        host.now = until;
+    };
+    settle(&mut host, 1_001_000);
+    host.ask(Request::Switch { version: new, proof: Proof::Polled });
+    settle(&mut host, 1_001_000 + after);
+    host.set_outage(true);
+    settle(&mut host, 1_001_000 + after + length);
+    host.set_outage(false);
+    settle(&mut host, 1_001_000 + after + length + HEAL_MS);
+    let marker = host.marker().expect("a marker");
+    assert_eq!((&marker.trial, &marker.put_off), (&None, &None), "seed {seed}: {program:?}");
+    marker
+}
+
+/// Whenever an outage begins, and however long it takes: what works is confirmed in the end and never marked bad, and
+/// what cannot connect is.
+#[test]
+fn an_outage_is_no_evidence_against_a_version() {
+    let new = Version::new(1, 1, 0);
+    let mut random = Random::new(from_environment("SLOTH_SEED", 1));
+    let mut put_off = 0;
+    for seed in 0..3000 {
+        let (after, length) = (random.below(300), random.below(20_000));
+        let marker = outage(seed, Program::Good, after, length);
+        let told = format!("an outage of {length} ms, {after} ms after the switch: {marker:?}");
+        assert_eq!(marker.bad(&new), None, "{told}");
+        assert_eq!(marker.version(&marker.current), new, "{told}");
+        let [outcome] = marker.outcomes.as_slice() else { panic!("{told}") };
+        assert_eq!(outcome.verdict, Verdict::Confirmed, "{told}");
+        put_off += u32::from(Millis::from_u64(1_003_000) < outcome.at);
+
+        let marker = outage(seed, Program::NeverConnects, after, length);
+        let [outcome] = marker.outcomes.as_slice() else { panic!("{told}: {marker:?}") };
+        assert_eq!((outcome.verdict, &outcome.to), (Verdict::RolledBack, &new));
+        assert!(outcome.reason.starts_with("it did not connect within 1s, "), "{outcome:?}");
+        assert!(outcome.reason.ends_with(" times, and each time version 1.0.0 then did"), "{outcome:?}");
+        assert!(marker.bad(&new).is_some());
+    }
+    assert!(1000 < put_off, "hardly any was put off: {put_off}");
+}
+
+/// One that is never there when the old one is, but not soon either, is given up and may be tried again.
+#[test]
+fn what_never_connects_on_a_bad_network_is_given_up_and_not_marked() {
+    let mut host = Host::new(1, Bug::None, None);
+    host.faults = false;
+    let new = Version::new(1, 1, 0);
+    host.programs.insert(new.clone(), Program::NeverConnects);
+    host.boot();
+    host.ask(Request::Switch { version: new.clone(), proof: Proof::Polled });
+    let is_new = |host: &Host| host.child.as_ref().is_some_and(|child| child.version == new);
+    for _ in 0..200 {
+        // The old one is connected late each time.
+        host.set_outage(is_new(&host));
+        let until = host.now + if host.outage { 1200 } else { 300_000 };
+        while host.go_on(until) && is_new(&host) == host.outage {}
+        if host.outage && !is_new(&host) {
+            host.now += 2 * POLICY.trial.as_u64();
+        }
+    }
+    let marker = host.marker().expect("a marker");
+    let [outcome] = marker.outcomes.as_slice() else { panic!("{marker:?}") };
+    let reason = "it did not connect within 1s, 5 times, and the network may be at fault";
+    assert_eq!((outcome.verdict, outcome.reason.as_str()), (Verdict::RolledBack, reason));
+    assert_eq!((marker.bad(&new), &marker.put_off), (None, &None));
 }
 
 #[test]

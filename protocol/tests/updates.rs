@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{NOW, agent_record, welcomed};
 use sloth_core::{AgentId, Digest, Labels, Millis, RepositoryId, Secret};
 use sloth_protocol::{
-    agent::{self, Agent, Config, Effect, FetchError, UpdateOutcome, UpdateRules, UpdateStage, Write},
+    agent::{self, Agent, Config, Effect, FetchError, UpdateOutcome, UpdateRules, UpdateStage, Updates, Write},
     coordinator::{AgentRecord, Answer, Ask, Command, Coordinator, Durable, Event, Orders, Reply},
     rollout::EVERYTHING,
     wire::{
@@ -51,6 +51,8 @@ struct Fleet {
     /// What the driver of the host was told of updates.
     effects: Vec<Effect>,
     tickets: u64,
+    /// What the host says to updates from its next start.
+    rules: UpdateRules,
 }
 
 fn root(release_key: &MachineKey) -> Vec<u8> {
@@ -114,7 +116,8 @@ impl Fleet {
             Durable { agents: [(id(), record)].into(), roots: [(1, root.clone())].into(), ..Durable::default() };
         let center = Coordinator::restore(state, Default::default(), NOW, 1).expect("restored");
         let host = Agent::restore(config(&root, "0.1.0"), agent::Durable::default(), NOW, 1).expect("restored");
-        let mut fleet = Self { root, center, host, records: BTreeMap::new(), effects: Vec::new(), tickets: 100 };
+        let (records, effects, rules) = (BTreeMap::new(), Vec::new(), UpdateRules::default());
+        let mut fleet = Self { root, center, host, records, effects, tickets: 100, rules };
         let _ = fleet.center.handle(NOW, Event::Wake);
         let _ = fleet.center.handle(NOW, Event::Connected { conn: 1, agent: id() });
         fleet.tell(agent::Event::Wake);
@@ -203,7 +206,9 @@ impl Fleet {
     /// The process ends and another version of it starts, from the same disk.
     fn restart(&mut self, runs: &str) {
         let state = self.host.durable().clone();
-        self.host = Agent::restore(config(&self.root, runs), state, NOW, 2).expect("restored");
+        let config = config(&self.root, runs);
+        let updates = Updates { rules: self.rules.clone(), ..config.updates };
+        self.host = Agent::restore(Config { updates, ..config }, state, NOW, 2).expect("restored");
         let _ = self.center.handle(NOW, Event::Closed { conn: 1 });
         let _ = self.center.handle(NOW, Event::Connected { conn: 1, agent: id() });
     }
@@ -290,6 +295,27 @@ fn a_version_that_failed_is_told_by_the_one_before() {
     fleet.tell(agent::Event::Wake);
     assert_eq!(fleet.standing().0, UpdateState::RolledBack);
     assert!(fleet.standing().2.contains("the supervisor does not say why"), "{:?}", fleet.standing());
+}
+
+/// What could not connect is under way until its supervisor says what came of it, and this is said of it.
+#[test]
+fn an_update_that_is_put_off_is_no_failure() {
+    let mut fleet = Fleet::new();
+    fleet.publish(release("0.2.0", 7, |_| {}));
+    fleet.assign(7).expect("assigned");
+    fleet.hand_over(7);
+    let why = "it did not connect within 15m, and is tried again".to_owned();
+    fleet.rules = UpdateRules { put_off: Some((version("0.2.0"), why.clone())), ..UpdateRules::default() };
+    fleet.restart("0.1.0");
+    fleet.tell(agent::Event::Wake);
+    assert_eq!(fleet.standing(), (UpdateState::Switched, Some(7), why.clone()));
+    fleet.restart("0.2.0");
+    fleet.tell(agent::Event::Wake);
+    assert_eq!(fleet.standing(), (UpdateState::Switched, Some(7), why));
+    let (from, to) = ("0.1.0".to_owned(), "0.2.0".to_owned());
+    let (verdict, reason, log_tail) = (UpdateVerdict::Confirmed, String::new(), String::new());
+    fleet.tell(agent::Event::UpdateOutcome(UpdateOutcome { number: 1, from, to, verdict, reason, log_tail }));
+    assert_eq!(fleet.standing().0, UpdateState::Confirmed);
 }
 
 /// The host's word counts above everybody's.

@@ -29,6 +29,8 @@ enum Command {
     Unhold,
     /// Go back to the version before, and mark this one bad
     Rollback,
+    /// Take the version of a package that was upgraded, once running work has ended: what packages do that a task upgrades
+    Package,
     /// Let a version be tried again that was marked bad
     ForgetBad {
         /// Which
@@ -49,6 +51,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
             say(if was_held { "updates go on" } else { "updates were not held" })?;
         }
         Command::Rollback => ask(&paths, &Request::RollBack)?,
+        Command::Package => ask(&paths, &Request::Package)?,
         Command::ForgetBad { version } => ask(&paths, &Request::Forget(version.clone()))?,
     }
     Ok(Outcome::Done)
@@ -88,6 +91,7 @@ pub(super) fn lines(status: &UpdateStatus) -> Vec<(&'static str, String)> {
     lines.extend(status.previous.as_ref().map(|version| ("previous", version.to_string())));
     let trial = |version: &Version| ("on trial", format!("{version}, started {} times", status.starts));
     lines.extend(status.trial.as_ref().map(trial));
+    lines.extend(status.put_off.as_ref().map(|put_off| ("put off", format!("{}: {put_off}", put_off.version))));
     lines.extend(status.held.then(|| ("held", "yes: `sloth-agent update unhold` lets updates go on".to_owned())));
     lines.extend(status.bad.iter().map(|bad| ("bad", format!("{}: {}", bad.version, bad.reason))));
     lines.extend(status.last.as_ref().map(|last| ("last update", outcome(last))));

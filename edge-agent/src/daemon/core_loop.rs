@@ -18,7 +18,7 @@ use super::{
     notes, updates,
     workers::{Told, Workers},
 };
-use crate::{store::StoreError, worker::random};
+use crate::{store::StoreError, trim::trim, worker::random};
 
 /// Most events that wait for the loop; who has more waits too.
 const EVENTS_MAX: usize = 256;
@@ -34,6 +34,8 @@ const COMMIT_RETRY_CAP: Millis = Millis::from_secs(60);
 const OUTCOME_STEP: Millis = Millis::from_secs(1);
 /// How often a supervisor hears that all is well, at most.
 const ALIVE_STEP: Millis = Millis::from_secs(10);
+/// How long after something happened what was needed for it is let go of.
+const TRIM_WAIT: Millis = Millis::from_secs(5);
 /// A machine that lived so long starts the waits anew.
 const HEALTHY: Millis = Millis::from_secs(300);
 
@@ -110,6 +112,8 @@ struct Life {
     said_at: Option<Millis>,
     /// When it was last looked what the supervisor has to say.
     heard_at: Option<Millis>,
+    /// When memory that is not needed is let go of.
+    trim_at: Option<Millis>,
 }
 
 impl Life {
@@ -135,6 +139,7 @@ impl Life {
             disconnected,
             said_at: None,
             heard_at: None,
+            trim_at: Some(now + TRIM_WAIT),
         })
     }
 
@@ -165,10 +170,15 @@ impl Life {
                     *is_ending = true;
                     self.machine.begin_nothing();
                 }
-                Some(event) = self.events.recv() => self.take(event).await?,
+                Some(event) = self.events.recv() => {
+                    self.take(event).await?;
+                    self.trim_later();
+                }
                 () = sleep => {
+                    self.trim();
                     if self.wake_at.is_some_and(|at| at <= self.shared.clock.steady()) {
                         self.take(Event::Wake).await?;
+                        self.trim_later();
                     }
                 }
                 Some(question) = questions.recv() => {
@@ -212,7 +222,20 @@ impl Life {
     }
 
     fn sleep(&self) -> Millis {
-        self.wake_at.map_or(SLEEP_MAX, |at| at.since(self.shared.clock.steady()).min(SLEEP_MAX))
+        let next = self.wake_at.into_iter().chain(self.trim_at).min();
+        next.map_or(SLEEP_MAX, |at| at.since(self.shared.clock.steady()).min(SLEEP_MAX))
+    }
+
+    fn trim_later(&mut self) {
+        self.trim_at.get_or_insert(self.shared.clock.steady() + TRIM_WAIT);
+    }
+
+    /// Lets go of what is not needed while nothing happens, if it is time.
+    fn trim(&mut self) {
+        let now = self.shared.clock.steady();
+        if self.trim_at.take_if(|at| *at <= now).is_some() && self.machine.is_idle() {
+            trim();
+        }
     }
 
     /// Takes in `event` and what has queued up behind it, commits all that the machine writes, and then does all that

@@ -32,9 +32,10 @@ pub(super) fn rules(shared: &Shared) -> UpdateRules {
         Some(held @ (Held::Hold | Held::Pinned { .. } | Held::Disabled)) => (Some(held.to_string()), None),
         None => (None, None),
     };
-    let bad = update::status(&shared.paths).into_iter().flat_map(|status| status.bad);
-    let bad = bad.map(|bad| bad.version).collect();
-    UpdateRules { held, waits, pin: settings.pin.clone(), channel: settings.channel.clone(), bad }
+    let (bad, put_off) = update::status(&shared.paths).map_or_else(Default::default, |s| (s.bad, s.put_off));
+    let bad = bad.into_iter().map(|bad| bad.version).collect();
+    let put_off = put_off.map(|put_off| (put_off.version.clone(), put_off.to_string()));
+    UpdateRules { held, waits, pin: settings.pin.clone(), channel: settings.channel.clone(), bad, put_off }
 }
 
 /// Has the supervisor hand over to a staged version.

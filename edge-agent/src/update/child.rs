@@ -21,7 +21,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use sloth_protocol::update::{Exit, LINE_BYTES_MAX, ToDaemon};
 
-use super::{elf, notify};
+use super::{elf, memory, notify};
 
 /// Says to a daemon who its supervisor is, by its process's number; they are connected by the daemon's standard input.
 pub(super) const SUPERVISOR_VARIABLE: &str = "SLOTH_SUPERVISOR";
@@ -139,6 +139,7 @@ pub(crate) fn launch(mut arguments: impl Iterator<Item = OsString>) -> i32 {
     if parent.is_none() || getppid() != parent {
         return EXIT_CANNOT_RUN;
     }
+    memory::limit();
     let why = match check(Path::new(&program)) {
         Ok(()) => Command::new(&program).args(arguments).exec().to_string(),
         Err(why) => why,

@@ -7,9 +7,13 @@ use std::{
     io::{self, Read as _, Write as _},
     os::{
         fd::AsFd,
-        unix::net::{UnixListener, UnixStream},
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::CommandExt as _,
+        },
     },
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -37,14 +41,16 @@ use super::{
     log::{Level, Log},
     marker_file,
     notify::Notify,
-    rules, versions,
+    rules, stage, versions,
 };
-use crate::{VERSION, paths::Paths, update::settings::UpdateSettings};
+use crate::{VERSION, paths::Paths, trim::trim, update::settings::UpdateSettings};
 
 /// Most bytes of a log of a version on trial.
 const TRIAL_LOG_BYTES_MAX: u64 = 256 * 1024;
 /// The wait before a socket that cannot be made is tried again.
 const LISTEN_RETRY: Millis = Millis::from_secs(5);
+/// How often memory that is not needed while nothing happens is let go of, at most.
+const TRIM_STEP: Millis = Millis::from_secs(4);
 /// How long a lock that is held is asked for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// How often.
@@ -158,6 +164,8 @@ struct Driver {
     arguments: Vec<OsString>,
     packaged: PathBuf,
     packaged_version: Version,
+    /// Where this program was when it started.
+    own: Option<PathBuf>,
     log: Log,
     clock: Clock,
     born: Instant,
@@ -171,6 +179,7 @@ struct Driver {
     /// Where the lines of a version on trial go.
     trial_log: Option<File>,
     wake_at: Option<Millis>,
+    trimmed_at: Millis,
     /// When a sign of life is due.
     watchdog_at: Option<Millis>,
     answer: Option<Result<String, String>>,
@@ -200,6 +209,7 @@ impl Driver {
             arguments,
             packaged,
             packaged_version,
+            own: std::env::current_exe().ok(),
             log,
             clock,
             born,
@@ -210,6 +220,7 @@ impl Driver {
             child: None,
             trial_log: None,
             wake_at: None,
+            trimmed_at: Millis::ZERO,
             watchdog_at,
             answer: None,
             quit: None,
@@ -221,8 +232,12 @@ impl Driver {
     }
 
     /// Sleeps until something happens.
-    fn wait(&self, signals: &Signals) {
+    fn wait(&mut self, signals: &Signals) {
         let now = self.now().awake;
+        if TRIM_STEP <= now.since(self.trimmed_at) {
+            self.trimmed_at = now;
+            trim();
+        }
         let next = self.wake_at.into_iter().chain(self.watchdog_at).min();
         // A wait that is cut short by less than a millisecond would be waited for again and again.
         let wait = next.map(|at| at.since(now) + Millis::from_u64(1));
@@ -338,6 +353,8 @@ impl Driver {
             Action::Terminate => self.with_child(|child| child.signal(Signal::TERM)),
             Action::Kill => self.with_child(|child| child.signal(Signal::KILL)),
             Action::Ready => self.notify.say("READY=1"),
+            Action::Retry(version) => return Some(Event::Retry(self.may_retry(&version))),
+            Action::Replace => return Some(Event::NotReplaced { why: self.replace() }),
             Action::Answer(answer) => self.answer = Some(answer),
             Action::Keep(keep) => {
                 let logs = self.machine.marker().bad.iter().map(|bad| bad.version.clone());
@@ -388,6 +405,29 @@ impl Driver {
         staged.map(drop).map_err(|error| format!("version {version} is not staged: {}", Chain(&error)))
     }
 
+    /// What they say to one that was put off, whoever asked for it at first.
+    fn may_retry(&self, version: &Version) -> Result<(), String> {
+        let (settings, problem) = UpdateSettings::load(&self.settings);
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        rules::by_hand(&self.paths, &settings, version).map_err(|refusal| refusal.to_string())?;
+        // Whether updates are enabled was judged when it was asked for.
+        let settings = UpdateSettings { enabled: true, ..settings };
+        rules::held(&self.paths, &settings, self.clock.wall()).map_or(Ok(()), |held| Err(held.to_string()))
+    }
+
+    /// Becomes the supervisor that the package holds now, in this very process, so that whoever waits for it sees no end.
+    /// Returns only when that cannot be, with the reason.
+    fn replace(&self) -> String {
+        let Some(own) = &self.own else { return "it is not known where this program is".to_owned() };
+        // One that does not even tell its version would leave the host without a supervisor.
+        if let Err(error) = stage::self_test(own) {
+            return Chain(&error).to_string();
+        }
+        Command::new(own).args(std::env::args_os().skip(1)).exec().to_string()
+    }
+
     fn note(&self, note: &Note) {
         let (level, line) = match note {
             Note::Started { slot, trial: None } => (Level::Info, format!("version {} starts", self.name(slot))),
@@ -406,6 +446,11 @@ impl Driver {
             Note::Decided { verdict: Verdict::RolledBack, to, reason } => {
                 (Level::Error, format!("version {to} is rolled back: {reason}"))
             }
+            Note::PutOff { to, reason } => {
+                let line = format!("version {} is put off: {reason}, which the network may have caused", self.name(to));
+                (Level::Warn, line)
+            }
+            Note::NotReplaced { why } => (Level::Error, format!("the package's version is not taken: {why}")),
             Note::NotWritten { why } => (Level::Error, format!("the update marker cannot be written: {why}")),
         };
         self.log.line(self.clock.wall(), level, &line);

@@ -33,6 +33,8 @@ pub(super) enum LiveUpdate {
     HandingOver,
     /// The supervisor was asked to start it before this process began, and says what came of it.
     Waiting,
+    /// It could not connect, and the supervisor will start it once more.
+    PutOff,
 }
 
 /// What was checked of an update.
@@ -125,6 +127,12 @@ impl Agent {
         };
         // While the new version runs, it is on trial.
         if self.own_version().is_ok_and(|own| own != update.version) {
+            let put_off = self.config.updates.rules.put_off.clone();
+            if let Some((version, reason)) = put_off.filter(|(version, _)| *version == update.version) {
+                self.report_update(Some(update.counter), &version, UpdateVerdict::Switched, reason);
+                self.live_update = Some(LiveUpdate::PutOff);
+                return;
+            }
             let reason = "another version runs, and the supervisor does not say why".to_owned();
             self.end_update(UpdateVerdict::RolledBack, reason);
         }
@@ -162,7 +170,8 @@ impl Agent {
                 LiveUpdate::Fetching { .. }
                 | LiveUpdate::FetchLater { .. }
                 | LiveUpdate::HandingOver
-                | LiveUpdate::Waiting,
+                | LiveUpdate::Waiting
+                | LiveUpdate::PutOff,
                 _,
             ) => {}
         }
@@ -174,7 +183,7 @@ impl Agent {
         match live {
             LiveUpdate::FetchLater { at, .. } if self.config.updates.rules.waits.is_none() => Some(deadline.min(*at)),
             LiveUpdate::New | LiveUpdate::Fetching { .. } | LiveUpdate::FetchLater { .. } => Some(deadline),
-            LiveUpdate::HandingOver | LiveUpdate::Waiting => None,
+            LiveUpdate::HandingOver | LiveUpdate::Waiting | LiveUpdate::PutOff => None,
         }
     }
 

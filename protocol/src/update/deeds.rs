@@ -30,9 +30,8 @@ impl Supervisor {
             Slot::Packaged => true,
             Slot::Installed(version) => *packaged < before || version <= packaged,
         };
-        if self.marker.trial.as_ref().is_some_and(|trial| wins(&trial.to)) {
-            self.marker.trial = None;
-        }
+        self.marker.trial.take_if(|trial| wins(&trial.to));
+        self.marker.put_off.take_if(|put_off| wins(&put_off.to));
         if !wins(&self.marker.current) {
             return;
         }
@@ -54,6 +53,7 @@ impl Supervisor {
         let answer = match request {
             Request::Switch { version, proof } => match self.may_switch(&version, allowed) {
                 Ok(()) => {
+                    self.drop_put_off(&version);
                     let to = if version == self.marker.packaged { Slot::Packaged } else { Slot::Installed(version) };
                     self.marker.trial = Some(Trial { to, proof, starts: 0, since: self.now.wall });
                     self.awaiting = Awaiting::Switch;
@@ -63,6 +63,11 @@ impl Supervisor {
                 Err(why) => Err(why),
             },
             Request::RollBack => self.roll_back_by_hand(),
+            Request::Package if self.stopping => Err("the supervisor is about to end".to_owned()),
+            Request::Package => {
+                self.hand_over();
+                Ok("the package's version is taken when what runs has ended".to_owned())
+            }
             Request::Forget(version) => {
                 let known = self.marker.forget(&version);
                 self.to_write |= known;
@@ -190,8 +195,9 @@ impl Supervisor {
 
     /// Says which files are needed still.
     pub(super) fn keep(&mut self) {
-        let Marker { current, previous, trial, .. } = &self.marker;
-        let slots = [Some(current), previous.as_ref(), trial.as_ref().map(|trial| &trial.to)];
+        let Marker { current, previous, trial, put_off, .. } = &self.marker;
+        let put_off = put_off.as_ref().map(|put_off| &put_off.to);
+        let slots = [Some(current), previous.as_ref(), trial.as_ref().map(|trial| &trial.to), put_off];
         let installed = slots.into_iter().flatten().filter_map(|slot| match slot {
             Slot::Packaged => None,
             Slot::Installed(version) => Some(version.clone()),
@@ -204,6 +210,10 @@ impl Supervisor {
         let reason = "it was rolled back by hand";
         if self.marker.trial.is_some() {
             self.roll_back(reason);
+        } else if self.marker.put_off.is_some() {
+            self.condemn(reason);
+            let current = self.marker.version(&self.marker.current);
+            return Ok(format!("version {current} runs"));
         } else if !self.fall_back(reason, Fallback::Good) {
             return Err("there is no other good version to go back to".to_owned());
         }
@@ -215,11 +225,16 @@ impl Supervisor {
     }
 
     fn decide(&mut self, from: &Slot, to: &Slot, verdict: Verdict, reason: &str) {
-        let (from, to) = (self.marker.version(from), self.marker.version(to));
         let log_tail = match verdict {
             Verdict::Confirmed => String::new(),
             Verdict::RolledBack => self.tail.text(),
         };
+        self.marker.put_off.take_if(|put_off| put_off.to == *to);
+        self.decide_with(log_tail, from, to, verdict, reason);
+    }
+
+    pub(super) fn decide_with(&mut self, log_tail: String, from: &Slot, to: &Slot, verdict: Verdict, reason: &str) {
+        let (from, to) = (self.marker.version(from), self.marker.version(to));
         let note = Note::Decided { verdict, to: to.clone(), reason: reason.to_owned() };
         self.out.actions.push(Action::Note(note));
         let reason = reason.to_owned();

@@ -4,8 +4,8 @@ use semver::Version;
 use sloth_core::{Millis, backoff::full_jitter};
 
 use super::{
-    Action, Event, Exit, FAILURES_MAX, Fault, FromDaemon, Marker, Moment, Note, OPERATORS_FAULTS, Output, Policy,
-    Proof, RESTART_CAP, SILENCE_MAX, Slot, Tail, WRITE_RETRY, deeds::Fallback,
+    Action, Event, Exit, FAILURES_MAX, Fault, FromDaemon, Marker, Moment, Note, OPERATORS_FAULTS, Output,
+    PACKAGE_FINISH_MIN, Policy, Proof, RESTART_CAP, SILENCE_MAX, Slot, Tail, WRITE_RETRY, deeds::Fallback,
 };
 use crate::random::Random;
 
@@ -25,12 +25,17 @@ pub struct Supervisor {
     was_ready: bool,
     pub(super) stopping: bool,
     has_quit: bool,
+    pub(super) handover: Handover,
+    /// Until when the current version must have connected, to tell something of the one that was put off.
+    pub(super) compare_until: Option<Millis>,
+    /// Until when what was put off is not asked for again.
+    pub(super) retry_at: Millis,
     /// Until when the version on trial must have begun its soak. The time begins with its first start in this
     /// supervisor's life; how often there can be one more is on the disk.
     pub(super) trial_until: Option<Millis>,
     /// Whether the disk has `marker`.
     written: bool,
-    retry_at: Millis,
+    write_at: Millis,
     pub(super) to_write: bool,
     pub(super) to_keep: bool,
     random: Random,
@@ -55,13 +60,23 @@ pub(super) enum Child {
     Ending(Ending),
 }
 
+/// How far this supervisor is on its way to the package's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handover {
+    No,
+    /// It waits for the daemon's end.
+    Asked,
+    /// It is being replaced.
+    Begun,
+}
+
 /// A daemon that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Life {
     pub(super) slot: Slot,
     born: Millis,
     ready: Option<Millis>,
-    online: Option<Millis>,
+    pub(super) online: Option<Millis>,
     losses: u32,
     alive: Option<Millis>,
 }
@@ -120,9 +135,12 @@ impl Supervisor {
             was_ready: false,
             stopping: false,
             has_quit: false,
+            handover: Handover::No,
+            compare_until: None,
+            retry_at: Millis::ZERO,
             trial_until: None,
             written,
-            retry_at: Millis::ZERO,
+            write_at: Millis::ZERO,
             to_write: false,
             to_keep: true,
             random: Random::new(seed),
@@ -150,7 +168,7 @@ impl Supervisor {
         }
         if std::mem::take(&mut self.to_write) {
             self.written = false;
-            self.retry_at = self.now.awake + WRITE_RETRY;
+            self.write_at = self.now.awake + WRITE_RETRY;
             self.out.write = Some(self.marker.clone());
         }
         self.out.wake_at = self.next_wake();
@@ -167,6 +185,11 @@ impl Supervisor {
             Event::Printed(line) => self.tail.push(&line),
             Event::Exited(exit) => self.exited(exit),
             Event::Asked { request, allowed } => self.asked(request, allowed),
+            Event::Retry(allowed) => self.retry(allowed),
+            Event::NotReplaced { why } => {
+                self.handover = Handover::No;
+                self.out.actions.push(Action::Note(Note::NotReplaced { why }));
+            }
             Event::Stop => {
                 self.stopping = true;
                 match &self.child {
@@ -224,6 +247,9 @@ impl Supervisor {
                 if !std::mem::replace(&mut self.was_ready, true) {
                     self.out.actions.push(Action::Ready);
                 }
+                if word == FromDaemon::Polled {
+                    self.compare();
+                }
             }
             FromDaemon::Lost => {
                 life.losses += u32::from(life.online.take().is_some());
@@ -247,7 +273,8 @@ impl Supervisor {
                 self.failed(&life.slot, &exit.to_string(), Some(exit));
             }
             Child::Ending(Ending { slot, then: Then::Next, .. }) => {
-                if self.stopping && exit == Exit::Code(0) && self.is_on_trial(&slot) {
+                let is_wanted = self.stopping || self.handover != Handover::No;
+                if is_wanted && exit == Exit::Code(0) && self.is_on_trial(&slot) {
                     self.uncount();
                 }
             }
@@ -306,13 +333,18 @@ impl Supervisor {
         }
         match &self.child {
             Child::None { .. } if self.stopping => self.quit(0),
+            Child::None { .. } if self.handover == Handover::Asked => {
+                self.handover = Handover::Begun;
+                self.out.actions.push(Action::Replace);
+            }
+            Child::None { .. } if self.handover == Handover::Begun => {}
             Child::None { start_at } if *start_at <= now => self.start(),
             Child::None { .. } => {}
             Child::Running(life) => self.judge(&life.clone()),
             Child::Ending(ending) if ending.next_at <= now => self.escalate(),
             Child::Ending(_) => {}
         }
-        if !self.written && self.retry_at <= now {
+        if !self.written && self.write_at <= now {
             self.to_write = true;
         }
     }
@@ -356,6 +388,9 @@ impl Supervisor {
         if self.wanted() != life.slot {
             return self.terminate(Then::Next);
         }
+        if self.retry_due(life).is_some_and(|at| at <= now) {
+            return self.ask_retry();
+        }
         if self.deadline(life).is_none_or(|at| now < at) {
             return;
         }
@@ -364,12 +399,12 @@ impl Supervisor {
             _ if silent => self.hung(life, "it says nothing any more"),
             Some(Some(_)) => self.confirm(),
             Some(None) => {
-                let what = match (life.ready, life.losses) {
-                    (None, _) => "it did not become ready",
-                    (Some(_), 0) => "it did not connect",
-                    (Some(_), _) => "it did not stay connected",
-                };
-                self.roll_back(&format!("{what} within {}", span(self.policy.trial)));
+                let within = span(self.policy.trial);
+                match (life.ready, life.losses) {
+                    (None, _) => self.roll_back(&format!("it did not become ready within {within}")),
+                    (Some(_), 0) => self.put_off(&format!("it did not connect within {within}")),
+                    (Some(_), _) => self.put_off(&format!("it did not stay connected within {within}")),
+                }
                 self.terminate(Then::Next);
             }
             None => self.hung(life, "it does not become ready"),
@@ -409,11 +444,21 @@ impl Supervisor {
 
     /// Asks the daemon to end when its work is done.
     pub(super) fn end(&mut self) {
-        if self.policy.finish == Millis::ZERO {
+        self.end_within(self.policy.finish);
+    }
+
+    /// The package's program was replaced: this supervisor follows it once the daemon has ended.
+    pub(super) fn hand_over(&mut self) {
+        self.handover = Handover::Asked;
+        self.end_within(self.policy.finish.max(PACKAGE_FINISH_MIN));
+    }
+
+    fn end_within(&mut self, finish: Millis) {
+        if finish == Millis::ZERO {
             return self.terminate(Then::Next);
         }
         if let Child::Running(life) = &self.child {
-            let next_at = self.now.awake + self.policy.finish;
+            let next_at = self.now.awake + finish;
             self.child =
                 Child::Ending(Ending { slot: life.slot.clone(), stage: Stage::Asked, next_at, then: Then::Next });
             self.out.actions.push(Action::End);
@@ -454,12 +499,13 @@ impl Supervisor {
 
     fn next_wake(&self) -> Option<Millis> {
         let child = match &self.child {
+            Child::None { .. } if self.handover == Handover::Begun => None,
             Child::None { start_at } => Some(*start_at),
-            Child::Running(life) => self.deadline(life),
+            Child::Running(life) => self.deadline(life).into_iter().chain(self.retry_due(life)).min(),
             Child::Ending(ending) => Some(ending.next_at),
         };
-        let retry = (!self.written).then_some(self.retry_at);
-        child.into_iter().chain(retry).min()
+        let write = (!self.written).then_some(self.write_at);
+        child.into_iter().chain(write).min()
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Marker {
     /// What is on trial.
     #[serde(default)]
     pub trial: Option<Trial>,
+    /// What could not connect, and is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub put_off: Option<PutOff>,
     /// Versions that are not started again.
     #[serde(default)]
     pub bad: Vec<Bad>,
@@ -51,6 +54,23 @@ pub struct Trial {
     /// How often it was started.
     pub starts: u32,
     /// When it was asked for.
+    pub since: Millis,
+}
+
+/// A version that could not connect, where it is not known yet whether it or the network is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutOff {
+    /// Which.
+    pub to: Slot,
+    /// How often it was on trial.
+    pub rounds: u32,
+    /// After how many of these the version before it connected soon.
+    pub against: u32,
+    /// What it did not do.
+    pub reason: String,
+    /// The last lines that it printed.
+    pub log_tail: String,
+    /// When its last trial was asked for.
     pub since: Millis,
 }
 
@@ -120,6 +140,7 @@ impl Marker {
             current: Slot::Packaged,
             previous: None,
             trial: None,
+            put_off: None,
             bad: Vec::new(),
             outcomes: Vec::new(),
             acknowledged: 0,
@@ -191,7 +212,7 @@ impl Marker {
     }
 }
 
-fn cut(reason: &str) -> String {
+pub(super) fn cut(reason: &str) -> String {
     reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
 }
 
@@ -229,7 +250,8 @@ mod tests {
 
     #[test]
     fn the_text_is_frozen_and_what_later_releases_add_is_passed_over() {
-        let text = marker().encode();
+        let mut marker = marker();
+        let text = marker.encode();
         let body = text.split_once('\n').expect("two parts").1;
         let flat: String = body.split_whitespace().collect();
         assert_eq!(
@@ -240,6 +262,18 @@ mod tests {
              \"verdict\":\"rolled_back\",\"reason\":\"itwasstarted3times\",\"log_tail\":\"a\\nb\\n\",\
              \"at\":1700000000000}],\"acknowledged\":0}"
         );
+        marker.put_off = Some(PutOff {
+            to: Slot::Installed(version("2.0.0")),
+            rounds: 2,
+            against: 1,
+            reason: "no answer".to_owned(),
+            log_tail: "c\n".to_owned(),
+            since: Millis::from_secs(6),
+        });
+        let flat: String = marker.encode().split_whitespace().collect();
+        let put_off = "\"put_off\":{\"to\":\"2.0.0\",\"rounds\":2,\"against\":1,\"reason\":\"noanswer\",\
+                       \"log_tail\":\"c\\n\",\"since\":6000},\"bad\":[";
+        assert!(flat.contains(put_off), "{flat}");
         let later = "{\"packaged\":\"1.0.0\",\"current\":\"packaged\",\"colour\":\"blue\"}";
         let later = format!("{FORMAT} {}\n{later}", Digest::of(later.as_bytes()));
         assert_eq!(Marker::decode(later.as_bytes()).expect("readable"), Marker::new(version("1.0.0")));

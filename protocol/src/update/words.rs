@@ -43,6 +43,8 @@ pub enum Request {
     },
     /// Go back to the version before, and mark this one bad.
     RollBack,
+    /// Take the package's new version, once running work has ended.
+    Package,
     /// Mark a version bad no longer.
     Forget(Version),
     /// The outcomes up to this number are stored elsewhere.
@@ -83,6 +85,7 @@ impl Request {
             ["switch", version] => Self::Switch { version: version.parse().ok()?, proof: Proof::Polled },
             ["switch", version, "offline"] => Self::Switch { version: version.parse().ok()?, proof: Proof::Ready },
             ["rollback"] => Self::RollBack,
+            ["package"] => Self::Package,
             ["forget", version] => Self::Forget(version.parse().ok()?),
             ["acknowledge", number] => Self::Acknowledge(number.parse().ok()?),
             _ => return None,
@@ -110,6 +113,7 @@ impl fmt::Display for Request {
             Self::Switch { version, proof: Proof::Polled } => write!(f, "switch {version}"),
             Self::Switch { version, proof: Proof::Ready } => write!(f, "switch {version} offline"),
             Self::RollBack => f.write_str("rollback"),
+            Self::Package => f.write_str("package"),
             Self::Forget(version) => write!(f, "forget {version}"),
             Self::Acknowledge(number) => write!(f, "acknowledge {number}"),
         }
@@ -122,7 +126,9 @@ mod tests {
 
     #[test]
     fn words_are_frozen_and_other_words_say_nothing() {
-        for line in ["switch 1.2.3", "switch 1.2.3-rc.1+b offline", "rollback", "forget 1.2.3", "acknowledge 7"] {
+        for line in
+            ["switch 1.2.3", "switch 1.2.3-rc.1+b offline", "rollback", "package", "forget 1.2.3", "acknowledge 7"]
+        {
             assert_eq!(Request::parse(line).expect(line).to_string(), line);
         }
         for line in ["ready", "polled", "lost", "alive"] {

@@ -125,30 +125,83 @@ fn an_agent_is_updated_when_its_work_is_done_and_goes_back_when_told() {
     own.fleet.wait_connected(&[HOST]);
 }
 
+/// The coordinator is away for longer than a version on trial has to connect, which tells nothing of the version.
 #[test]
-fn a_version_that_cannot_connect_is_rolled_back_and_the_report_is_given_once() {
+fn an_outage_puts_a_version_off_and_the_report_is_given_once() {
     let mut own = Supervised::start();
     own.fleet.kill_coordinator();
     let new = Version::new(9, 1, 0);
     own.stage(&new);
     own.ask(&format!("switch {new}"));
+    let put_off = until("a version that is put off", UPDATE_LIMIT, || own.marker().put_off);
+    assert_eq!((put_off.reason.as_str(), put_off.against), ("it did not connect within 5s", 0));
+    assert!(put_off.log_tail.contains("daemon started"), "{}", put_off.log_tail);
+    until_true("the version before", UPDATE_LIMIT, || own.runs().is_some_and(|dir| dir != "9.1.0"));
+    let status = own.update(&["status"]).done();
+    assert!(status.contains("put off      9.1.0: it did not connect within 5s, and is tried again"), "{status}");
+    own.fleet.start_coordinator();
     let marker = own.settle();
-    let last = marker.outcomes.last().expect("an outcome");
-    assert_eq!((last.verdict, &last.to), (Verdict::RolledBack, &new));
-    assert_eq!(last.reason, "it did not connect within 5s");
-    assert!(last.log_tail.contains("daemon started"), "{}", last.log_tail);
-    // The daemon that runs again takes it in.
+    assert_eq!(marker.outcomes.len(), 1, "{marker:?}");
+    assert_eq!(marker.outcomes.last().map(|last| last.verdict), Some(Verdict::Confirmed), "{marker:?}");
+    assert_eq!((own.runs().as_deref(), marker.bad(&new)), (Some("9.1.0"), None));
+    // The daemon takes the outcome in.
     until_true("an outcome that is acknowledged", UPDATE_LIMIT, || own.marker().outcome().is_none());
 
     // Offline is no fault where a person says so.
-    assert!(own.ask(&format!("forget {new}")).starts_with("yes"));
-    own.stage(&new);
-    assert!(own.ask(&format!("switch {new} offline")).starts_with("yes"));
+    own.fleet.kill_coordinator();
+    let next = Version::new(9, 2, 0);
+    own.stage(&next);
+    assert!(own.ask(&format!("switch {next} offline")).starts_with("yes"));
     until_true("a version that is confirmed offline", UPDATE_LIMIT, || {
-        own.marker().version(&own.marker().current) == new
+        own.marker().version(&own.marker().current) == next
     });
     own.fleet.start_coordinator();
     own.fleet.wait_connected(&[HOST]);
+}
+
+/// The supervisor waits for the run that did it, and then becomes the new package's, in the same process.
+#[test]
+fn a_package_that_a_run_upgrades_is_taken_when_the_run_has_ended() {
+    let mut own = Supervised::start();
+    own.supervisor.terminate();
+    own.supervisor.wait(UPDATE_LIMIT);
+    let usr = own.fleet.dir().join("usr");
+    fs::create_dir(&usr).expect("made");
+    let program = usr.join("sloth-agent");
+    fs::copy(binary(Program::Agent), &program).expect("copied");
+    let dir = own.dir.display().to_string();
+    let mut command = Command::new(&program);
+    command.args(["supervise", "--dir", &dir]);
+    own.supervisor = Process::start(command, &own.fleet.dir().join("supervisor-of-package"));
+    own.fleet.wait_connected(&[HOST]);
+
+    let new = own.build("0.2.0", &[]);
+    let line = format!(
+        "mv {} {program} && {program} update package --dir {dir} && sleep 2 && echo done > {dir}/upgraded",
+        new.display(),
+        program = program.display(),
+    );
+    own.fleet.publish(&Bundle::new("upgrade", &format!("task('a'):command({line:?})")));
+    let run = own.fleet.run("upgrade", "*", &[]);
+    let view = own.fleet.wait_ended(&run);
+    assert_eq!((view.only().state.as_str(), view.only().tasks[0].attempts), ("succeeded", 1), "{view:?}");
+    assert!(own.dir.join("upgraded").exists(), "the run was cut off");
+    until_true("the new package", UPDATE_LIMIT, || own.marker().packaged == Version::new(0, 2, 0));
+    assert!(own.supervisor.ended().is_none(), "it is the same process: {}", own.supervisor.stderr());
+    let exe = |pid: u32| fs::read_link(format!("/proc/{pid}/exe")).expect("it runs");
+    let daemon = until("a daemon", START_LIMIT, || own.daemon());
+    assert_eq!((exe(own.supervisor.pid()), exe(daemon)), (program.clone(), program.clone()));
+    own.fleet.wait_connected(&[HOST]);
+
+    // What cannot even tell its version does not take the supervisor's place.
+    fs::rename(&program, usr.join("before")).expect("moved");
+    fs::copy("/bin/false", &program).expect("copied");
+    own.update(&["package"]).expect(0);
+    until_true("a package that is refused", UPDATE_LIMIT, || {
+        own.supervisor.stderr().contains("the package's version is not taken: ")
+    });
+    own.fleet.wait_connected(&[HOST]);
+    assert!(own.supervisor.ended().is_none());
 }
 
 #[test]
@@ -239,7 +292,8 @@ fn daemon_and_supervisor_live_and_die_together() {
     own.fleet.wait_connected(&[HOST]);
     Process::kill_one(daemon);
     let next = until("another daemon", START_LIMIT, || own.daemon().filter(|next| *next != daemon));
-    own.fleet.wait_connected(&[HOST]);
+    // The coordinator may not know yet that the one before is gone.
+    until_true("a daemon that works", START_LIMIT, || own.supervisor.stderr().matches("connected link=1").count() == 3);
     own.supervisor.terminate();
     assert_eq!(own.supervisor.wait(UPDATE_LIMIT).code(), Some(0), "{}", own.supervisor.stderr());
     assert!(!alive(next));

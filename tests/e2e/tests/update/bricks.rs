@@ -27,19 +27,24 @@ const FAULTS_MAX: u64 = 3;
 /// Lets nothing be written any more. Whatever is being written just then is waited for.
 const LOCK_DISK: &str = "mount --bind /mnt/agent /mnt/agent; i=0; \
                          until mount -o remount,bind,ro /mnt/agent 2>/dev/null || [ $i -ge 500 ]; do i=$((i + 1)); done";
+/// What a version does that works, and cannot show it for a while.
+const AWAY: &str = "works, and its coordinator is away";
+/// For how long: longer than it has to connect.
+const AWAY_SPAN: Duration = Duration::from_millis(1300);
 /// The version that is tried.
 const NEW: Version = Version::new(1, 2, 0);
 
 /// What a version does, what a supervisor says of it when nothing else goes wrong, and what its log must show.
-const BEHAVIOURS: [(&str, &str); 13] = [
+const BEHAVIOURS: [(&str, &str); 14] = [
     ("works", "it was connected for 200ms"),
     ("works", "it was connected for 200ms"),
+    (AWAY, "it was connected for 200ms"),
     ("works and ignores what it is told", "it was connected for 200ms"),
     ("crashes", "it was started 3 times, and the last time it was ended by signal 6"),
     ("ends well", "it was started 3 times, and the last time it ended with code 0"),
     ("refuses its settings", "it was started 3 times, and the last time it ended with code 2"),
     ("hangs", "within 1s"),
-    ("never connects", "within 1s"),
+    ("never connects", "it did not connect within 1s, 2 times, and each time version 1.1.0 then did"),
     ("connects and dies", "it was started 3 times, and the last time it ended with code 1"),
     ("loses its connection", "it lost its connection 4 times"),
     ("eats memory", "it was started 3 times, and the last time it was ended by signal 6"),
@@ -62,9 +67,11 @@ enum Fault {
     FillDisk,
     LockDisk,
     FreeDisk,
+    /// The coordinator goes away, or comes back.
+    Outage,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::KillDaemon,
     Fault::KillSupervisor,
     Fault::KillBoth,
@@ -74,6 +81,7 @@ const FAULTS: [Fault; 9] = [
     Fault::Package,
     Fault::KillDaemon,
     Fault::KillBoth,
+    Fault::Outage,
 ];
 const DISK_FAULTS: [Fault; 4] = [Fault::FillDisk, Fault::LockDisk, Fault::FreeDisk, Fault::KillBoth];
 
@@ -81,7 +89,7 @@ const DISK_FAULTS: [Fault; 4] = [Fault::FillDisk, Fault::LockDisk, Fault::FreeDi
 /// long that it does not on a machine that is busy with other things.
 fn times(behaviour: &str) -> (&'static str, &'static str) {
     match behaviour {
-        "hangs" | "never connects" => ("1s", "200ms"),
+        "hangs" | "never connects" | AWAY => ("1s", "200ms"),
         behaviour if works(behaviour) => ("20s", "200ms"),
         _ => ("20s", "3s"),
     }
@@ -124,6 +132,7 @@ struct Trial {
     behaviour: &'static str,
     expected: &'static str,
     faults: Vec<Fault>,
+    outage: bool,
     done: Vec<String>,
 }
 
@@ -149,7 +158,7 @@ impl Trial {
         let host = Host::new(dir, seen, room, &place.with_extension("log"));
         let (trial, soak) = times(behaviour);
         host.set(trial, soak);
-        Self { update, random, host, behaviour, expected, faults, done: Vec::new() }
+        Self { update, random, host, behaviour, expected, faults, outage: false, done: Vec::new() }
     }
 
     /// Lives through it; whether the new version is the current one in the end.
@@ -170,8 +179,13 @@ impl Trial {
         assert_eq!(before.version(&before.current), current());
         // What was staged and not asked for is removed when the supervisor starts.
         self.host.stage(&NEW, self.behaviour);
+        self.host.set_outage(self.behaviour == AWAY);
         let answer = self.host.ask(&format!("switch {NEW}"));
         let begun = answer.starts_with("yes");
+        if self.behaviour == AWAY {
+            thread::sleep(AWAY_SPAN);
+            self.host.set_outage(false);
+        }
         self.done.push(answer);
         for fault in self.faults.clone() {
             thread::sleep(self.random.span(FAULT_SPAN));
@@ -211,6 +225,10 @@ impl Trial {
                 self.in_room(LOCK_DISK);
             }
             Fault::FreeDisk => self.free_disk(),
+            Fault::Outage => {
+                self.outage = !self.outage;
+                self.host.set_outage(self.outage);
+            }
         }
     }
 
@@ -262,6 +280,7 @@ impl Trial {
     /// Whatever is wrong with the host is mended, as a service manager and a person would.
     fn heal(&mut self) {
         self.free_disk();
+        self.host.set_outage(false);
         if self.host.supervisor().ended().is_some() {
             self.host.start();
         }

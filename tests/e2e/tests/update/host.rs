@@ -102,6 +102,16 @@ impl Host {
         replace(&dir.join("behaviour"), behaviour.as_bytes(), Access::Owner).expect("written");
     }
 
+    /// Puts the coordinator out of reach, or back.
+    pub(crate) fn set_outage(&self, outage: bool) {
+        let file = self.seen.join("outage");
+        if outage {
+            replace_whole(&file, b"");
+        } else {
+            let _ = fs::remove_file(file);
+        }
+    }
+
     /// Starts the supervisor, again if it was ended.
     pub(crate) fn start(&mut self) {
         let agent = binary(Program::Agent);
@@ -109,6 +119,7 @@ impl Host {
         command.arg("supervise").arg("--dir").arg(&self.dir);
         command.arg("--packaged").arg(self.dir.join("package/sloth-agent"));
         command.arg("--packaged-version").arg(self.packaged.to_string());
+        command.env("SLOTH_E2E_OUTAGE", self.dir.join("outage"));
         command.envs(self.variables.iter().cloned());
         self.supervisor = Some(Process::start(command, &self.logs));
     }
@@ -148,13 +159,13 @@ impl Host {
         if dir == "package" { Some(self.packaged.clone()) } else { dir.parse().ok() }
     }
 
-    /// Waits until an update is over and what is current runs.
+    /// Waits until an update is over, nothing is put off, and what is current runs.
     pub(crate) fn settle(&mut self) -> Marker {
         until("a host on which nothing is on trial", UPDATE_LIMIT, || {
             assert!(self.supervisor().ended().is_none(), "the supervisor has ended:\n{}", self.log());
             let marker = self.marker()?;
             let current = marker.version(&marker.current);
-            (marker.trial.is_none() && self.running() == Some(current)).then_some(marker)
+            (marker.trial.is_none() && marker.put_off.is_none() && self.running() == Some(current)).then_some(marker)
         })
     }
 

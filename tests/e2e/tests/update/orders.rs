@@ -13,7 +13,7 @@ use crate::{
 
 impl Supervised {
     /// The real agent, saying another version of itself and with other changes.
-    fn build(&self, version: &str, changes: &[(&[u8], &[u8])]) -> PathBuf {
+    pub(crate) fn build(&self, version: &str, changes: &[(&[u8], &[u8])]) -> PathBuf {
         let mut bytes = fs::read(binary(Program::Agent)).expect("readable");
         let own = env!("CARGO_PKG_VERSION").as_bytes();
         for (from, to) in changes.iter().copied().chain([(own, version.as_bytes())]) {
