@@ -183,6 +183,8 @@ pub fn previous_of(path: &Path) -> PathBuf {
 /// When it does not run, says nothing in time, or says something else.
 pub fn self_test(program: &Path) -> Result<String, StageError> {
     let failed = |why: String| StageError::SelfTest { why };
+    // It is started elsewhere than here.
+    let program = std::path::absolute(program).map_err(|error| failed(error.to_string()))?;
     let mut command = Command::new(program);
     command.arg("--version").env_clear().current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -364,6 +366,11 @@ mod tests {
         let error = self_test(Path::new("/bin/false")).expect_err("refused").to_string();
         assert!(error.contains("ended with exit status: 1"), "{error}");
         assert!(self_test(Path::new("/nonexistent")).is_err());
+        let dir = tempfile::tempdir_in(".").expect("a directory");
+        let program =
+            dir.path().strip_prefix(std::env::current_dir().expect("a place")).unwrap_or(dir.path()).join("p");
+        std::fs::copy("/bin/echo", &program).expect("copied");
+        assert_eq!(self_test(&program).map(|said| said.is_empty()).ok(), Some(false), "named from here");
     }
 
     #[test]

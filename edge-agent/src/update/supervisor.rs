@@ -49,8 +49,8 @@ use crate::{VERSION, paths::Paths, trim::trim, update::settings::UpdateSettings}
 const TRIAL_LOG_BYTES_MAX: u64 = 256 * 1024;
 /// The wait before a socket that cannot be made is tried again.
 const LISTEN_RETRY: Millis = Millis::from_secs(5);
-/// How often memory that is not needed while nothing happens is let go of, at most.
-const TRIM_STEP: Millis = Millis::from_secs(4);
+/// How long after something happened what was needed for it is let go of.
+const TRIM_WAIT: Millis = Millis::from_secs(5);
 /// How long a lock that is held is asked for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// How often.
@@ -179,7 +179,8 @@ struct Driver {
     /// Where the lines of a version on trial go.
     trial_log: Option<File>,
     wake_at: Option<Millis>,
-    trimmed_at: Millis,
+    /// When memory that is not needed is let go of.
+    trim_at: Option<Millis>,
     /// When a sign of life is due.
     watchdog_at: Option<Millis>,
     answer: Option<Result<String, String>>,
@@ -220,7 +221,7 @@ impl Driver {
             child: None,
             trial_log: None,
             wake_at: None,
-            trimmed_at: Millis::ZERO,
+            trim_at: Some(TRIM_WAIT),
             watchdog_at,
             answer: None,
             quit: None,
@@ -234,11 +235,10 @@ impl Driver {
     /// Sleeps until something happens.
     fn wait(&mut self, signals: &Signals) {
         let now = self.now().awake;
-        if TRIM_STEP <= now.since(self.trimmed_at) {
-            self.trimmed_at = now;
+        if self.trim_at.take_if(|at| *at <= now).is_some() {
             trim();
         }
-        let next = self.wake_at.into_iter().chain(self.watchdog_at).min();
+        let next = self.wake_at.into_iter().chain(self.watchdog_at).chain(self.trim_at).min();
         // A wait that is cut short by less than a millisecond would be waited for again and again.
         let wait = next.map(|at| at.since(now) + Millis::from_u64(1));
         let wait = wait.and_then(|wait| Timespec::try_from(wait.as_duration()).ok());
@@ -248,7 +248,10 @@ impl Driver {
         let all = std::iter::once(signals.wakes.as_fd()).chain(listener).chain(child);
         fds.extend(all.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         // Interrupted or not: all are looked at.
-        let _ = poll(&mut fds, wait.as_ref());
+        let woken = poll(&mut fds, wait.as_ref());
+        if woken != Ok(0) {
+            self.trim_at.get_or_insert(now + TRIM_WAIT);
+        }
     }
 
     /// Sees what has happened.
