@@ -336,6 +336,8 @@ fn parts_of_a_file_are_run() {
     check(dir, &["good.sloth", "--only", "a"], &["good/a succeeded", ": 1 succeeded, 2 skipped"], 0);
     check(dir, &["good.sloth", "--skip", "a"], &["good/b succeeded", ": 2 succeeded, 1 skipped"], 0);
     check(dir, &["good.sloth", "--from", "a"], &["good/b succeeded", ": 2 succeeded, 1 skipped"], 0);
+    check(dir, &["good.sloth", "--to", "b"], &["good/a succeeded", "good/b succeeded", ": 2 succeeded, 1 skipped"], 0);
+    check(dir, &["good.sloth", "-t", "b"], &["good/a succeeded", "good/b succeeded", ": 2 succeeded, 1 skipped"], 0);
     check(dir, &["good.sloth", "--only", "d"], &["!`d`"], 2);
 }
 

@@ -56,7 +56,7 @@ pub(super) struct ValueArgs {
 #[derive(Debug, clap::Args)]
 struct SelectionArgs {
     /// Run only this task: its name, `workflow/task`, or a pattern like `web-*`; may be repeated
-    #[arg(long, short = 't', visible_alias = "task", value_name = "TASK")]
+    #[arg(long, value_name = "TASK")]
     only: Vec<String>,
     /// Leave this task out, as if it were done; may be repeated
     #[arg(long, value_name = "TASK")]
@@ -64,6 +64,9 @@ struct SelectionArgs {
     /// Run only this task and what waits for it; may be repeated
     #[arg(long, value_name = "TASK")]
     from: Vec<String>,
+    /// Run only this task and what it waits for; may be repeated
+    #[arg(long, short = 't', visible_alias = "task", value_name = "TASK")]
+    to: Vec<String>,
 }
 
 /// What a run may do.
@@ -118,8 +121,8 @@ impl Arguments {
 
     /// The tasks to run.
     pub(super) fn selection(&self) -> Selection {
-        let SelectionArgs { only, skip, from } = &self.selection;
-        Selection { only: only.clone(), skip: skip.clone(), from: from.clone() }
+        let SelectionArgs { only, skip, from, to } = &self.selection;
+        Selection { only: only.clone(), skip: skip.clone(), from: from.clone(), to: to.clone() }
     }
 }
 

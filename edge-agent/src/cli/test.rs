@@ -76,13 +76,16 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     let mut report = Report::new(style);
     let (canceller, signal) = cancel_pair();
     let runtime = runtime()?;
-    let running = Arc::new(Mutex::new(None));
+    let bench = Arc::new(Bench { cancel: signal, watch: Watch::default(), running: Mutex::new(None) });
+    let ending = Arc::clone(&bench);
+    stuck::end_when_stuck(bench.watch.clone(), move |stuck| ending.end(stuck)).map_err(Outcome::Internal.because())?;
+    let killed = Arc::clone(&bench);
     let tested = runtime.block_on(async {
-        let mut end = FirstEnd::listen("cancelling the tests; once more kills them", killed(&running))
+        let mut end = FirstEnd::listen("cancelling the tests; once more kills them", move || killed.kill())
             .map_err(Outcome::Internal.because())?;
         let tests = async {
             for file in &files {
-                test_file(arguments, file, &signal, &running, &mut report).await?;
+                test_file(arguments, file, &bench, &mut report).await?;
             }
             Ok::<_, Failure>(())
         };
@@ -99,39 +102,59 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
     Ok(if good { Outcome::Done } else { Outcome::Failed })
 }
 
-/// Ends what the tests that run have started.
-fn killed(running: &Arc<Mutex<Option<RunId>>>) -> impl FnOnce() -> i32 + Send + 'static {
-    let running = Arc::clone(running);
-    move || {
-        if let Some(run) = *running.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _ = leftovers::kill(&Whose::run(run, None));
+/// What the threads of this process have in common.
+struct Bench {
+    cancel: CancelSignal,
+    watch: Watch,
+    running: Mutex<Option<Testing>>,
+}
+
+/// The tests that run.
+#[derive(Clone)]
+struct Testing {
+    run: RunId,
+    file: String,
+    scratch: PathBuf,
+}
+
+impl Bench {
+    fn begins(&self, run: RunId, file: &Path, scratch: &Scratch) {
+        let testing = Testing { run, file: file.display().to_string(), scratch: scratch.0.clone() };
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(testing);
+    }
+
+    fn running(&self) -> Option<Testing> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends what the tests that run have started.
+    fn kill(&self) -> i32 {
+        if let Some(testing) = self.running() {
+            let _ = leftovers::kill(&Whose::run(testing.run, None));
         }
         i32::from(Outcome::Failed.code())
     }
-}
 
-/// Ends what the tests of a file have started while a call keeps their own thread, and says so.
-fn end_stuck(stuck: &Stuck, run: RunId, file: &str, scratch: &Path) -> i32 {
-    let _ = leftovers::kill(&Whose::run(run, None));
-    let _ = std::fs::remove_dir_all(scratch);
-    let who = stuck.task.as_ref().map_or_else(|| "a test".to_owned(), |task| format!("task `{task}` of a test"));
-    let what = "was stuck, past its timeout, in a call that nothing interrupts; the tests were ended";
-    let _ = writeln!(io::stderr(), "error: {file}: {who} {what}");
-    i32::from(Outcome::Failed.code())
+    /// Ends what the tests that run have started while a call keeps their own thread, and says so.
+    fn end(&self, stuck: &Stuck) -> i32 {
+        let code = self.kill();
+        if let Some(Testing { file, scratch, .. }) = self.running() {
+            let _ = std::fs::remove_dir_all(scratch);
+            let task = stuck.task.as_ref().map(|task| format!("task `{task}` of a test"));
+            let who = task.unwrap_or_else(|| "a test".to_owned());
+            let what = "was stuck, past its timeout, in a call that nothing interrupts; the tests were ended";
+            let _ = writeln!(io::stderr(), "error: {file}: {who} {what}");
+        }
+        code
+    }
 }
 
 /// Runs the tests of a file, in a directory and with a state of their own.
-async fn test_file(
-    arguments: &Arguments,
-    file: &Path,
-    cancel: &CancelSignal,
-    running: &Mutex<Option<RunId>>,
-    report: &mut Report,
-) -> Result<(), Failure> {
+async fn test_file(arguments: &Arguments, file: &Path, bench: &Bench, report: &mut Report) -> Result<(), Failure> {
     let clock = Clock::new();
     let run = RunId::new(clock.now(), random());
-    *running.lock().unwrap_or_else(PoisonError::into_inner) = Some(run);
     let scratch = Scratch::new(run)?;
+    bench.begins(run, file, &scratch);
     let workdir = scratch.0.join("work");
     std::fs::create_dir(&workdir).map_err(Outcome::Internal.because())?;
     let (bundle_dir, name) = bundle_of(file)?;
@@ -145,14 +168,11 @@ async fn test_file(
         workdir,
         run_id: run.to_string(),
         agent: AgentInfo { name: platform::hostname(), labels: Labels::new() },
-        watch: Watch::default(),
+        watch: bench.watch.clone(),
         values,
     };
     let teller = Rc::new(Teller::plain(run, Format::Text));
     let host = Rc::new(LocalHost::new(clock, teller, Paths::new(scratch.0.join("agent")), Ledger::default()));
-    let (dir, shown) = (scratch.0.clone(), file.display().to_string());
-    let end = move |stuck: &Stuck| end_stuck(stuck, run, &shown, &dir);
-    stuck::end_when_stuck(input.watch.clone(), end).map_err(Outcome::Internal.because())?;
     let began = Instant::now();
     report.begins(file).map_err(Outcome::Internal.because())?;
     let mut told = Ok(());
@@ -163,7 +183,7 @@ async fn test_file(
         }
         tests.push(end);
     };
-    let ran = Box::pin(run_tests(input, Rc::clone(&host) as Rc<_>, cancel.clone(), &mut each)).await;
+    let ran = Box::pin(run_tests(input, Rc::clone(&host) as Rc<_>, bench.cancel.clone(), &mut each)).await;
     host.close().await;
     if let Err(error) = ran {
         let message = Chain(&error).to_string();

@@ -323,7 +323,7 @@ impl Agent {
             Stage::Running { starts } => starts + 1,
         };
         for (task, attempt, at) in self.begun_tasks(run, |on_interrupt| on_interrupt == OnInterrupt::Fail) {
-            let message = "the agent stopped in the middle of it, and it is neither idempotent nor to be retried";
+            let message = "it was cut off while it ran, and it is neither idempotent nor to be retried";
             self.end_task(run, unfinished(task, attempt, at, self.wall(), TaskStatus::Interrupted, message));
         }
         let begun = job.begun.or_else(|| Some(self.wall()));

@@ -35,7 +35,7 @@ pub(crate) use finish::{Finished, Settled, finish, settle};
 pub(crate) use hook::{Hook, TaskHook, WorkflowHook};
 pub(crate) use notes::begin as begin_notes;
 pub(crate) use unknown::{TASK_METHODS, WORKFLOW_METHODS};
-pub(crate) use values::are_absent;
+pub(crate) use values::{are_absent, required as required_values};
 pub(crate) use workflow::CleanWorkdir;
 
 use crate::{Capability, modules::Context};

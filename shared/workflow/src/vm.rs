@@ -22,9 +22,11 @@ use crate::{
     cancel::CancelSignal,
     limits::{MATCH_STEPS_MAX, MOVED_ELEMENTS_MAX, SORTED_NUMBERS_MAX},
     modules::{self, Context},
-    source::{Source, Sources},
+    source::{Source, SourceError, Sources},
 };
 
+/// What files call the global with the run's values when they ask for it as for a module.
+const VALUES: &str = "values";
 /// How many idle coroutines are kept for the next tasks.
 const COROUTINES_KEPT: usize = 128;
 
@@ -104,7 +106,13 @@ impl Loader {
         {
             return Ok((path.clone(), None));
         }
-        let source = self.sources.module(name).map_err(mlua::Error::external)?;
+        let source = match self.sources.module(name) {
+            // The global, for files that ask for it as for a module.
+            Err(SourceError::NotFound { .. }) if name == VALUES => {
+                return Ok((VALUES.to_owned(), Some(lua.create_function(crate::dsl::required_values)?)));
+            }
+            source => source.map_err(mlua::Error::external)?,
+        };
         self.names.borrow_mut().insert(name.to_owned(), source.name.clone());
         let function = if loaded.contains_key(source.name.as_str())? { None } else { Some(compile(lua, &source)?) };
         Ok((source.name, function))

@@ -1,6 +1,6 @@
 //! `parallel`, `chain` and `when`: how several tasks follow each other, and several things at once inside a task.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, time::Instant};
 
 use mlua::{AnyUserData, Function, Lua, MetaMethod, MultiValue, Table, UserData, UserDataMethods, Value};
 
@@ -288,8 +288,17 @@ fn add_errands(
 }
 
 /// Goroutines see to it that whoever waits is known; each gives what `pcall` does, as a table.
-static ALL: Builtin =
-    Builtin::new("local map, pack = ... return map(pack, function(f) return table.pack(pcall(f)) end)");
+static ALL: Builtin = Builtin::new(
+    r#"
+local map, functions, now = ...
+return map(functions, function(f)
+    local began = now()
+    local ended = table.pack(pcall(f))
+    ended.took = now() - began
+    return ended
+end)
+"#,
+);
 
 /// What became of each.
 async fn all_of(lua: &Lua, errands: &[Errand]) -> mlua::Result<Table> {
@@ -309,7 +318,9 @@ async fn all_of(lua: &Lua, errands: &[Errand]) -> mlua::Result<Table> {
     let goroutine =
         modules::find(lua, "goroutine")?.ok_or_else(|| mlua::Error::runtime("there is no module `goroutine`"))?;
     let map: Function = goroutine.raw_get("map")?;
-    ALL.function(lua)?.call_async((map, functions)).await
+    let began = Instant::now();
+    let now = lua.create_function(move |_, ()| Ok(began.elapsed().as_secs_f64()))?;
+    ALL.function(lua)?.call_async((map, functions, now)).await
 }
 
 fn result(lua: &Lua, ended: &Table) -> mlua::Result<Table> {
@@ -320,6 +331,8 @@ fn result(lua: &Lua, ended: &Table) -> mlua::Result<Table> {
     };
     let result = lua.create_table()?;
     result.raw_set("success", failure.is_none())?;
+    result.raw_set("status", if failure.is_none() { "Success" } else { "Failed" })?;
+    result.raw_set("duration", format!("{:.2}s", ended.raw_get::<f64>("took")?))?;
     result.raw_set("value", value(2)?)?;
     result.raw_set("message", value(3)?.as_string().cloned())?;
     result.raw_set("outputs", value(4)?.as_table().cloned())?;

@@ -25,8 +25,25 @@ pub(crate) fn install(lua: &Lua, context: &Context, text: &str) -> mlua::Result<
             return NAMES.iter().try_for_each(|name| lua.globals().raw_set(*name, &given));
         }
     };
+    give_methods(lua, &given)?;
+    NAMES.iter().try_for_each(|name| lua.globals().raw_set(*name, &given))
+}
+
+/// What `require("values")` gives: the global, or a table without values that can be asked as it can.
+pub(crate) fn required(lua: &Lua, (): ()) -> mlua::Result<Table> {
+    if let Value::Table(given) = lua.globals().raw_get(NAMES[0])? {
+        return Ok(given);
+    }
+    let none = lua.create_table()?;
+    give_methods(lua, &none)?;
+    Ok(none)
+}
+
+fn give_methods(lua: &Lua, given: &Table) -> mlua::Result<()> {
     let methods = lua.create_table()?;
-    methods.raw_set("get", lua.create_function(get)?)?;
+    // Where there are no values, `values.get` looks into none.
+    let own = given.clone();
+    methods.raw_set("get", lua.create_function(move |lua, arguments| get(lua, &own, arguments))?)?;
     let metatable = lua.create_table()?;
     metatable.raw_set("__index", methods)?;
     metatable.raw_set(
@@ -37,8 +54,7 @@ pub(crate) fn install(lua: &Lua, context: &Context, text: &str) -> mlua::Result<
             Ok(given)
         })?,
     )?;
-    given.set_metatable(Some(metatable))?;
-    NAMES.iter().try_for_each(|name| lua.globals().raw_set(*name, &given))
+    given.set_metatable(Some(metatable))
 }
 
 /// Says what the values are where the run was given none.
@@ -71,10 +87,10 @@ fn fill(given: &Table, defaults: &Table, depth: usize) -> mlua::Result<()> {
 }
 
 /// `values.get("a.b", default)`, and with `:`.
-fn get(lua: &Lua, (first, second, third): (Value, Value, Value)) -> mlua::Result<Value> {
+fn get(lua: &Lua, own: &Table, (first, second, third): (Value, Value, Value)) -> mlua::Result<Value> {
     let (given, path, default) = match first {
         Value::Table(given) => (given, second, third),
-        path => (lua.globals().get(NAMES[0])?, path, second),
+        path => (own.clone(), path, second),
     };
     match text(&path) {
         Some(path) => Ok(look_up(&given, &path)?.unwrap_or(default)),

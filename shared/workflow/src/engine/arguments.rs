@@ -5,7 +5,18 @@ use std::rc::Rc;
 use mlua::{AnyUserData, IntoLuaMulti, MultiValue, ObjectLike, Table, Value};
 
 use super::{Engine, attempt::Job, this::This};
-use crate::dsl::Signature;
+use crate::{dsl::Signature, vm::Builtin};
+
+/// Some old files are found with `function(params, workdir)`: where a text is wanted, the table is the directory.
+static AS_PATH: Builtin = Builtin::new(
+    r#"
+local metatable, path = ...
+local type = type
+local function text(value) return if type(value) == "table" then path else value end
+metatable.__tostring = function() return path end
+metatable.__concat = function(left, right) return text(left) .. text(right) end
+"#,
+);
 
 impl Engine {
     pub(super) fn this(&self, job: &Job<'_>, attempt: u32) -> mlua::Result<AnyUserData> {
@@ -32,6 +43,9 @@ impl Engine {
             }
             Signature::Params => {
                 let deps = self.joined(&job.deps, &job.params)?;
+                if let Some(metatable) = deps.metatable() {
+                    AS_PATH.function(lua)?.call::<()>((metatable, job.workdir.to_string_lossy()))?;
+                }
                 (self.speaking_params(job, this)?, deps, job.deps.clone(), self.session.clone()).into_lua_multi(lua)
             }
         }

@@ -19,12 +19,14 @@ pub struct Selection {
     pub skip: Vec<String>,
     /// Only these and what waits for them, directly or not.
     pub from: Vec<String>,
+    /// Only these and what they wait for, directly or not.
+    pub to: Vec<String>,
 }
 
 impl Selection {
     /// For each task of each workflow why it is left out; `None` = it is run.
     pub(super) fn left_out(&self, workflows: &[Finished]) -> Result<Vec<Vec<Option<String>>>, LoadError> {
-        for (option, patterns) in [("only", &self.only), ("skip", &self.skip), ("from", &self.from)] {
+        for (option, patterns) in [("only", &self.only), ("skip", &self.skip), ("from", &self.from), ("to", &self.to)] {
             for pattern in patterns {
                 known(option, pattern, workflows)?;
             }
@@ -40,6 +42,13 @@ impl Selection {
                 begun.insert(task);
             }
         }
+        let mut needed = BTreeSet::new();
+        for &task in plan.order().iter().rev() {
+            if chosen(&self.to, task) || needed.contains(&task) {
+                needed.insert(task);
+                needed.extend(plan.dependencies(task));
+            }
+        }
         let why = |task: usize| {
             if chosen(&self.skip, task) {
                 Some("left out: `skip` names it".to_owned())
@@ -47,6 +56,8 @@ impl Selection {
                 Some("left out: `only` does not name it".to_owned())
             } else if !self.from.is_empty() && !begun.contains(&task) {
                 Some(format!("left out: it does not come after `{}`", self.from.join("`, `")))
+            } else if !self.to.is_empty() && !needed.contains(&task) {
+                Some(format!("left out: `{}` does not wait for it", self.to.join("`, `")))
             } else {
                 None
             }

@@ -171,15 +171,22 @@ async fn run(call: Call, (command, options): (Value, Value)) -> mlua::Result<(Ta
     Ok((result, error, failed))
 }
 
-/// The same as [`run`]; or a program and its arguments one by one, which no shell sees.
-async fn command(call: Call, values: MultiValue) -> mlua::Result<(Table, Option<String>, bool)> {
+/// The same as [`run`]; or a program and its arguments one by one, which no shell sees. The oldest files call it so, and take
+/// its output, what it said on standard error, and an error if it failed.
+async fn command(call: Call, values: MultiValue) -> mlua::Result<MultiValue> {
     let mut values = values.into_iter();
     let (command, second) = (values.next().unwrap_or(Value::Nil), values.next().unwrap_or(Value::Nil));
     if !matches!(second, Value::String(_) | Value::Integer(_) | Value::Number(_)) {
-        return run(call, (command, second)).await;
+        let lua = call.lua.clone();
+        return run(call, (command, second)).await?.into_lua_multi(&lua);
     }
-    let words = call.lua.create_sequence_from([command, second].into_iter().chain(values))?;
-    run(call, (Value::Table(words), Value::Nil)).await
+    let lua = call.lua.clone();
+    let words = lua.create_sequence_from([command, second].into_iter().chain(values))?;
+    let (result, error, failed) = run(call, (Value::Table(words), Value::Nil)).await?;
+    let stderr: Value = result.raw_get("stderr")?;
+    let told = || result.raw_get::<i32>("exit_code").map(|code| format!("the command exited with status {code}"));
+    let error = if failed { Some(error.map_or_else(told, Ok)?) } else { None };
+    (result, stderr, error).into_lua_multi(&lua)
 }
 
 async fn sh(call: Call, (command, options): (Value, Value)) -> mlua::Result<MultiValue> {

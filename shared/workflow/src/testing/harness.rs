@@ -25,7 +25,7 @@ use crate::{
 static HARNESS: Builtin = Builtin::new(include_str!("harness.luau"));
 
 /// What `run` takes beside the file.
-const OPTIONS: [&str; 6] = ["values", "workflow", "only", "skip", "from", "outputs"];
+const OPTIONS: [&str; 7] = ["values", "workflow", "only", "skip", "from", "to", "outputs"];
 /// What `expect` offers.
 const EXPECTATIONS: [&str; 13] = [
     "never",
@@ -177,7 +177,7 @@ impl Options {
             Some(other) => other.as_str().map(str::to_owned).into_iter().collect(),
         };
         let outputs = given.get("outputs").and_then(Json::as_object).cloned().unwrap_or_default();
-        let selection = Selection { only: texts("only"), skip: texts("skip"), from: texts("from") };
+        let selection = Selection { only: texts("only"), skip: texts("skip"), from: texts("from"), to: texts("to") };
         let values = given.get("values").cloned().unwrap_or(Json::Null);
         Ok(Self { values, workflow: texts("workflow").pop(), selection, outputs })
     }

@@ -50,6 +50,9 @@ fn some_tasks_are_left_out_and_count_as_done() {
             "tell skipped: left out: `skip` names it"
         ]
     );
+    let to = lines(Selection { to: names(&["check"]), ..Selection::default() });
+    assert_eq!(to[0], "build succeeded");
+    assert_eq!(to[2], "ship skipped: left out: `check` does not wait for it");
     let from = lines(Selection { from: names(&["check"]), ..Selection::default() });
     assert_eq!(
         from,

@@ -290,3 +290,22 @@ task("b"):depends_on("a"):command(function(this, params, deps)
     print(tostring(out.dir == this.workdir.get()) .. " " .. out.name .. ", " .. (out.made:gsub("`.*/x`", "/x")))
     return out.name.stdout == "kernel" and out.made.changed and out.list[1]:upper() == "X"
 end)
+
+==== the values can be asked for as a module
+--@ values: { "web": { "port": 80 } }
+--@ log: t: 80	nil	none
+--@ task: t succeeded
+local given = require("values")
+task("t"):command(function()
+    print(given.get("web.port"), given.get("web.host"), require("values").get("a.b", "none"))
+    return given == values
+end)
+
+==== also where there are none
+--@ log: t: nil	x
+--@ task: t succeeded
+local given = require("values")
+task("t"):command(function()
+    print(given.get("web.port"), given.get("web.port", "x"))
+    return values == nil
+end)

@@ -319,6 +319,14 @@ TaskDefinitions = { w = { tasks = { { name = "t", params = { own = "yes" }, comm
     return params.nope == nil, params.message .. " " .. params.nested.key .. " " .. params.own
 end } } } }
 
+==== TaskDefinitions: where a text is wanted, the second argument is the directory
+--@ task: t succeeded: true true
+TaskDefinitions = { w = { tasks = { { name = "t", command = function(params, workdir)
+    fs.write(workdir .. "/a.txt", "x")
+    local same = workdir .. "/a.txt" == params.workdir .. "/a.txt" and tostring(workdir) == "" .. params.workdir
+    return same, `{fs.exists(workdir .. "/a.txt")} {fs.is_dir(workdir)}`
+end } } } }
+
 ==== TaskDefinitions: post_exec gets the outputs second
 --@ log: t: out	some	t
 --@ task: t succeeded
@@ -342,13 +350,15 @@ TaskDefinitions = { w = { tasks = {
 ==== parallel inside a task takes tasks of the file as tables with their names
 --@ log: one: 1
 --@ log: both: 1
+--@ log: both: one	Success	true
 --@ task: one succeeded
 --@ task: both succeeded: true
---@ task: none failed: main.sloth:7: parallel: the file has no task `nope`; did you mean `none`?
+--@ task: none failed: main.sloth:8: parallel: the file has no task `nope`; did you mean `none`?
 TaskDefinitions = { w = { tasks = {
     { name = "one", command = "echo 1" },
     { name = "both", command = function()
         local results, failed = parallel({ { name = "one" }, { name = "two", command = function() return true end } })
+        print(results[1].name, results[1].status, results.one.duration:match("^%d+%.%d%ds$") ~= nil)
         return failed == nil, tostring(results.one.success and results.two.success)
     end },
     { name = "none", command = function() return parallel({ { name = "nope" } }) end },
