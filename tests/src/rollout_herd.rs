@@ -6,17 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId};
 use sloth_protocol::{
     coordinator::{
-        AgentRecord, Answer, Ask, CheckedReport, Command, Coordinator, Durable, Event, Instruction, Release, Reply,
-        RolloutOrder, Settings,
+        AgentRecord, AgentReleaseRow, Answer, Ask, CheckedReport, Command, Coordinator, Durable, Event, Instruction,
+        Release, Reply, RolloutOrder, Settings,
     },
     random::Random,
     rollout::EVERYTHING,
     wire::{
         Approval, Dropped, Hello, Lane, OnHalt, PROTO_MAX, PROTO_MIN, Platform, Poll, Record, RecordBody, Report,
-        RolloutBundle, RolloutRequest, RolloutResponse, RolloutSpec, RolloutStatus, RolloutView, RolloutWhat, RunEnd,
-        RunOutcome, Share, WaveMembers, WaveSpec,
+        RolloutAgent, RolloutBundle, RolloutRequest, RolloutResponse, RolloutSpec, RolloutStatus, RolloutView,
+        RolloutWhat, RunEnd, RunOutcome, Share, UpdateReport, UpdateVerdict, WaveMembers, WaveSpec,
     },
 };
+use sloth_trust::Triple;
 
 use crate::sim::{
     publisher::{START, publisher},
@@ -44,6 +45,15 @@ pub enum Quality {
     Bad,
 }
 
+/// What is rolled out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A release of a bundle.
+    Bundle,
+    /// A release of the agent: hosts fail by going back to the version before.
+    Agent,
+}
+
 /// What became of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rolled {
@@ -65,7 +75,7 @@ enum Happening {
     Weather,
     CoordinatorWakes(Millis),
     HoldIsOver(usize),
-    Done(usize, RunId),
+    Done(usize, Order),
     Back(usize),
 }
 
@@ -82,10 +92,17 @@ struct Herd {
     tickets: u64,
     askers: BTreeMap<u64, usize>,
     replies: BTreeMap<u64, Answer>,
-    succeeded: BTreeSet<(AgentId, RunId)>,
+    succeeded: BTreeSet<(AgentId, Order)>,
     reached: BTreeSet<AgentId>,
     violation: Option<String>,
     rolled: (u32, u32),
+}
+
+/// What a host was told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Run(RunId),
+    Update(u64),
 }
 
 #[derive(Debug, Clone)]
@@ -103,12 +120,12 @@ struct Host {
 /// # Errors
 ///
 /// The first rule that does not hold.
-pub fn roll_out(count: usize, quality: Quality, unproven_max: Share, seed: u64) -> Result<Rolled, String> {
+pub fn roll_out(count: usize, kind: Kind, quality: Quality, unproven_max: Share, seed: u64) -> Result<Rolled, String> {
     let mut herd = Herd::new(count, quality, seed);
     herd.tell(Event::Wake);
     (0..count).for_each(|place| herd.connect(place));
     herd.plan(WEATHER, Happening::Weather);
-    let begun = herd.ask(RolloutRequest::Create(spec(unproven_max)))?;
+    let begun = herd.ask(RolloutRequest::Create(spec(kind, unproven_max)))?;
     let mut view = begun;
     while herd.now < START + LIMIT {
         herd.step();
@@ -153,6 +170,8 @@ impl Herd {
         let release =
             Release { envelope, metadata, size: 1000, workflows: ["main".to_owned()].into(), signers: Vec::new() };
         state.bundles.insert(name, [(release.metadata.counter, release)].into());
+        let (envelope, release) = publisher().agent_releases[0].clone();
+        state.releases.insert(release.counter, AgentReleaseRow { envelope, release, signers: Vec::new() });
         let machine = Coordinator::restore(state.clone(), Settings::default(), START, seed).expect("its own root");
         Self {
             now: START,
@@ -190,7 +209,7 @@ impl Herd {
             Happening::CoordinatorWakes(_) => {}
             Happening::HoldIsOver(place) if self.hosts[place].connected => self.poll(place),
             Happening::HoldIsOver(_) => {}
-            Happening::Done(place, run) => self.done(place, run),
+            Happening::Done(place, order) => self.done(place, order),
             Happening::Back(place) if !self.hosts[place].broken => self.connect(place),
             Happening::Back(_) => {}
             Happening::Weather => self.weather(),
@@ -240,7 +259,7 @@ impl Herd {
             proto_max: PROTO_MAX,
             features: 0,
             version: "0.1.0".to_owned(),
-            platform: Platform::default(),
+            platform: platform(),
             labels: Labels::new(),
         };
         self.ask_as(place, Ask::Hello(hello));
@@ -284,7 +303,7 @@ impl Herd {
         let output = self.machine.handle(self.now, event);
         let succeeded = &self.succeeded;
         for write in &output.writes {
-            let well = |agent, order: &RolloutOrder| order.run().is_some_and(|run| succeeded.contains(&(agent, run)));
+            let well = |agent, order: &RolloutOrder| succeeded.contains(&(agent, Order::of(order)));
             let check = a_rollout_keeps_its_budget(&self.state, write, well, |_| false);
             if let Err(violation) = check {
                 self.violation.get_or_insert(violation.detail);
@@ -312,17 +331,20 @@ impl Herd {
                 continue;
             }
             self.hosts[place].accepted = generation;
-            if let Instruction::Run { run, .. } = instruction {
-                self.reached.insert(self.hosts[place].id);
-                let wait = Millis::from_u64(1 + self.random.below(WORK_MS));
-                self.plan(wait, Happening::Done(place, run));
-            }
+            let order = match instruction {
+                Instruction::Run { run, .. } => Order::Run(run),
+                Instruction::Update { .. } => Order::Update(publisher().agent_releases[0].1.counter),
+                Instruction::Cancel { .. } | Instruction::CancelUpdate { .. } => continue,
+            };
+            self.reached.insert(self.hosts[place].id);
+            let wait = Millis::from_u64(1 + self.random.below(WORK_MS));
+            self.plan(wait, Happening::Done(place, order));
         }
         // The next question comes a moment later.
         self.plan(Millis::from_u64(1), Happening::HoldIsOver(place));
     }
 
-    fn done(&mut self, place: usize, run: RunId) {
+    fn done(&mut self, place: usize, order: Order) {
         let host = &self.hosts[place];
         let luck = u64::from_be_bytes(Digest::of(&host.id.to_bytes()).as_bytes()[..8].try_into().unwrap_or([0; 8]));
         let outcome = match (self.quality, luck % 3) {
@@ -334,15 +356,15 @@ impl Herd {
         };
         if !host.connected {
             // It tells when it is back.
-            return self.plan(Millis::from_secs(10), Happening::Done(place, run));
+            return self.plan(Millis::from_secs(10), Happening::Done(place, order));
         }
         if outcome == RunOutcome::Succeeded {
-            self.succeeded.insert((host.id, run));
+            self.succeeded.insert((host.id, order));
         }
         self.hosts[place].seq += 1;
         let seq = self.hosts[place].seq;
-        let end = RunEnd { outcome, message: String::new(), outputs: String::new() };
-        let record = Record { seq, run, at: self.now, body: RecordBody::RunEnded(end) };
+        let (run, body) = order.ended(outcome);
+        let record = Record { seq, run, at: self.now, body };
         let report = Report { lane: Lane::Results, dropped: Dropped::default(), records: vec![record] };
         let agent = self.hosts[place].id;
         self.ask_as(place, Ask::Report(CheckedReport::new(report, agent, None)));
@@ -356,6 +378,29 @@ impl Herd {
         self.hosts[place].broken = true;
         if self.hosts[place].connected {
             self.disconnect(place);
+        }
+    }
+}
+
+impl Order {
+    fn of(order: &RolloutOrder) -> Self {
+        match order {
+            RolloutOrder::Run(run) => Self::Run(*run),
+            RolloutOrder::Update { counter, .. } => Self::Update(*counter),
+        }
+    }
+
+    /// What a host says when it is done.
+    fn ended(self, outcome: RunOutcome) -> (RunId, RecordBody) {
+        let (none, is_good) = (String::new(), outcome == RunOutcome::Succeeded);
+        match self {
+            Self::Run(run) => (run, RecordBody::RunEnded(RunEnd { outcome, message: none.clone(), outputs: none })),
+            Self::Update(counter) => {
+                let verdict = if is_good { UpdateVerdict::Confirmed } else { UpdateVerdict::RolledBack };
+                let (from, to) = ("0.1.0".to_owned(), "0.2.0".to_owned());
+                let (counter, reason, log_tail) = (Some(counter), none.clone(), none);
+                (RunId::NIL, RecordBody::Update(UpdateReport { counter, from, to, verdict, reason, log_tail }))
+            }
         }
     }
 }
@@ -376,7 +421,7 @@ fn record(place: usize) -> AgentRecord {
         host_labels: Labels::new(),
         enrolled_labels: Labels::new(),
         version: "0.1.0".to_owned(),
-        platform: Platform::default(),
+        platform: platform(),
         key: Digest::of(&place.to_be_bytes()),
         receipt_key: publisher().online[0].public().clone(),
         proto: PROTO_MAX,
@@ -388,17 +433,21 @@ fn record(place: usize) -> AgentRecord {
     }
 }
 
-fn spec(unproven_max: Share) -> RolloutSpec {
+fn platform() -> Platform {
+    Platform { arch: Triple::own().to_string(), ..Platform::default() }
+}
+
+fn spec(kind: Kind, unproven_max: Share) -> RolloutSpec {
+    let bundle = || RolloutBundle { name: "app".to_owned(), version: None, workflow: None, values: "{}".to_owned() };
+    let what = match kind {
+        Kind::Bundle => RolloutWhat::Bundle(bundle()),
+        Kind::Agent => RolloutWhat::Agent(RolloutAgent { version: "0.2.0".to_owned(), channel: None }),
+    };
     let share = |percent: u32| WaveMembers::UpTo(Share::Hundredths(percent * 100));
     let wave = |members| WaveSpec { members, soak: SOAK, approval: Approval::NotNeeded };
     RolloutSpec {
         name: NAME.to_owned(),
-        what: RolloutWhat::Bundle(RolloutBundle {
-            name: "app".to_owned(),
-            version: None,
-            workflow: None,
-            values: "{}".to_owned(),
-        }),
+        what,
         selector: "*".to_owned(),
         waves: [1, 10, 50, 100].map(|percent| wave(share(percent))).to_vec(),
         errors_per_wave: Share::Hundredths(200),

@@ -93,6 +93,12 @@ pub enum Bug {
     BelieveInRollouts,
     /// The coordinator's driver forgets that rollouts have halted.
     ForgetHalts,
+    /// The coordinator's driver does not keep that updates are taken back.
+    ForgetCancels,
+    /// The agent's supervisor says of every update that it works.
+    ConfirmWhatFailed,
+    /// The agent's supervisor starts another version than the one that was staged.
+    StartAnother,
 }
 
 /// An invariant that did not hold, and how to see it again.
@@ -133,6 +139,7 @@ enum Happening {
     CenterClosed { life: u64, conn: ConnId },
     CenterCommit { life: u64 },
     Errand { number: usize, attempt: u64 },
+    GiveUp { host: usize, from: String, version: String },
 }
 
 /// The fleet and its world.
@@ -345,6 +352,10 @@ impl Sim {
             }
             Happening::NotEnrolled { host, reason } => self.not_enrolled(host, &reason),
             Happening::Errand { number, attempt } => self.try_errand(number, attempt),
+            Happening::GiveUp { host, from, version } => {
+                self.give_up_version(host, from, &version);
+                Ok(())
+            }
             Happening::Request(request) => self.requested(request),
             Happening::CenterStart { life } if self.center.life == life && !self.center.is_up() => self.start_center(),
             Happening::CenterWake { life, at } if self.center.life == life => {

@@ -83,3 +83,18 @@ fn receipts_by_another_key_are_found() {
 fn receipts_that_are_not_kept_are_found() {
     is_found(Bug::ForgetReceipts, &["acknowledged_receipts_are_kept"]);
 }
+
+#[test]
+fn forgotten_cancels_of_updates_are_found() {
+    is_found(Bug::ForgetCancels, &["a_halt_takes_back_what_was_not_begun"]);
+}
+
+#[test]
+fn updates_that_failed_and_are_said_to_work_are_found() {
+    is_found(Bug::ConfirmWhatFailed, &["a_rollout_keeps_its_budget"]);
+}
+
+#[test]
+fn another_version_than_the_staged_one_is_found() {
+    is_found(Bug::StartAnother, &["updates_only_to_what_was_signed_and_assigned"]);
+}

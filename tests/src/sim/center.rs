@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sloth_core::{AgentId, Millis};
 use sloth_protocol::{
     agent,
-    coordinator::{Answer, Coordinator, Durable, Event, Output, RolloutOrder, Settings, Ticket, Write},
+    coordinator::{Answer, Coordinator, Durable, Event, Item, Output, RolloutOrder, Settings, Ticket, Write},
     wire::{AgentResponse, Renewed, RunOutcome, Work},
 };
 
@@ -185,7 +185,7 @@ impl Sim {
                 self.revoked.insert(*id);
             }
             let name = if let Write::Append(_, record) = write { names.get(&record.seq).copied() } else { None };
-            if self.bug == Some(Bug::ForgetReceipts) && matches!(write, Write::PutReceipt(_)) {
+            if is_forgotten(self.bug, write) {
                 continue;
             }
             invariants::a_final_state_stays_final(&self.center.disk, write, &went_back)?;
@@ -195,7 +195,11 @@ impl Sim {
             invariants::each_result_is_counted_once(counted, write, &went_back)?;
         }
         let center = &mut self.center;
-        invariants::numbers_never_fall_at_the_coordinator(&mut center.witness, &center.disk, writes)
+        let kept: Vec<Write> = writes.iter().filter(|write| !is_forgotten(self.bug, write)).cloned().collect();
+        invariants::numbers_never_fall_at_the_coordinator(&mut center.witness, &center.disk, &kept)?;
+        rollouts::a_halt_takes_back_what_was_not_begun(&center.disk.state, |agent, after, item| {
+            center.witness.was_given(agent, after, item)
+        })
     }
 
     fn check_rollouts(&mut self, write: &Write) -> Check {
@@ -203,7 +207,7 @@ impl Sim {
             self.tally.note_rollout(record.status);
         }
         if let Write::PutRolloutHost(_, _, row) = write {
-            self.tally.note_rollout_host(row.standing);
+            self.tally.note_rollout_host(row);
         }
         let succeeded = |agent, order: &RolloutOrder| {
             let host = self.hosts.iter().find(|host| host.id == Some(agent));
@@ -300,6 +304,15 @@ impl Sim {
     }
 }
 
+/// Whether a driver with a planted bug does not keep a write.
+fn is_forgotten(bug: Option<Bug>, write: &Write) -> bool {
+    match bug {
+        Some(Bug::ForgetReceipts) => matches!(write, Write::PutReceipt(_)),
+        Some(Bug::ForgetCancels) => matches!(write, Write::PutWork(_, _, Item::CancelUpdate { .. })),
+        Some(_) | None => false,
+    }
+}
+
 /// What a driver with a planted bug reads from its disk.
 fn forgetful(mut state: Durable, bug: Option<Bug>) -> Durable {
     match bug {
@@ -321,6 +334,9 @@ fn forgetful(mut state: Durable, bug: Option<Bug>) -> Durable {
             | Bug::TrustAnotherRoot
             | Bug::AcknowledgeBeforeCommit
             | Bug::SignWithAnotherKey
+            | Bug::ForgetCancels
+            | Bug::ConfirmWhatFailed
+            | Bug::StartAnother
             | Bug::ForgetReceipts,
         )
         | None => {}

@@ -144,7 +144,7 @@ impl Host {
             pacing: self.plan.pacing,
             runs_max: self.plan.runs_max,
             outbox_bytes_max: self.plan.outbox,
-            updates: Updates::default(),
+            updates: Updates { rules: self.plan.rules.clone(), ..Updates::default() },
         }
     }
 }
@@ -440,6 +440,9 @@ fn forgetful(mut state: Durable, bug: Option<Bug>) -> Durable {
             | Bug::ForgetRolloutHosts
             | Bug::BelieveInRollouts
             | Bug::ForgetHalts
+            | Bug::ForgetCancels
+            | Bug::ConfirmWhatFailed
+            | Bug::StartAnother
             | Bug::TrustAnotherRoot,
         )
         | None => {}

@@ -69,6 +69,13 @@ pub(super) struct CenterWitness {
     assigned: BTreeSet<(AgentId, RunId)>,
 }
 
+impl CenterWitness {
+    /// Whether an agent was given this under a generation above `after`.
+    pub(super) fn was_given(&self, agent: AgentId, after: u64, item: Item) -> bool {
+        self.given.range((agent, after + 1)..=(agent, u64::MAX)).any(|(_, given)| *given == item)
+    }
+}
+
 /// Fails in the name of an invariant unless `holds`.
 pub(super) fn hold(invariant: &'static str, holds: bool, detail: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }

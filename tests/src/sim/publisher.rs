@@ -138,7 +138,7 @@ fn make() -> Publisher {
     Publisher {
         roots,
         pin,
-        agent_releases: [("0.2.0", 10), ("0.3.0", 11), ("0.2.0", 12)]
+        agent_releases: [("0.2.0", 10), ("0.3.0", 11), ("0.2.0", 12), ("0.1.0", 13)]
             .map(|(version, counter)| agent_release(&key, repository, version, counter))
             .into(),
         foreign_agent: agent_release(&stranger, repository, "0.9.0", 90).0,

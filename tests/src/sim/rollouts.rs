@@ -2,12 +2,12 @@
 
 use sloth_core::{AgentId, Millis, RolloutId};
 use sloth_protocol::{
-    coordinator::{Durable, RolloutHost, RolloutOrder, RolloutRecord, Write},
+    coordinator::{Durable, Item, RolloutHost, RolloutOrder, RolloutRecord, Write},
     random::Random,
     rollout::{EVERYTHING, Standing},
     wire::{
-        Approval, OnHalt, Passing, Resume, RolloutAction, RolloutBundle, RolloutRequest, RolloutSpec, RolloutStatus,
-        RolloutWhat, Share, WaveMembers, WaveSpec,
+        Approval, OnHalt, Passing, Resume, RolloutAction, RolloutAgent, RolloutBundle, RolloutRequest, RolloutSpec,
+        RolloutStatus, RolloutWhat, Share, UpdateState, WaveMembers, WaveSpec,
     },
 };
 
@@ -26,14 +26,21 @@ pub(super) fn create(number: u64, random: &mut Random) -> RolloutRequest {
     let wave = |share| WaveSpec { members: WaveMembers::UpTo(share), soak, approval: Approval::NotNeeded };
     let first = pick(&[1, 2, 3]);
     let bundle = ["app", "web"][usize::from(pick(&[0, 1, 1]) == 0)];
-    RolloutRequest::Create(RolloutSpec {
-        name: name(number),
-        what: RolloutWhat::Bundle(RolloutBundle {
+    let what = match pick(&[0, 1, 2, 3]) {
+        version @ (0 | 1) => RolloutWhat::Agent(RolloutAgent {
+            version: ["0.2.0", "0.3.0"][usize::from(version == 0)].to_owned(),
+            channel: None,
+        }),
+        _ => RolloutWhat::Bundle(RolloutBundle {
             name: bundle.to_owned(),
             version: None,
             workflow: None,
             values: r#"{"colour":"green"}"#.to_owned(),
         }),
+    };
+    RolloutRequest::Create(RolloutSpec {
+        name: name(number),
+        what,
         selector: "*".to_owned(),
         waves: vec![wave(Share::Count(first)), wave(Share::Count(first + pick(&[1, 2]))), wave(ALL)],
         errors_per_wave: Share::Count(pick(&[0, 1, 2])),
@@ -137,6 +144,33 @@ fn rollout_changes(state: &Durable, id: RolloutId, record: &RolloutRecord, resum
     hold(NAME, proven, || format!("{name} passes wave {wave}, and nobody in it is proven"))
 }
 
+/// Whoever was ordered by a rollout that has halted or goes back, and has not begun, was told not to; `was_given` says
+/// whether an agent was told something after a generation.
+pub(super) fn a_halt_takes_back_what_was_not_begun(
+    state: &Durable,
+    was_given: impl Fn(AgentId, u64, Item) -> bool,
+) -> Check {
+    let is_over = |status: RolloutStatus| {
+        matches!(status, RolloutStatus::Halted | RolloutStatus::RollingBack | RolloutStatus::RolledBack)
+    };
+    for (id, record) in state.rollouts.iter().filter(|(_, record)| is_over(record.status)) {
+        for (agent, row) in state.rollout_hosts.get(id).into_iter().flatten() {
+            let RolloutOrder::Update { counter, generation, .. } = &row.order else { continue };
+            let update = state.agents.get(agent).and_then(|record| record.update.as_deref());
+            let waits = update.is_some_and(|update| {
+                let begun = !matches!(update.state, UpdateState::Queued | UpdateState::Accepted | UpdateState::Staged);
+                update.generation == *generation && !begun
+            });
+            let forward = *counter == record.release.counter;
+            let told = was_given(*agent, *generation, Item::CancelUpdate { counter: *counter });
+            hold("a_halt_takes_back_what_was_not_begun", !forward || !waits || told, || {
+                format!("{agent} still goes to release {counter}, and {} is {:?}", record.spec.name, record.status)
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// What a driver with a planted bug makes of the rollouts that it reads.
 pub(super) fn forgetful(state: &mut Durable, bug: Bug) {
     match bug {
@@ -165,6 +199,9 @@ pub(super) fn forgetful(state: &mut Durable, bug: Bug) {
         | Bug::CountAgain
         | Bug::SignWithAnotherKey
         | Bug::ForgetReceipts
+        | Bug::ForgetCancels
+        | Bug::ConfirmWhatFailed
+        | Bug::StartAnother
         | Bug::ReuseGenerations => {}
     }
 }

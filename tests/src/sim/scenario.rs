@@ -2,7 +2,7 @@
 
 use sloth_core::{Labels, Millis, RunId};
 use sloth_protocol::{
-    agent::Pacing,
+    agent::{Pacing, UpdateRules},
     random::Random,
     wire::{RolloutRequest, StartRun},
 };
@@ -50,6 +50,8 @@ pub(super) struct HostPlan {
     pub ahead: u64,
     /// Which token it joins with.
     pub token: usize,
+    /// What it says to updates.
+    pub rules: UpdateRules,
 }
 
 /// What goes wrong by chance, each in a thousand.
@@ -186,6 +188,17 @@ fn host(index: u64, days: bool, small: bool, random: &mut Random) -> HostPlan {
         outbox: if small { [6_000, 300] } else { [1 << 20, 1 << 19] },
         ahead: if random.below(3) == 0 { random.below(40_000) } else { 0 },
         token: index_of_token,
+        rules: rules(random),
+    }
+}
+
+/// One host in eight takes no updates, and one only at night, which never comes.
+fn rules(random: &mut Random) -> UpdateRules {
+    let why = |what: &str| Some(what.to_owned());
+    match random.below(8) {
+        0 => UpdateRules { held: why("updates are held"), ..UpdateRules::default() },
+        1 => UpdateRules { waits: why("its window is closed"), ..UpdateRules::default() },
+        _ => UpdateRules::default(),
     }
 }
 
@@ -236,16 +249,16 @@ fn operations(hosts: &[HostPlan], horizon: Millis, random: &mut Random) -> Vec<(
     operations.into_iter().map(|(at, operation)| (at, Action::Operate(operation))).collect()
 }
 
-/// In one of two, releases of the agent, and orders to go to them: also of those that are not published yet.
+/// Releases of the agent, and in one of two orders to go to them: also of those that are not published yet.
 fn update(operations: &mut Vec<(Millis, Operation)>, hosts: usize, horizon: Millis, random: &mut Random) {
-    if random.below(2) == 0 {
-        return;
-    }
     let releases = publisher().agent_releases.len();
     let mut at = START + Millis::from_secs(2);
     for release in 0..releases {
         operations.push((at, Operation::PublishAgent(release)));
         at = at + Millis::from_u64(random.below(horizon.as_u64() / 4));
+    }
+    if random.below(2) == 0 {
+        return;
     }
     for _ in 0..4 + random.below(8) {
         let at = START + Millis::from_secs(30) + Millis::from_u64(random.below(horizon.as_u64()));

@@ -1,6 +1,11 @@
 //! What happened in a simulation: to see that simulations reach what they are for.
 
-use sloth_protocol::{agent::Write, rollout::Standing, wire::RolloutStatus};
+use sloth_protocol::{
+    agent::Write,
+    coordinator::{RolloutHost, RolloutOrder},
+    rollout::Standing,
+    wire::RolloutStatus,
+};
 
 /// Counts of one simulation, or of many.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub struct Tally {
     pub updates: u64,
     /// Updates of agents that were rolled back.
     pub rolled_back_updates: u64,
+    /// Versions that were confirmed, and given up later.
+    pub given_up_updates: u64,
     /// Workers that were started.
     pub workers: u64,
     /// Workers that died.
@@ -69,6 +76,14 @@ pub struct Tally {
     pub rollout_halts: u64,
     /// Rollouts that were completed.
     pub rollouts_done: u64,
+    /// Hosts that rollouts of the agent proved.
+    pub agents_proven: u64,
+    /// Hosts that failed in rollouts of the agent.
+    pub agents_failed: u64,
+    /// Hosts that kept themselves out of one.
+    pub agents_held: u64,
+    /// Hosts that went back, or undid a bad version themselves.
+    pub agents_returned: u64,
 }
 
 impl Tally {
@@ -82,7 +97,14 @@ impl Tally {
         self.rollouts_done += u64::from(status == RolloutStatus::Complete);
     }
 
-    pub(super) fn note_rollout_host(&mut self, standing: Standing) {
+    pub(super) fn note_rollout_host(&mut self, row: &RolloutHost) {
+        let standing = row.standing;
+        if matches!(row.order, RolloutOrder::Update { .. }) {
+            self.agents_proven += u64::from(standing == Standing::Proven);
+            self.agents_failed += u64::from(standing == Standing::Failed);
+            self.agents_held += u64::from(matches!(standing, Standing::Held { .. }));
+            self.agents_returned += u64::from(standing == Standing::Returned);
+        }
         self.rollout_proofs += u64::from(standing == Standing::Proven);
         self.rollout_silences += u64::from(matches!(standing, Standing::Silent { .. }));
         self.rollout_failures += u64::from(standing == Standing::Failed);
@@ -90,13 +112,20 @@ impl Tally {
 
     /// Every count with its name.
     #[must_use]
-    pub fn counts(&self) -> [(&'static str, u64); 30] {
+    pub fn counts(&self) -> [(&'static str, u64); 37] {
         [
             ("events", self.events),
             ("enrolled", self.enrolled),
             ("ended_jobs", self.ended_jobs),
             ("counted", self.counted),
             ("reports", self.reports),
+            ("updates", self.updates),
+            ("rolled_back_updates", self.rolled_back_updates),
+            ("given_up_updates", self.given_up_updates),
+            ("agents_proven", self.agents_proven),
+            ("agents_failed", self.agents_failed),
+            ("agents_held", self.agents_held),
+            ("agents_returned", self.agents_returned),
             ("workers", self.workers),
             ("worker_deaths", self.worker_deaths),
             ("host_crashes", self.host_crashes),
@@ -160,6 +189,11 @@ impl std::ops::AddAssign for Tally {
         self.rollout_silences += other.rollout_silences;
         self.rollout_halts += other.rollout_halts;
         self.rollouts_done += other.rollouts_done;
+        self.given_up_updates += other.given_up_updates;
+        self.agents_proven += other.agents_proven;
+        self.agents_failed += other.agents_failed;
+        self.agents_held += other.agents_held;
+        self.agents_returned += other.agents_returned;
     }
 }
 

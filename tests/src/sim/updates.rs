@@ -9,7 +9,7 @@ use sloth_protocol::{
 };
 
 use super::{
-    Happening, Sim,
+    Bug, Happening, Sim,
     invariants::{self, Check},
     publisher::publisher,
 };
@@ -20,6 +20,10 @@ pub(super) const INSTALLED: &str = "0.1.0";
 const FETCH_MS: u64 = 20_000;
 /// Longest that a trial takes.
 const TRIAL_MS: u64 = 30_000;
+/// Longest that one takes of a version that hangs.
+const HANG_MS: u64 = 30 * 60_000;
+/// Longest that a version works that is given up.
+const WORKS_MS: u64 = 5 * 60_000;
 
 /// A host's supervisor.
 #[derive(Debug)]
@@ -63,31 +67,54 @@ impl Sim {
         let host = &self.hosts[index];
         let update = host.disk.state.update.as_ref();
         invariants::updates_only_to_what_was_signed_and_assigned(host.id, counter, update, &self.center.witness)?;
-        if self.random.below(8) == 0 {
+        let fate = self.random.below(12);
+        if fate == 0 {
             let (verdict, reason) = (UpdateVerdict::Held, "updates are held".to_owned());
             self.tell_later(index, 10, Event::UpdateFailed { counter, verdict, reason });
             return Ok(());
         }
-        let works = self.random.below(3) != 0;
+        let to = if self.bug == Some(Bug::StartAnother) { "0.9.0" } else { to };
+        let works = 4 < fate;
         let supervisor = &mut self.hosts[index].supervisor;
-        supervisor.last += 1;
-        let (number, from) = (supervisor.last, supervisor.runs.clone());
+        let from = supervisor.runs.clone();
         if works {
             to.clone_into(&mut supervisor.runs);
             supervisor.confirmed.insert(to.to_owned());
         }
-        let (verdict, reason) = if works {
-            (UpdateVerdict::Confirmed, String::new())
-        } else {
-            (UpdateVerdict::RolledBack, "it did not connect".to_owned())
-        };
-        let log_tail = String::new();
-        supervisor.outcomes.push(UpdateOutcome { number, from, to: to.to_owned(), verdict, reason, log_tail });
+        let lies = self.bug == Some(Bug::ConfirmWhatFailed);
+        let verdict = if works || lies { UpdateVerdict::Confirmed } else { UpdateVerdict::RolledBack };
+        self.decide(index, &from, to, verdict, "it did not connect");
         self.tally.updates += u64::from(works);
         self.tally.rolled_back_updates += u64::from(!works);
+        // One that hangs is silent for long before it is given up.
+        let trial = if fate == 4 { HANG_MS } else { TRIAL_MS };
+        let down = 1 + self.random.below(trial);
+        self.crash_host(index, down);
+        if fate == 11 {
+            let wait = down + self.random.below(WORKS_MS);
+            self.after(wait, Happening::GiveUp { host: index, from, version: to.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// A version that worked for a while does not work any more: the supervisor goes back.
+    pub(super) fn give_up_version(&mut self, index: usize, from: String, version: &str) {
+        if self.hosts[index].supervisor.runs != version || from == *version {
+            return;
+        }
+        self.tally.given_up_updates += 1;
+        self.decide(index, &from, version, UpdateVerdict::RolledBack, "it ended again and again");
+        self.hosts[index].supervisor.runs = from;
         let down = 1 + self.random.below(TRIAL_MS);
         self.crash_host(index, down);
-        Ok(())
+    }
+
+    fn decide(&mut self, index: usize, from: &str, to: &str, verdict: UpdateVerdict, why: &str) {
+        let supervisor = &mut self.hosts[index].supervisor;
+        supervisor.last += 1;
+        let reason = if verdict == UpdateVerdict::Confirmed { String::new() } else { why.to_owned() };
+        let (from, to, log_tail) = (from.to_owned(), to.to_owned(), String::new());
+        supervisor.outcomes.push(UpdateOutcome { number: supervisor.last, from, to, verdict, reason, log_tail });
     }
 
     /// What the supervisor has to say to a process that has just begun.

@@ -180,7 +180,11 @@ impl Coordinator {
     /// on to its end, which is evidence.
     pub(super) fn withdraw_rollout(&mut self, id: RolloutId) {
         let rows = self.state.rollout_hosts.get(&id).into_iter().flatten();
-        let assigned = rows.filter(|(_, row)| matches!(row.standing, Standing::Assigned { .. }));
+        // One that is silent or late may begin when it is back.
+        let may_begin = |standing| {
+            matches!(standing, Standing::Assigned { .. } | Standing::Silent { succeeded: None, .. } | Standing::Failed)
+        };
+        let assigned = rows.filter(|(_, row)| may_begin(row.standing));
         let assigned: Vec<(AgentId, RolloutOrder)> = assigned.map(|(agent, row)| (*agent, row.order.clone())).collect();
         for (agent, order) in assigned {
             let run = match order {
