@@ -55,6 +55,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 const PEM_BYTES_MAX: u64 = 64 * 1024;
 /// Uploads that nobody went on with for this long are removed at the start.
 const ABANDONED: Millis = Millis::from_secs(24 * 3600);
+/// How long what was uploaded waits for the signatures of a bundle or release that names it.
+const UNSUBMITTED_KEPT: Millis = Millis::from_secs(14 * 24 * 3600);
 
 /// Why the coordinator does not serve, or has stopped.
 #[derive(Debug, thiserror::Error)]
@@ -298,8 +300,8 @@ async fn renew(context: Arc<Context>, endpoint: Endpoint, mut stop: watch::Recei
     }
 }
 
-/// Removes the blobs that no release names any more: what was published under names that were dropped, and what was
-/// uploaded for nothing.
+/// Removes the blobs that no release names any more and that are not waiting for one: what was published under names that
+/// were dropped, and what was uploaded for nothing.
 fn tidy(blobs: &ChunkStore, state: &Durable, now: Millis) {
     let mut named = BTreeSet::<Digest>::new();
     for release in state.bundles.values().flat_map(|releases| releases.values()) {
@@ -322,7 +324,7 @@ fn tidy(blobs: &ChunkStore, state: &Durable, now: Millis) {
             }
         }
     }
-    match blobs.sweep(now - ABANDONED).and_then(|_| blobs.evict(0, &named)) {
+    match blobs.sweep(now - ABANDONED).and_then(|_| blobs.evict_unused(now - UNSUBMITTED_KEPT, &named)) {
         Ok(evicted) if 0 < evicted.files => {
             tracing::info!(files = evicted.files, bytes = evicted.bytes, "blobs that no release needs were removed");
         }

@@ -254,7 +254,13 @@ impl Operator {
             return Err(Refusal::new(RefusalCode::TooLarge, reason));
         }
         let blobs = self.context.blobs.clone();
-        let look = move || digests.into_iter().filter(|digest| !blobs.has(*digest)).collect();
+        let now = self.context.clock.now();
+        let look = move || {
+            let (there, missing): (Vec<_>, Vec<_>) = digests.into_iter().partition(|digest| blobs.has(*digest));
+            // One that is not noted as used is removed sooner when nothing names it, and uploaded again.
+            let _ = blobs.touch(there, now);
+            missing
+        };
         let missing = tokio::task::spawn_blocking(look).await.map_err(|error| failed(&error))?;
         Ok(OperatorResponse::Missing(missing))
     }

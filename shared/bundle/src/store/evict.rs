@@ -60,6 +60,24 @@ impl ChunkStore {
         Ok(evicted)
     }
 
+    /// Removes the blobs that are not `pinned` and were last used before `before`.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub fn evict_unused(&self, before: Millis, pinned: &BTreeSet<Digest>) -> Result<Evicted, StoreError> {
+        let before = SystemTime::UNIX_EPOCH + before.as_duration();
+        let mut evicted = Evicted::default();
+        for entry in self.entries()?.into_iter().filter(|entry| !is_temporary(&entry.path)) {
+            evicted.left += entry.bytes;
+            let is_pinned = || named(&entry.path).is_some_and(|digest| pinned.contains(&digest));
+            if entry.used < before && !is_pinned() {
+                evicted.remove(&entry)?;
+            }
+        }
+        Ok(evicted)
+    }
+
     /// Removes what crashes left behind: temporary files, and downloads that nobody went on with since `before`.
     /// For the store's owner to call while nothing else uses it, as at its start.
     ///

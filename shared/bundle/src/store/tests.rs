@@ -118,6 +118,20 @@ fn what_was_not_used_for_longest_goes_first_and_what_is_pinned_stays() {
 }
 
 #[test]
+fn what_was_used_lately_or_is_pinned_stays() {
+    let (_dir, store) = store();
+    let digests: Vec<Digest> = (0..3_u8).map(|i| Digest::of(&[i])).collect();
+    for (i, digest) in (0..3_u8).zip(&digests) {
+        store.put_plain(*digest, &[i]).expect("kept");
+        store.touch([*digest], Millis::from_secs(1000 + u64::from(i))).expect("touched");
+    }
+    let evicted = store.evict_unused(Millis::from_secs(1002), &BTreeSet::from([digests[0]])).expect("evicted");
+    assert_eq!(evicted.files, 1);
+    let left: Vec<bool> = digests.iter().map(|digest| store.has(*digest)).collect();
+    assert_eq!(left, [true, false, true]);
+}
+
+#[test]
 fn leftovers_are_swept() {
     let (_dir, store) = store();
     let digest = Digest::of(PLAIN);

@@ -118,7 +118,7 @@ fn a_release_that_cannot_connect_goes_back_and_says_so() {
 /// Releases are signed where the keys are, on machines that never meet.
 #[test]
 fn a_release_is_published_by_a_ceremony_and_nothing_else_is() {
-    let own = Supervised::start();
+    let mut own = Supervised::start();
     let dir = own.fleet.dir().to_owned();
     let path = |name: &str| dir.join(name).display().to_string();
     let file = own.build("9.1.0", &[]).display().to_string();
@@ -138,6 +138,10 @@ fn a_release_is_published_by_a_ceremony_and_nothing_else_is() {
     let written = path("release-9.1.0.json");
     assert!(answer.contains("release 9.1.0 is in") && answer.contains("with 1 signature"), "{answer}");
     own.release(&["submit", &written]).refuses(3, &["1 of the 2 keys"]);
+    // What was uploaded waits for the signature, also while the coordinator starts again.
+    own.fleet.kill_coordinator();
+    own.fleet.start_coordinator();
+    own.fleet.wait_connected(&[HOST]);
     own.release(&["sign", &written, "--key", &path("second.key")]).expect(0);
     let answer = own.release(&["submit", &written]).done();
     assert!(answer.starts_with("published release 9.1.0"), "{answer}");
@@ -145,7 +149,6 @@ fn a_release_is_published_by_a_ceremony_and_nothing_else_is() {
     assert!(again.contains("is published already"), "{again}");
 
     // Blobs of releases survive a restart, which removes those that nothing needs.
-    let mut own = own;
     own.fleet.kill_coordinator();
     own.fleet.start_coordinator();
     own.fleet.wait_connected(&[HOST]);
