@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf};
 use serde_json::Value;
 use sloth_core::fs::{Access, replace};
 use sloth_e2e::{Program, Ran, binary, until};
+use sloth_protocol::update::Version;
 
 use crate::{
     agents::{HOST, Supervised},
@@ -113,6 +114,60 @@ fn a_release_that_cannot_connect_goes_back_and_says_so() {
     assert!(held["update"]["reason"].to_string().contains("updates are held on this host"), "{held}");
     own.release(&["withdraw", "9.3.0"]).expect(0);
     own.release(&["assign", "9.3.0", "--on", HOST]).refuses(3, &["there is no release `9.3.0`"]);
+}
+
+/// Whatever is published: the agent that works goes on, connected, and what is said of it is true.
+#[test]
+fn no_bad_release_takes_the_agent_that_works() {
+    let own = Supervised::start();
+    let dir = own.fleet.dir().to_owned();
+    let path = |name: &str| dir.join(name).display().to_string();
+    let key = own.fleet.key().display().to_string();
+    let publish = |version: &str, more: &[&str]| own.release(&[&["publish", "--version", version][..], more].concat());
+    let assign = |version: &str| own.release(&["assign", version, "--on", HOST]);
+
+    // It takes all the memory that it can have, though it was connected.
+    let mut bytes = fs::read(env!("CARGO_BIN_EXE_sloth-e2e-daemon")).expect("readable");
+    let place = bytes.windows(14).position(|window| window == b"sloth-e2e:    ").expect("where it is written") + 10;
+    let written = b"9.4.0 eats memory";
+    bytes[place..place + written.len()].copy_from_slice(written);
+    let file = dir.join("eats-memory");
+    replace(&file, &bytes, Access::Owner).expect("written");
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    publish("9.4.0", &["--file", &path("eats-memory"), "--key", &key]).expect(0);
+    assign("9.4.0").expect(0);
+    let view = own.stands("rolled back");
+    let reason = view["update"]["reason"].to_string();
+    assert!(reason.contains("and the last time it was ended by signal 6"), "{reason}");
+    assert!(view["update"]["log_tail"].to_string().contains("memory allocation of "), "{view}");
+
+    // It says itself that it speaks to later coordinators only.
+    let file = own.build("9.5.0", &[]).display().to_string();
+    publish("9.5.0", &["--file", &file, "--protocol", "9-9", "--key", &key]).refuses(3, &["protocol"]);
+    assign("9.5.0").refuses(3, &["there is no release `9.5.0`"]);
+
+    // It is for another processor.
+    let mut bytes = fs::read(own.build("9.6.0", &[])).expect("readable");
+    bytes[18] = if cfg!(target_arch = "aarch64") { 62 } else { 183 };
+    replace(&dir.join("foreign"), &bytes, Access::Owner).expect("written");
+    publish("9.6.0", &["--file", &path("foreign"), "--key", &key]).expect(0);
+    assign("9.6.0").refuses(3, &["release 9.6.0", "is for"]);
+
+    // Somebody else signed it.
+    own.fleet.coord(&["keys", "generate", "--out", &path("other"), "--no-passphrase"]).expect(0);
+    let file = own.build("9.7.0", &[]).display().to_string();
+    publish("9.7.0", &["--file", &file, "--key", &path("other.key"), "--out", &path("")]).expect(0);
+    own.release(&["submit", &path("release-9.7.0.json")]).refuses(3, &["it carries no signature"]);
+    assign("9.7.0").refuses(3, &["there is no release `9.7.0`"]);
+
+    own.fleet.wait_connected(&[HOST]);
+    let run = own.fleet.run("slow", "*", &[]);
+    assert_eq!(own.fleet.wait_ended(&run).only().state, "succeeded");
+    assert_eq!(own.view()["version"], env!("CARGO_PKG_VERSION"));
+    until("a report that is taken in", UPDATE_LIMIT, || own.marker().outcome().is_none().then_some(()));
+    let bad = Version::new(9, 4, 0);
+    assert!(own.marker().outcomes.iter().all(|outcome| outcome.to == bad), "only what was tried is reported");
+    assert!(own.marker().bad(&bad).is_some());
 }
 
 /// Releases are signed where the keys are, on machines that never meet.
