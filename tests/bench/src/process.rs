@@ -43,6 +43,13 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { pss: self.pss + other.pss, anonymous: self.anonymous + other.anonymous }
+    }
+}
+
 impl Process {
     /// Starts `command` with its output in the file `log`.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
@@ -68,10 +75,7 @@ impl Process {
 
     /// The processor time that it ever took, in milliseconds, to the hundredth of a second.
     pub(crate) fn cpu_ms(&self) -> Result<f64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
-        let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok());
-        Ok(number(ticks.sum::<u64>()) * TICK_MS)
+        ticks_ms(self.id(), 2)
     }
 
     /// Asks it to stop and waits until it did.
@@ -100,6 +104,21 @@ impl Drop for Process {
             crate::note(format_args!("{error:#}"));
         }
     }
+}
+
+/// The processor time that this process ever took, and those that it has waited for, in milliseconds, to the hundredth of a
+/// second.
+pub(crate) fn cpu_with_ended_ms(process: u32) -> Result<f64> {
+    ticks_ms(process, 4)
+}
+
+/// The sum of the first of the four counters of processor time: its own as user and as system, and the same of those that
+/// it has waited for.
+fn ticks_ms(process: u32, counters: usize) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = after_name.split_whitespace().skip(11).take(counters).filter_map(|word| word.parse::<u64>().ok());
+    Ok(number(ticks.sum::<u64>()) * TICK_MS)
 }
 
 /// The processes that this one has started, on whichever of its threads, and that are there.

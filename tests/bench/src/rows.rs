@@ -12,6 +12,7 @@ mod rollout;
 mod runs;
 mod start;
 mod trust;
+mod update;
 
 use std::path::Path;
 
@@ -48,6 +49,8 @@ pub(crate) enum Row {
     Rollout,
     /// What an agent verifies.
     Trust,
+    /// What an update of an agent costs.
+    Update,
 }
 
 impl Row {
@@ -66,6 +69,7 @@ impl Row {
             Self::Runs => "runs",
             Self::Rollout => "rollout",
             Self::Trust => "trust",
+            Self::Update => "update",
         }
     }
 
@@ -84,6 +88,7 @@ impl Row {
             Self::Runs => "Memory of runs",
             Self::Rollout => "Planning a rollout",
             Self::Trust => "What an agent verifies",
+            Self::Update => "An update of an agent",
         }
     }
 
@@ -102,6 +107,7 @@ impl Row {
             Self::Runs => runs::measure(bench).await,
             Self::Rollout => blocking(bench, rollout::measure).await,
             Self::Trust => blocking(bench, trust::measure).await,
+            Self::Update => update::measure(bench).await,
         }
     }
 }

@@ -61,7 +61,25 @@ impl Agent {
 
     /// Starts the daemon and waits until the coordinator has it.
     pub(crate) async fn connect(&self, operator: &Operator) -> Result<Process> {
-        let process = self.start()?;
+        self.connected(self.start()?, operator).await
+    }
+
+    /// Starts the daemon as packages do, under its supervisor, whose process is given, and waits until the coordinator has it.
+    pub(crate) async fn supervise(&self, operator: &Operator) -> Result<Process> {
+        let mut supervisor = Command::new(&self.program);
+        supervisor.args(["supervise", "--dir"]).arg(&self.home);
+        let process = Process::start(&mut supervisor, &self.home.with_extension("log"))?;
+        self.connected(process, operator).await
+    }
+
+    /// What the host says of its updates; nothing before there is something to say.
+    pub(crate) fn update_status(&self) -> Result<String> {
+        let mut status = Command::new(&self.program);
+        let output = status.args(["update", "status", "--dir"]).arg(&self.home).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    async fn connected(&self, process: Process, operator: &Operator) -> Result<Process> {
         let patient_until = Instant::now() + CONNECT_PATIENCE;
         while !operator.is_connected(&self.name).await? {
             let log = self.home.with_extension("log");

@@ -104,12 +104,17 @@ impl Host {
 
     /// Puts the coordinator out of reach, or back.
     pub(crate) fn set_outage(&self, outage: bool) {
-        let file = self.seen.join("outage");
+        let file = self.outage();
         if outage {
             replace_whole(&file, b"");
         } else {
             let _ = fs::remove_file(file);
         }
+    }
+
+    /// Where an outage is told: not on the host's disk, which may take nothing.
+    fn outage(&self) -> PathBuf {
+        self.logs.with_extension("outage")
     }
 
     /// Starts the supervisor, again if it was ended.
@@ -119,7 +124,7 @@ impl Host {
         command.arg("supervise").arg("--dir").arg(&self.dir);
         command.arg("--packaged").arg(self.dir.join("package/sloth-agent"));
         command.arg("--packaged-version").arg(self.packaged.to_string());
-        command.env("SLOTH_E2E_OUTAGE", self.dir.join("outage"));
+        command.env("SLOTH_E2E_OUTAGE", self.outage());
         command.envs(self.variables.iter().cloned());
         self.supervisor = Some(Process::start(command, &self.logs));
     }
