@@ -104,7 +104,8 @@ impl Agent {
             // Hello is how the agent learns the time by which its certificate is judged.
             AgentRequest::Poll(_) | AgentRequest::Report(_) | AgentRequest::Fetch(_) if expired => {
                 let reason = "the agent's certificate has ended: it has to be renewed first";
-                AgentResponse::Refused(Refusal::new(RefusalCode::Denied, reason))
+                // Not denied, which agents stay away for: this clock may have jumped, and be right again in a minute.
+                AgentResponse::Refused(Refusal::new(RefusalCode::Conflict, reason))
             }
             AgentRequest::Hello(hello) => self.ask(Ask::Hello(hello)).await,
             AgentRequest::Poll(poll) => self.ask(Ask::Poll(poll)).await,

@@ -146,7 +146,7 @@ async fn an_agent_whose_certificate_does_not_count_is_told_the_time_and_gets_ano
         agent.hello().await;
         let poll = || Poll { accepted: 0, hold: Millis::ZERO, room: 1, root: 1, head: 0 };
         let refused = agent.ask(AgentRequest::Poll(poll())).await;
-        assert!(matches!(&refused, AgentResponse::Refused(r) if r.code == RefusalCode::Denied), "{refused:?}");
+        assert!(matches!(&refused, AgentResponse::Refused(r) if r.code == RefusalCode::Conflict), "{refused:?}");
         let key = KeyRequest::generate().expect("a key");
         let renewed = agent.ask(AgentRequest::Renew(Renew { csr: key.csr().to_vec() })).await;
         let AgentResponse::Renewed(renewed) = renewed else { panic!("{renewed:?}") };

@@ -95,7 +95,7 @@ async fn an_agent_whose_certificate_ended_renews_it_and_does_nothing_else() {
     let poll = Poll { accepted: 0, hold: Millis::ZERO, room: 1, root: 1, head: 0 };
     let answer = agent.ask(AgentRequest::Poll(poll)).await;
     let AgentResponse::Refused(refusal) = answer else { panic!("{answer:?}") };
-    assert_eq!(refusal.code, RefusalCode::Denied);
+    assert_eq!(refusal.code, RefusalCode::Conflict);
     let new = key();
     let answer = agent.ask(AgentRequest::Renew(Renew { csr: new.csr().to_vec() })).await;
     let AgentResponse::Renewed(renewed) = answer else { panic!("{answer:?}") };

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use crate::{
     binaries::{Program, binary},
     bundle::Bundle,
+    clock::HostClock,
     processes,
     room::Room,
     running::{Process, Ran},
@@ -57,6 +58,8 @@ pub struct Fleet {
     root: PathBuf,
     coordinator: Option<Process>,
     agents: BTreeMap<String, AgentHost>,
+    /// Of the hosts whose clocks the test sets; the coordinator's without a name.
+    clocks: BTreeMap<Option<String>, HostClock>,
     commands: u32,
 }
 
@@ -125,7 +128,15 @@ impl Fleet {
         let dir = tempfile::Builder::new().prefix("sloth-e2e-").tempdir().expect("a directory for a fleet");
         let root = dir.path().to_owned();
         std::fs::create_dir(root.join("logs")).expect("a directory for logs");
-        Self { site, dir: Some(dir), root, coordinator: None, agents: BTreeMap::new(), commands: 0 }
+        Self {
+            site,
+            dir: Some(dir),
+            root,
+            coordinator: None,
+            agents: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            commands: 0,
+        }
     }
 
     /// Its directory.
@@ -154,6 +165,7 @@ impl Fleet {
     pub fn start_coordinator(&mut self) {
         let mut command = self.program(Program::Coordinator);
         command.arg("serve").arg("--dir").arg(self.coordinator_dir());
+        self.clocks.get(&None).into_iter().for_each(|clock| clock.wear(&mut command));
         let mut process = Process::start(command, &self.log("coordinator"));
         until_true("a coordinator that listens", START_LIMIT, || {
             assert!(process.ended().is_none(), "the coordinator ended:\n{}", process.stderr());
@@ -333,7 +345,19 @@ impl Fleet {
     pub fn agent_command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = self.program(Program::Agent);
         command.args(arguments).env("HOME", &self.agent(name).home);
+        self.clocks.get(&Some(name.to_owned())).into_iter().for_each(|clock| clock.wear(&mut command));
         command
+    }
+
+    /// Sets the clock of a host, or that of the coordinator: to a moment like `@2040-01-01 00:00:00`, or away from the
+    /// right time, like `-365d`. Processes go by it that are started after it was set first; they follow it from then on.
+    ///
+    /// # Panics
+    ///
+    /// When `faketime` is not installed.
+    pub fn set_clock(&mut self, host: Option<&str>, time: &str) {
+        let file = self.log(&format!("{}.clock", host.unwrap_or("coordinator")));
+        self.clocks.entry(host.map(str::to_owned)).or_insert_with(|| HostClock::new(file)).set(time);
     }
 
     /// Waits until these agents are connected.

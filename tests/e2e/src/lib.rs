@@ -16,6 +16,7 @@
 
 mod binaries;
 mod bundle;
+mod clock;
 mod fleet;
 mod processes;
 mod random;

@@ -9,6 +9,7 @@
 
 mod audit;
 mod bad_input;
+mod clocks;
 mod disks;
 mod drills;
 mod hostile;
