@@ -16,8 +16,12 @@ use sloth_protocol::wire::{
 };
 use sloth_transport::{Authority, CloseCode, Limits, Peer, listen, recv, requested_key, send, server};
 use sloth_trust::{
-    Assignment, BundleMetadata, Envelope, Head, PublicKey, Receipt, RootPin, RootRef, SPEC, Tree, Trigger, head::leaf,
-    receipt_envelope, sign::sign, verify_receipt,
+    AgentRelease, Assignment, BundleMetadata, Envelope, Head, PublicKey, Receipt, RootPin, RootRef, SPEC, Tree,
+    Trigger,
+    head::{leaf, release_leaf},
+    receipt_envelope,
+    sign::sign,
+    verify_receipt,
 };
 use tokio::sync::watch;
 
@@ -45,7 +49,7 @@ pub struct Draft {
 /// A coordinator, listening on loopback until it is dropped.
 pub struct Coordinator {
     pub address: String,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -59,7 +63,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     /// The highest generation there is.
-    orders: watch::Sender<u64>,
+    pub(super) orders: watch::Sender<u64>,
     _dir: tempfile::TempDir,
 }
 
@@ -100,8 +104,10 @@ pub struct State {
     pub roots: Vec<Vec<u8>>,
     /// What was published, with its envelope.
     pub releases: Vec<(BundleMetadata, Envelope)>,
+    /// Releases of the agent that were published.
+    pub agent_releases: Vec<(AgentRelease, Envelope)>,
     acked: [u64; 2],
-    items: Vec<WorkItem>,
+    pub(super) items: Vec<WorkItem>,
     connections: Vec<Connection>,
 }
 
@@ -214,7 +220,7 @@ impl Coordinator {
 
     /// A true head of what was published, with a change.
     pub fn head(&self, change: impl FnOnce(&mut Head)) -> Vec<u8> {
-        let head = self.shared.head(&self.state().releases, change);
+        let head = self.shared.head(&self.state(), change);
         self.trust().say(&head, &head.domain()).encode()
     }
 
@@ -333,7 +339,7 @@ impl State {
 }
 
 impl Shared {
-    fn head(&self, releases: &[(BundleMetadata, Envelope)], change: impl FnOnce(&mut Head)) -> Head {
+    fn head(&self, state: &State, change: impl FnOnce(&mut Head)) -> Head {
         let trust = self.trust();
         let mut head = Head {
             spec: SPEC,
@@ -341,7 +347,7 @@ impl Shared {
             version: now().as_u64(),
             previous: None,
             root: RootRef::of(trust.root.version, &trust.envelope.payload),
-            releases: tree(releases).head(),
+            releases: tree(state).head(),
             issued: now(),
             expires: now() + DAY,
         };
@@ -352,17 +358,21 @@ impl Shared {
     /// What an agent that has everything up to `accepted` is told.
     fn work(&self, accepted: u64) -> Work {
         let state = self.state();
-        let tree = tree(&state.releases);
-        let path =
-            |order: &RunOrder| tree.inclusion(usize::try_from(order.index).expect("fits")).unwrap_or_default().path;
+        let tree = tree(&state);
+        let path = |index: u64| tree.inclusion(usize::try_from(index).expect("fits")).unwrap_or_default().path;
         let prove = |mut item: WorkItem| {
-            if let Order::Run(order) = &mut item.order {
-                order.path = path(order);
+            match &mut item.order {
+                Order::Run(order) => order.path = path(order.index),
+                Order::Update(order) => {
+                    order.index += state.releases.len() as u64;
+                    order.path = path(order.index);
+                }
+                Order::Cancel { .. } | Order::CancelUpdate { .. } => {}
             }
             item
         };
         let items = state.items.iter().filter(|item| accepted < item.generation).cloned().map(prove).collect();
-        let head = self.head(&state.releases, |_| {});
+        let head = self.head(&state, |_| {});
         let sealed = || self.trust().say(&head, &head.domain()).encode();
         let head = Some(state.head.clone().unwrap_or_else(sealed));
         Work { items, next_poll: Millis::ZERO, roots: state.roots.clone(), head }
@@ -488,8 +498,9 @@ async fn answer(shared: &Arc<Shared>, request: AgentRequest, mut sending: SendSt
     let _ = send(&mut sending, &response).await;
 }
 
-fn tree(releases: &[(BundleMetadata, Envelope)]) -> Tree {
-    Tree::new(releases.iter().map(|(metadata, envelope)| leaf(metadata, envelope)))
+fn tree(state: &State) -> Tree {
+    let bundles = state.releases.iter().map(|(metadata, envelope)| leaf(metadata, envelope));
+    Tree::new(bundles.chain(state.agent_releases.iter().map(|(release, envelope)| release_leaf(release, envelope))))
 }
 
 pub fn now() -> Millis {

@@ -52,8 +52,17 @@ impl Agent {
     }
 
     pub fn start(&mut self) {
+        self.start_as("daemon");
+    }
+
+    /// Starts the daemon under a supervisor, whose death is the daemon's.
+    pub fn start_supervised(&mut self) {
+        self.start_as("supervise");
+    }
+
+    fn start_as(&mut self, command: &str) {
         let log = std::fs::OpenOptions::new().append(true).create(true).open(self.file("log")).expect("opened");
-        let mut command = agent(&["daemon", "--dir"]);
+        let mut command = agent(&[command, "--dir"]);
         command.arg(self.agent_dir()).env("SLOTH_LOG", "info,sloth_agent=debug").stderr(log);
         self.daemon = Some(command.spawn().expect("started"));
     }

@@ -14,6 +14,7 @@ pub mod coordinator;
 pub mod host;
 pub mod mirror;
 pub mod trust;
+pub mod updates;
 
 use std::{
     io::{BufRead, BufReader, Read},

@@ -15,6 +15,8 @@ use super::coordinator::{DAY, now, random_bytes};
 pub struct Trust {
     pub holders: [SecretKey; 3],
     pub publisher: SecretKey,
+    /// Signs releases of the agent.
+    pub maker: SecretKey,
     pub online: MachineKey,
     pub root: Root,
     pub envelope: Envelope,
@@ -22,7 +24,8 @@ pub struct Trust {
 
 impl Trust {
     pub(super) fn new() -> Self {
-        let (holders, publisher, online) = ([key(), key(), key()], key(), machine_key(9, [9; 8]));
+        let (holders, publisher, maker) = ([key(), key(), key()], key(), key());
+        let online = machine_key(9, [9; 8]);
         let repository = RepositoryId::new(now(), u128::from_ne_bytes(random_bytes()));
         let root = Root {
             spec: SPEC,
@@ -30,10 +33,10 @@ impl Trust {
             version: 1,
             issued: now(),
             expires: now() + DAY,
-            roles: roles(&holders, &publisher, &online),
+            roles: roles(&holders, &publisher, &maker, &online),
         };
         let envelope = sign(&root, &root.domain(), &[&holders[0], &holders[1]]).expect("signed");
-        Self { holders, publisher, online, root, envelope }
+        Self { holders, publisher, maker, online, root, envelope }
     }
 
     /// The next root, with a change, signed by these.
@@ -47,7 +50,7 @@ impl Trust {
     pub fn rotate(&mut self) -> Vec<u8> {
         self.publisher = key();
         self.online = machine_key(u8::try_from(10 + self.root.version).expect("few"), [7; 8]);
-        let (holders, roles) = (&self.holders, roles(&self.holders, &self.publisher, &self.online));
+        let (holders, roles) = (&self.holders, roles(&self.holders, &self.publisher, &self.maker, &self.online));
         // The first holder's key is the one that was lost.
         let next = self.next(|root| root.roles = roles, &[&holders[1], &holders[2]]);
         self.root = serde_json::from_slice(&next.payload).expect("a root");
@@ -70,13 +73,13 @@ pub fn machine_key(seed: u8, number: [u8; 8]) -> MachineKey {
     MachineKey::from_seed(&Secret::new([seed; 32]), number).expect("a key")
 }
 
-fn roles(holders: &[SecretKey; 3], publisher: &SecretKey, online: &MachineKey) -> Roles {
+fn roles(holders: &[SecretKey; 3], publisher: &SecretKey, maker: &SecretKey, online: &MachineKey) -> Roles {
     let public = |key: &SecretKey| public_key(key).expect("a key");
     let publishers = RoleKeys::new(vec![public(publisher)], 1).expect("a role");
     let coordinator = RoleKeys::new(vec![online.public().clone()], 1).expect("a role");
     Roles {
         root: RoleKeys::new(holders.iter().map(public).collect(), 2).expect("a role"),
-        releases: None,
+        releases: Some(RoleKeys::new(vec![public(maker)], 1).expect("a role")),
         bundles: BTreeMap::from([("*".parse().expect("a pattern"), publishers)]),
         head: Some(coordinator.clone()),
         assignment: Some(coordinator),

@@ -3,7 +3,9 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod releases;
 
 use std::{cell::Cell, time::Duration};
 
@@ -16,9 +18,10 @@ use common::{
     write,
 };
 use sloth_core::{AgentId, Digest, Millis, RunId};
-use sloth_protocol::wire::RunOutcome;
+use sloth_protocol::wire::{RunOutcome, UpdateVerdict};
 use sloth_trust::{
     Assignment, BundleMetadata, Domain, DomainSubject, Envelope, Head, PayloadKind, RoleKeys, Signature, Trigger,
+    Version,
     sign::{public_key, sign},
 };
 
@@ -30,6 +33,10 @@ enum Shown {
     Failed(RunId),
     /// The agent's log has the words; the order, if there was one, waits.
     Logged(Option<RunId>),
+    /// The update ends like this, with the words.
+    Update(Version, UpdateVerdict),
+    /// The log has the words; the order of the update waits.
+    UpdateLogged,
     /// The log has the words, and the run goes on by itself when the coordinator is true again.
     Delayed(RunId),
 }
@@ -104,7 +111,7 @@ const ROWS: &[Row] = &[
 fn each_attack_is_refused_and_a_true_order_right_after_it_runs() {
     let stage = Stage::new();
     stage.runs_a_true_order("before everything");
-    for (name, attack, words) in ROWS {
+    for (name, attack, words) in ROWS.iter().chain(releases::ROWS) {
         stage.check(name, *attack, words);
     }
     let log = stage.agent.log();
@@ -165,7 +172,8 @@ fn a_trickle_is_dropped_and_goes_on_where_it_stopped() {
 impl Stage {
     fn new() -> Self {
         let mut agent = Agent::enrolled();
-        agent.start();
+        // Releases of the agent are for those whom a supervisor can hand over.
+        agent.start_supervised();
         agent.coordinator.wait_for_agent();
         Self { agent, orders: Cell::new(0) }
     }
@@ -187,7 +195,11 @@ impl Stage {
                 let all = format!("{said} {records:?}");
                 assert!(end.outcome == wanted && all.contains(words), "«{name}»: {:?}, {all}", end.outcome);
             }
-            Shown::Logged(_) | Shown::Delayed(_) => {
+            Shown::Update(version, verdict) => {
+                let reason = self.update_ended(version, *verdict);
+                assert!(reason.contains(words), "«{name}»: {reason}");
+            }
+            Shown::Logged(_) | Shown::UpdateLogged | Shown::Delayed(_) => {
                 until(&format!("`{words}` in the log, of «{name}»"), || self.agent.log()[before..].contains(words));
             }
         }
@@ -195,7 +207,10 @@ impl Stage {
         if let Shown::Logged(Some(run)) = shown {
             self.coordinator().withdraw(run);
         }
-        if matches!(shown, Shown::Logged(_) | Shown::Delayed(_)) {
+        if matches!(shown, Shown::UpdateLogged) {
+            self.coordinator().withdraw_update();
+        }
+        if matches!(shown, Shown::Logged(_) | Shown::UpdateLogged | Shown::Delayed(_)) {
             // What is held back is asked for again every minute, and at each new connection.
             self.coordinator().hang_up();
         }
