@@ -118,7 +118,7 @@ impl Daemon {
     pub fn open(paths: Paths, settings: Settings, program: PathBuf) -> Result<Self, DaemonError> {
         let enrolment = Enrolment::load(&paths)?;
         let identity = enrolment::load_identity(&paths)?;
-        let receipt_key = enrolment::load_receipt_key(&paths)?;
+        let receipt_key = enrolment.receipt_key(&paths)?;
         paths.create()?;
         let lock = LockFile::acquire(&paths.lock())?;
         let clock = Clock::new();

@@ -8,7 +8,7 @@ use sloth_core::{
     fs::{self, Access, FsError, ReadError, SecretError},
 };
 use sloth_transport::{Identity, IdentityError, KeyRequest};
-use sloth_trust::{MachineKey, MachineKeyError, RootPin};
+use sloth_trust::{KeyId, MachineKey, MachineKeyError, PublicKey, RootPin};
 
 use crate::paths::Paths;
 
@@ -36,6 +36,8 @@ pub struct Enrolment {
     pub root: Vec<u8>,
     /// What the join token pinned that root to.
     pub root_pin: RootPin,
+    /// What verifies this agent's receipts: the coordinator was told of it, and takes no other.
+    pub receipt_key: PublicKey,
 }
 
 /// Why there is no enrolment.
@@ -106,6 +108,19 @@ pub enum EnrolmentError {
         /// Why.
         source: MachineKeyError,
     },
+    /// The key for receipts is another one.
+    #[error(
+        "`{}` holds the key `{found}`, and this agent enrolled with `{expected}`: the coordinator would take none of its receipts. Bring back a copy of the file, or revoke the agent with `sloth-coord agents revoke` and enrol this host again in a new directory",
+        path.display()
+    )]
+    OtherReceiptKey {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The key in it.
+        found: KeyId,
+        /// The key that it should be.
+        expected: KeyId,
+    },
     /// No randomness.
     #[error("the system gives no randomness for a key")]
     Random {
@@ -132,6 +147,7 @@ struct File {
     /// DER in base64.
     authority: String,
     root_pin: RootPin,
+    receipt_key: PublicKey,
     #[serde(default)]
     labels: Labels,
     #[serde(default)]
@@ -170,6 +186,7 @@ impl Enrolment {
             host_labels: file.host_labels,
             root: fs::read_capped(&paths.root(), ROOT_BYTES_MAX)?,
             root_pin: file.root_pin,
+            receipt_key: file.receipt_key,
         })
     }
 
@@ -185,6 +202,7 @@ impl Enrolment {
             addresses: self.addresses.clone(),
             authority: STANDARD.encode(&self.authority),
             root_pin: self.root_pin,
+            receipt_key: self.receipt_key.clone(),
             labels: self.labels.clone(),
             host_labels: self.host_labels.clone(),
         };
@@ -192,6 +210,21 @@ impl Enrolment {
         store_identity(paths, identity)?;
         fs::replace(&paths.root(), &self.root, Access::Owner)?;
         Ok(fs::replace(&paths.enrolment(), text.as_bytes(), Access::Owner)?)
+    }
+
+    /// Reads the key that signs this agent's receipts. Another one than it enrolled with would sign receipts that nobody
+    /// takes, and that are then lost.
+    ///
+    /// # Errors
+    ///
+    /// When the file is missing, is no key, or holds another one.
+    pub fn receipt_key(&self, paths: &Paths) -> Result<MachineKey, EnrolmentError> {
+        let key = load_receipt_key(paths)?;
+        if *key.public() == self.receipt_key {
+            return Ok(key);
+        }
+        let (found, expected) = (key.public().id(), self.receipt_key.id());
+        Err(EnrolmentError::OtherReceiptKey { path: paths.receipt_key(), found, expected })
     }
 }
 
@@ -262,7 +295,7 @@ pub fn receipt_key(paths: &Paths) -> Result<MachineKey, EnrolmentError> {
 /// # Errors
 ///
 /// When the file is missing or is no key.
-pub fn load_receipt_key(paths: &Paths) -> Result<MachineKey, EnrolmentError> {
+fn load_receipt_key(paths: &Paths) -> Result<MachineKey, EnrolmentError> {
     let path = paths.receipt_key();
     let text = match fs::read_secret(&path, PEM_BYTES_MAX) {
         Err(error) if error.is_not_found() => return Err(EnrolmentError::NoReceiptKey { path }),
@@ -300,6 +333,7 @@ mod tests {
             host_labels: Labels::new(),
             root: b"root".to_vec(),
             root_pin: RootPin::of(b"root"),
+            receipt_key: receipt_key(paths).expect("a key").public().clone(),
         };
         (enrolment, key.certified(issued.der).expect("an identity"))
     }
@@ -333,6 +367,21 @@ mod tests {
         assert_eq!(load_receipt_key(&paths).expect("there").public(), made.public());
         let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(paths.receipt_key()).expect("there"));
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn another_key_for_receipts_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let paths = Paths::new(dir.path());
+        let (enrolment, _) = enrolled(&paths);
+        assert_eq!(*enrolment.receipt_key(&paths).expect("its own").public(), enrolment.receipt_key);
+        std::fs::remove_file(paths.receipt_key()).expect("removed");
+        assert!(matches!(enrolment.receipt_key(&paths), Err(EnrolmentError::NoReceiptKey { .. })));
+        let other = receipt_key(&paths).expect("made");
+        let error = enrolment.receipt_key(&paths).expect_err("another").to_string();
+        for part in [other.public().id(), enrolment.receipt_key.id()] {
+            assert!(error.contains(&part.to_string()) && error.contains("agents revoke"), "{error}");
+        }
     }
 
     #[test]

@@ -44,7 +44,10 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
 fn failure(error: DaemonError) -> Failure {
     let outcome = match &error {
         DaemonError::Enrolment(
-            EnrolmentError::Missing { .. } | EnrolmentError::Secret { .. } | EnrolmentError::NoReceiptKey { .. },
+            EnrolmentError::Missing { .. }
+            | EnrolmentError::Secret { .. }
+            | EnrolmentError::NoReceiptKey { .. }
+            | EnrolmentError::OtherReceiptKey { .. },
         )
         | DaemonError::Lock { .. } => Outcome::Refused,
         DaemonError::Enrolment(_)

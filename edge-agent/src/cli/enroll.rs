@@ -150,7 +150,7 @@ fn token(arguments: &Arguments) -> Result<JoinToken, Failure> {
 
 fn read_token(file: &Path) -> Result<JoinToken, Failure> {
     let text = fs::read_secret(file, TOKEN_BYTES_MAX).map_err(|error| match &error {
-        SecretError::Exposed { .. } => Outcome::Refused.because()(error),
+        SecretError::Exposed { .. } | SecretError::NoFile { .. } => Outcome::Refused.because()(error),
         SecretError::Read(_) => Outcome::Usage.because()(error),
     })?;
     text.expose().trim().parse().map_err(Outcome::Usage.because())
@@ -168,7 +168,7 @@ async fn enroll(paths: &Paths, token: &JoinToken, name: String, host_labels: Lab
     let link = Connector::enrolling(token.authority).connect(&token.addresses, Clock::new().now()).await?;
     let asked = ask(&link, token, (&key, receipt_key.public()), &name, &host_labels).await;
     CloseCode::Normal.close(&link.connection);
-    let (enrolment, identity) = accept(asked?, &link, token, key, name, host_labels)?;
+    let (enrolment, identity) = accept(asked?, &link, token, (key, receipt_key.public()), name, host_labels)?;
     enrolment.store(paths, &identity)?;
     enrolment::forget_pending_key(paths);
     // The coordinator forgets a connection by itself as well.
@@ -216,7 +216,7 @@ fn accept(
     enrolled: Enrolled,
     link: &Link,
     token: &JoinToken,
-    key: KeyRequest,
+    (key, receipt_key): (KeyRequest, &PublicKey),
     name: String,
     host_labels: Labels,
 ) -> Result<(Enrolment, Identity), EnrollError> {
@@ -235,6 +235,7 @@ fn accept(
         host_labels,
         root: enrolled.root,
         root_pin: token.root,
+        receipt_key: receipt_key.clone(),
     };
     Ok((enrolment, identity))
 }

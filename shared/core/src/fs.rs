@@ -136,6 +136,12 @@ pub enum SecretError {
     /// Its file cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// It is a pipe, a directory, a device or the like.
+    #[error("`{}` is to hold a secret, and is no regular file: put the secret into one, with mode 600", path.display())]
+    NoFile {
+        /// What was named.
+        path: PathBuf,
+    },
     /// Others may read it.
     #[error(
         "`{0}` holds a secret, and its mode {mode:03o} lets others read it: `chmod 600 {0}`, and think of who may have it",
@@ -155,7 +161,7 @@ impl SecretError {
     pub fn is_not_found(&self) -> bool {
         match self {
             Self::Read(error) => error.is_not_found(),
-            Self::Exposed { .. } => false,
+            Self::NoFile { .. } | Self::Exposed { .. } => false,
         }
     }
 }
@@ -248,23 +254,13 @@ pub fn read_capped(path: &Path, bytes_max: u64) -> Result<Vec<u8>, ReadError> {
 ///
 /// # Errors
 ///
-/// As [`read_capped`]; and when its group or others have any right to it.
+/// As [`read_capped`]; when it is no regular file; and when its group or others have any right to it.
 pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Secret<String>, SecretError> {
     // The file that is looked at is the one that is read, whatever takes its name in between.
-    let file = open(path).map_err(ReadError::from)?;
-    private(path, file.metadata())?;
+    let file = open_secret(path)?;
     let bytes = Secret::new(read_file(path, &file, bytes_max)?);
     // What is no text is no key either, and refused as such.
     Ok(Secret::new(String::from_utf8_lossy(bytes.expose()).into_owned()))
-}
-
-/// Whether only its owner may read the file at `path`.
-///
-/// # Errors
-///
-/// When its group or others have any right to it, or the system refuses.
-pub fn check_private(path: &Path) -> Result<(), SecretError> {
-    private(path, path.metadata())
 }
 
 /// Whether `path` is a temporary file of [`create_temporary`], which a crash may leave behind.
@@ -311,8 +307,22 @@ fn read_file(path: &Path, file: &File, bytes_max: u64) -> Result<Vec<u8>, ReadEr
     Ok(bytes)
 }
 
-fn private(path: &Path, metadata: io::Result<Metadata>) -> Result<(), SecretError> {
-    let metadata = metadata.map_err(FsError::of(Action::Read, path)).map_err(ReadError::from)?;
+/// Opens a file that holds a secret. What somebody put in its place, a pipe or a terminal, would keep whoever opens or
+/// reads it waiting.
+fn open_secret(path: &Path) -> Result<File, SecretError> {
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let opened = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
+    let of_read = |error| ReadError::from(FsError::of(Action::Read, path)(error));
+    let file = opened.map_err(of_read)?;
+    let metadata = file.metadata().map_err(of_read)?;
+    if !metadata.is_file() {
+        return Err(SecretError::NoFile { path: path.to_owned() });
+    }
+    private(path, &metadata)?;
+    Ok(file)
+}
+
+fn private(path: &Path, metadata: &Metadata) -> Result<(), SecretError> {
     let mode = metadata.permissions().mode() & 0o777;
     if mode & OTHERS != 0 {
         return Err(SecretError::Exposed { path: path.to_owned(), mode });

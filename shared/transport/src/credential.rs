@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sloth_core::{
     Secret,
-    config::{self, ConfigError},
+    config::{self, CONFIG_BYTES_MAX, ConfigError},
     fs::{self, Access, FsError, SecretError},
 };
 use sloth_protocol::wire::ADDRESSES_MAX;
@@ -29,7 +29,7 @@ pub struct Credential {
 /// Why a credential was not loaded or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// It cannot be read or is no TOML of the right keys.
+    /// It is no TOML of the right keys.
     #[error("cannot read the credential")]
     Read {
         /// What stood in the way; it names the file.
@@ -57,9 +57,9 @@ pub enum CredentialError {
         /// What is wrong.
         source: IdentityError,
     },
-    /// Others may read it, or it is not there.
+    /// It cannot be read, it is no file, or others may read it.
     #[error("cannot use the credential")]
-    Exposed {
+    Secret {
         /// Why; it names the file.
         source: SecretError,
     },
@@ -103,8 +103,9 @@ impl Credential {
     ///
     /// When the file cannot be read or a part of it cannot be used.
     pub fn load(path: &Path) -> Result<Self, CredentialError> {
-        fs::check_private(path).map_err(|source| CredentialError::Exposed { source })?;
-        let stored: Stored = config::load(path).map_err(|source| CredentialError::Read { source })?;
+        let text = fs::read_secret(path, CONFIG_BYTES_MAX).map_err(|source| CredentialError::Secret { source })?;
+        let stored: Stored =
+            config::parse(path, text.expose().as_bytes()).map_err(|source| CredentialError::Read { source })?;
         let path = || path.to_owned();
         if !(1..=ADDRESSES_MAX).contains(&stored.addresses.len()) {
             return Err(CredentialError::Addresses { path: path() });

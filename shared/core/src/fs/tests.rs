@@ -68,6 +68,26 @@ fn a_read_stops_at_its_bound() {
 }
 
 #[test]
+fn a_secret_is_read_from_a_regular_file_of_its_owner_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("secret");
+    replace(&path, b"hush", Access::Owner).expect("written");
+    assert_eq!(read_secret(&path, 4).expect("read").expose(), "hush");
+    assert!(matches!(read_secret(&path, 3), Err(SecretError::Read(ReadError::TooLarge { .. }))));
+    replace(&path, b"hush", Access::Everyone).expect("written");
+    let error = read_secret(&path, 4).expect_err("exposed").to_string();
+    assert!(error.contains("lets others read it"), "{error}");
+    // A pipe that nobody writes to would be waited for.
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).expect("a pipe");
+    for path in [pipe.as_path(), dir.path(), Path::new("/dev/null")] {
+        let error = read_secret(path, 4).expect_err("no file").to_string();
+        assert!(error.contains(&format!("`{}`", path.display())) && error.contains("is no regular file"), "{error}");
+    }
+    assert!(read_secret(&dir.path().join("none"), 4).expect_err("missing").is_not_found());
+}
+
+#[test]
 fn errors_show_the_way_out() {
     for (code, expected) in [
         (rustix::io::Errno::NOSPC, "free some space"),

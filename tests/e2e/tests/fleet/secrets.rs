@@ -58,3 +58,23 @@ fn what_others_can_read_is_no_secret() {
     }
     fleet.start_coordinator();
 }
+
+#[test]
+fn an_agent_with_another_hosts_key_for_receipts_says_so_and_loses_none() {
+    let mut fleet = Fleet::start();
+    for name in ["web-1", "web-2"] {
+        fleet.enrol(name, &[]);
+    }
+    let [own, other] = ["web-1", "web-2"].map(|name| fleet.agent(name).dir.join("receipt.key"));
+    let kept = std::fs::read_to_string(&own).expect("a key");
+    put(&own, &std::fs::read_to_string(&other).expect("a key"));
+    std::fs::set_permissions(&own, Permissions::from_mode(0o600)).expect("set");
+    let dir = fleet.agent("web-1").dir.display().to_string();
+    let shown = own.display().to_string();
+    let ran = Ran::of(fleet.agent_command("web-1", &["daemon", "--dir", &dir]));
+    ran.refuses(REFUSED, &[&shown, "this agent enrolled with", "Bring back a copy", "agents revoke"]);
+    put(&own, &kept);
+    std::fs::set_permissions(&own, Permissions::from_mode(0o600)).expect("set");
+    fleet.start_agent("web-1");
+    fleet.wait_connected(&["web-1"]);
+}

@@ -50,6 +50,15 @@ fn a_token_comes_from_a_file_or_the_environment() {
     Ran::of(enrol(&["--token-file", &path])).refuses(REFUSED, &["lets others read it", "chmod 600"]);
     Ran::of(enrol(&["--token-file", "/nonexistent/token"])).refuses(USAGE, &["/nonexistent/token"]);
     Ran::of(enrol(&[])).refuses(USAGE, &["there is no join token", "SLOTH_JOIN_TOKEN"]);
+    // Nobody writes to it, so that whoever opened it would wait.
+    let pipe = fleet.dir().join("pipe").display().to_string();
+    Ran::of({
+        let mut command = std::process::Command::new("mkfifo");
+        command.args(["-m", "600", &pipe]);
+        command
+    })
+    .expect(0);
+    Ran::of(enrol(&["--token-file", &pipe])).refuses(REFUSED, &[&pipe, "is no regular file"]);
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("changed");
     Ran::of(enrol(&["--token-file", &path, "--name", "by-file"])).expect(0);
 
