@@ -10,6 +10,7 @@ mod client;
 mod follow;
 mod init;
 mod keys;
+mod operators;
 mod plan;
 mod publish;
 mod release;
@@ -60,6 +61,9 @@ enum Command {
     /// Join tokens, with which hosts enrol
     #[command(subcommand, alias = "tokens")]
     Token(tokens::TokenCommand),
+    /// Who may order and ask: their credentials
+    #[command(subcommand)]
+    Operators(operators::OperatorsCommand),
     /// The fleet
     #[command(subcommand)]
     Agents(agents::AgentsCommand),
@@ -129,6 +133,7 @@ pub fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Trust(command) => trust::run(command, format),
         Command::Publish(args) => publish::run(&args, format),
         Command::Token(command) => tokens::run(command, format),
+        Command::Operators(command) => operators::run(command, format),
         Command::Agents(command) => agents::run(command, format),
         Command::Bundles(command) => bundles::run(command, format),
         Command::Release(command) => release::run(command, format),

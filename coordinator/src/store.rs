@@ -23,12 +23,14 @@ use sloth_core::{
 };
 use sloth_protocol::{
     coordinator::{Durable, Write},
-    wire::{HeadsPage, ReceiptsAsked, ReceiptsPage, RunEvent, RunView, RunsPage},
+    wire::{HeadsPage, NewestReceipts, ReceiptsAsked, ReceiptsPage, ResultsPage, RunEvent, RunView, RunsPage},
 };
 use sloth_trust::EnvelopeError;
 
 pub use self::{
+    chain::RECEIPTS_MAX,
     database::RedbStore,
+    tables::HEADS_MAX,
     writer::{CommitError, StoreHandle},
 };
 
@@ -47,7 +49,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// When the disk refuses. It cannot be told then whether the changes were made: [`Store::reopen`] it and load.
-    fn commit(&self, writes: &[Write]) -> Result<(), StoreError>;
+    fn commit(&self, writes: &[Write]) -> Result<Committed, StoreError>;
 
     /// Opens the disk anew after a failed commit.
     ///
@@ -84,12 +86,33 @@ pub trait Store: Send + Sync + 'static {
     /// When they cannot be read.
     fn receipts(&self, asked: ReceiptsAsked) -> Result<ReceiptsPage, StoreError>;
 
+    /// The newest receipts, the newest first, at most one answer of them.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    fn newest_receipts(&self, asked: NewestReceipts) -> Result<ReceiptsPage, StoreError>;
+
+    /// What is kept of a run's ends after an agent's, at most one answer of them; none of a run that is not there.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    fn results(&self, run: RunId, after: Option<AgentId>) -> Result<ResultsPage, StoreError>;
+
     /// What happened in a run after a number, at most one frame of it; none when there is no such run.
     ///
     /// # Errors
     ///
     /// When it cannot be read.
     fn events(&self, run: RunId, after: u64, agent: Option<AgentId>) -> Result<Option<EventsRead>, StoreError>;
+}
+
+/// What became of changes that only the disk can judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Committed {
+    /// Receipts that were put into the chain; others were of no job, or of one that has its receipt.
+    pub receipts: u64,
 }
 
 /// Some events of a run, as they were at one moment.

@@ -10,6 +10,7 @@ mod durable;
 mod head;
 mod inbox;
 mod machine;
+mod operators;
 mod orders;
 mod receipts;
 mod registry;
@@ -20,8 +21,8 @@ mod views;
 use std::collections::BTreeSet;
 
 pub use durable::{
-    AgentRecord, AgentReleaseRow, Durable, HeadRow, Inbox, Item, Job, JobEnd, JobUpdate, ReceiptRow, Release, Run,
-    Token, UpdateStanding, Write,
+    AgentRecord, AgentReleaseRow, Durable, HeadRow, Inbox, Item, Job, JobEnd, JobUpdate, OperatorRecord, ReceiptRow,
+    Release, Run, Token, UpdateStanding, Write,
 };
 pub use machine::Coordinator;
 pub use orders::{Instruction, Orders, Unsigned};
@@ -33,8 +34,9 @@ use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
 use sloth_trust::PublicKey;
 
 use crate::wire::{
-    AgentResponse, AgentsPage, AssignRelease, BundleView, CreateToken, Hello, Platform, Poll, Published, Refusal,
-    ReleaseView, Renew, RolloutRequest, RolloutResponse, StartRun, Started, TokensPage, Welcome,
+    AgentResponse, AgentsPage, AssignRelease, BundleView, CreateToken, Hello, OperatorView, OperatorsPage, Platform,
+    Poll, Published, Refusal, ReleaseView, Renew, RolloutRequest, RolloutResponse, StartRun, Started, TokensPage,
+    Welcome,
 };
 
 /// Most agents that a coordinator takes, those whose identity was withdrawn not counted.
@@ -43,6 +45,8 @@ pub const AGENTS_MAX: usize = 200_000;
 pub const REVOKED_MAX: usize = 10_000;
 /// Most join tokens that are kept at a time; of those that are used up, the one that expires first goes first.
 pub const TOKENS_MAX: usize = 10_000;
+/// Most operators that are known; of those that have only been seen, the one that was seen first goes first.
+pub const OPERATORS_MAX: usize = 1000;
 /// Longest life of a join token.
 pub const TOKEN_TTL_MAX: Millis = Millis::from_secs(30 * 24 * 3600);
 /// Most releases of one bundle that are kept; the oldest one that no run uses goes first.
@@ -222,6 +226,18 @@ pub enum Command {
     },
     /// To make a join token count no more.
     RevokeToken(TokenId),
+    /// To be let in, with a credential that ends then. Refused to a name that was withdrawn, as all else is.
+    Greet {
+        /// When the credential ends.
+        until: Millis,
+    },
+    /// For operators.
+    Operators {
+        /// After which.
+        after: Option<String>,
+    },
+    /// To make an operator's credentials count no more.
+    RevokeOperator(String),
     /// For every bundle's newest release.
     Bundles,
     /// For every release of a bundle.
@@ -311,6 +327,10 @@ pub enum Reply {
     Bundles(Vec<BundleView>),
     /// Join tokens.
     Tokens(TokensPage),
+    /// Operators.
+    Operators(OperatorsPage),
+    /// One operator.
+    Operator(OperatorView),
     /// A run has begun.
     Started(Started),
     /// The run was started before, and has ended: on how many agents is on the disk.
@@ -341,6 +361,8 @@ pub struct Output {
     pub answers: Vec<(Ticket, Answer)>,
     /// Connections to close after the answers.
     pub closes: Vec<(ConnId, CloseReason)>,
+    /// Operators whose connections are to be closed after the answers.
+    pub withdrawn: Vec<String>,
     /// Receipts that do not count.
     pub rejected: Vec<RejectedReceipts>,
     /// Runs of which something new can be read after the commit.

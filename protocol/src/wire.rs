@@ -9,6 +9,7 @@
 //! [`AgentRequest`], an operator's [`OperatorRequest`], and one without a certificate only [`EnrollRequest`].
 
 mod agent;
+mod audit;
 mod enroll;
 mod frame;
 mod operator;
@@ -22,6 +23,7 @@ pub use agent::{
     Acked, AgentRequest, AgentResponse, BlobHead, Fetch, HOLD_MAX, Hello, Order, Platform, Poll, Renew, Renewed,
     Report, RunOrder, UpdateOrder, WORK_ITEMS_MAX, WORK_ROOTS_MAX, Welcome, Work, WorkItem,
 };
+pub use audit::{HeadLine, HeadsPage, JobResult, NewestReceipts, ReceiptsAsked, ReceiptsPage, ResultsPage};
 pub use enroll::{CSR_BYTES_MAX, Enroll, EnrollRequest, EnrollResponse, Enrolled};
 pub use frame::{
     DecodeError, EncodeError, FRAME_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_UNAUTHENTICATED_BYTES_MAX, TooLong, decode,
@@ -29,9 +31,9 @@ pub use frame::{
 };
 pub use operator::{
     AgentView, AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, EVENTS_IN_FRAME_MAX, Events, Follow, FollowWait,
-    HeadLine, HeadsPage, JobView, OperatorHello, OperatorRequest, OperatorResponse, PAGE_ROWS_MAX, Published,
-    ReceiptsAsked, ReceiptsPage, RunEvent, RunSummary, RunView, RunsPage, StartRun, Started, TaskView, TokenIssued,
-    TokenView, TokensPage, VALUES_BYTES_MAX,
+    JobView, OPERATOR_CHARS_MAX, OperatorHello, OperatorRequest, OperatorResponse, OperatorView, OperatorsPage,
+    PAGE_ROWS_MAX, Published, RunEvent, RunSummary, RunView, RunsPage, StartRun, Started, TaskView, TokenIssued,
+    TokenView, TokensPage, VALUES_BYTES_MAX, Withdrawn, is_operator_name,
 };
 pub use record::{
     Class, Dropped, JobState, Lane, LogStream, NAME_BYTES_MAX, NUMBER_MAX, OUTPUT_BYTES_MAX, OnInterrupt,

@@ -2,6 +2,7 @@
 
 mod export;
 mod list;
+mod results;
 #[cfg(test)]
 mod sample;
 mod source;
@@ -11,8 +12,8 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand};
 use sloth_cli::{Failure, Format, Outcome};
-use sloth_core::{AgentId, Digest};
-use sloth_protocol::wire::{OperatorRequest, OperatorResponse, ReceiptsAsked};
+use sloth_core::{AgentId, Digest, RunId};
+use sloth_protocol::wire::{OperatorRequest, OperatorResponse, PAGE_ROWS_MAX};
 use sloth_trust::ChainLink;
 
 use super::{
@@ -25,7 +26,7 @@ use super::{
 pub(super) enum AuditCommand {
     /// Check every receipt and the chains of receipts and heads, and name the first place where one does not hold
     Verify(VerifyArgs),
-    /// List receipts, oldest first
+    /// List receipts, newest first
     List(ListArgs),
     /// Write the chains, the agents' keys, and receipts with their signatures to a directory
     Export(ExportArgs),
@@ -49,6 +50,12 @@ pub(super) struct ListArgs {
     credential: CredentialArgs,
     #[command(flatten)]
     filter: FilterArgs,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_ROWS_MAX)))]
+    rows: u32,
+    /// Only those below this number, like that of the last one listed
+    #[arg(long, value_name = "NUMBER")]
+    before: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -101,8 +108,8 @@ pub(super) fn run(command: AuditCommand, format: Format) -> Result<Outcome, Fail
 }
 
 impl FilterArgs {
-    /// The filter as the coordinator takes it.
-    async fn asked(&self, client: &Client) -> Result<ReceiptsAsked, Failure> {
+    /// The agent and the run that are meant.
+    async fn resolved(&self, client: &Client) -> Result<(Option<AgentId>, Option<RunId>), Failure> {
         let run = match self.run {
             Some(which) => Some(resolve(client, which).await?),
             None => None,
@@ -111,7 +118,7 @@ impl FilterArgs {
             Some(name) => Some(agent_of(client, name).await?),
             None => None,
         };
-        Ok(ReceiptsAsked { after: 0, agent, run })
+        Ok((agent, run))
     }
 }
 

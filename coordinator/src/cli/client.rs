@@ -157,7 +157,12 @@ impl AskError {
             | Self::Unexpected => Outcome::Refused,
             Self::Connect(ConnectError::Tls { .. } | ConnectError::Socket { .. }) => Outcome::Internal,
             Self::Connect(_) | Self::Slow => Outcome::Unreachable,
-            Self::Request { source } if matches!(source.lost(), Some(Lost::CertificateRefused { .. })) => {
+            Self::Request { source }
+                if matches!(
+                    source.lost(),
+                    Some(Lost::CertificateRefused { .. } | Lost::Closed { code: CloseCode::Revoked })
+                ) =>
+            {
                 Outcome::Refused
             }
             Self::Request { .. } | Self::Recv { .. } => Outcome::Unreachable,

@@ -175,10 +175,10 @@ async fn serve(context: Arc<Context>, incoming: Incoming, handshake: Handshake) 
             let span = tracing::info_span!("agent", agent = %id);
             Box::pin(agent_lane::serve(context, connection, id, not_after)).instrument(span).await;
         }
-        Peer::Operator { name } => {
+        Peer::Operator { name, not_after } => {
             widen(&connection);
             let span = tracing::info_span!("operator", operator = name);
-            Box::pin(operator_lane::serve(context, connection, name)).instrument(span).await;
+            Box::pin(operator_lane::serve(context, connection, name, not_after)).instrument(span).await;
         }
         Peer::Nobody => Box::pin(enroll_lane::serve(context, connection)).await,
     }

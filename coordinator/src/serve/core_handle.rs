@@ -48,6 +48,8 @@ pub(super) enum Message {
     Asked { conn: ConnId, ask: Ask, reply: Replier, room: Option<OwnedSemaphorePermit> },
     /// A host would be an agent.
     Enroll { enroll: Enroll, reply: Replier },
+    /// An operator has connected.
+    Operator { name: String, connection: Connection },
     /// An operator orders or asks something.
     Command { operator: String, command: Command, reply: Replier },
     /// How does everything stand?
@@ -95,6 +97,12 @@ impl CoreHandle {
             Ok(()) => answer.await.unwrap_or_else(|_| Answer::Refused(going_down())),
             Err(_) => Answer::Refused(busy()),
         }
+    }
+
+    /// Says that an operator has connected; what it asks comes after it.
+    pub(super) async fn operator(&self, name: &str, connection: Connection) {
+        // As with agents.
+        let _ = self.operators.send(Message::Operator { name: name.to_owned(), connection }).await;
     }
 
     /// Asks for an operator, and waits for its turn.

@@ -21,7 +21,7 @@ use super::{
     follow::Followers,
 };
 use crate::{
-    events::{self, Counted, ReceiptsKept, ReceiptsRejected, Recovered, RolloutMoved, Standing},
+    events::{self, Counted, ReceiptsRejected, Recovered, RolloutMoved, Standing},
     store::{CommitError, StoreHandle},
 };
 
@@ -55,6 +55,8 @@ pub(super) struct Core {
     next_ticket: Ticket,
     waiting: BTreeMap<Ticket, Waiting>,
     connections: BTreeMap<ConnId, Link>,
+    /// Operators' connections, by name. Those that are closed go when the next one comes.
+    operators: Vec<(String, Connection)>,
     failures: u32,
 }
 
@@ -129,6 +131,7 @@ impl Core {
             next_ticket: 1,
             waiting: BTreeMap::new(),
             connections: BTreeMap::new(),
+            operators: Vec::new(),
             failures: 0,
         })
     }
@@ -198,6 +201,10 @@ impl Core {
                 let ticket = self.wait(reply, None, None);
                 self.handle(Event::Command { ticket, operator, command }, batch);
             }
+            Message::Operator { name, connection } => {
+                self.operators.retain(|(_, connection)| connection.close_reason().is_none());
+                self.operators.push((name, connection));
+            }
             Message::Standing { reply } => batch.standings.push(reply),
         }
     }
@@ -209,6 +216,7 @@ impl Core {
         batch.output.writes.append(&mut output.writes);
         batch.output.answers.append(&mut output.answers);
         batch.output.closes.append(&mut output.closes);
+        batch.output.withdrawn.append(&mut output.withdrawn);
         batch.output.rejected.append(&mut output.rejected);
         batch.output.touched.append(&mut output.touched);
         batch.output.notes.append(&mut output.notes);
@@ -217,16 +225,14 @@ impl Core {
 
     /// Commits what a batch changed, and only then tells anybody of it.
     async fn finish(&mut self, batch: Batch) -> Result<(), CoreError> {
-        let Output { writes, answers, closes, rejected, touched, notes, wake_at: _ } = batch.output;
+        let Output { writes, answers, closes, withdrawn, rejected, touched, notes, wake_at: _ } = batch.output;
         if !writes.is_empty() {
-            let receipts = writes.iter().filter(|write| matches!(write, Write::PutReceipt(_))).count();
             let counted = Lane::ALL.map(|lane| Counted { lane, records: count(&writes, lane) });
             if let Err(error) = self.store.commit(writes).await {
                 return self.recover(error).await;
             }
             self.failures = 0;
             counted.iter().filter(|counted| 0 < counted.records).for_each(Counted::emit);
-            ReceiptsKept { receipts }.emit();
         }
         for (ticket, answer) in answers {
             self.answer(ticket, answer);
@@ -234,6 +240,11 @@ impl Core {
         for (conn, reason) in closes {
             if let Some(link) = self.connections.get(&conn) {
                 close_code(reason).close(&link.connection);
+            }
+        }
+        if !withdrawn.is_empty() {
+            for (_, connection) in self.operators.iter().filter(|(name, _)| withdrawn.contains(name)) {
+                CloseCode::Revoked.close(connection);
             }
         }
         rejected.iter().for_each(|rejected| ReceiptsRejected { rejected }.emit());
@@ -334,6 +345,8 @@ impl Core {
                 Message::Asked { reply, .. } | Message::Enroll { reply, .. } | Message::Command { reply, .. } => {
                     let _ = reply.send(Answer::Refused(going_down()));
                 }
+                // It is to be found when it is withdrawn, whatever the disk does meanwhile.
+                Message::Operator { name, connection } => self.operators.push((name, connection)),
                 Message::Closed { .. } | Message::Standing { .. } => {}
             }
         }

@@ -9,14 +9,14 @@ use std::{
 };
 
 use quinn::{Connection, RecvStream, SendStream};
-use sloth_core::{Digest, RunId, TokenId};
+use sloth_core::{AgentId, Digest, Millis, RunId, TokenId};
 use sloth_protocol::{
     coordinator::{Command, Reply},
     wire::{
-        AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, FRAME_BYTES_MAX, HostsPage, JoinToken, OperatorHello,
-        OperatorRequest, OperatorResponse, ReceiptsAsked, Refusal, RefusalCode, RolloutAction, RolloutPlan,
-        RolloutRequest, RolloutResponse, RunView, RunsPage, StartRun, Started, TokenIssued, TokenSecret, TokensPage,
-        encode, negotiate,
+        AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, FRAME_BYTES_MAX, HostsPage, JoinToken, NewestReceipts,
+        OperatorHello, OperatorRequest, OperatorResponse, ReceiptsAsked, Refusal, RefusalCode, RolloutAction,
+        RolloutPlan, RolloutRequest, RolloutResponse, RunView, RunsPage, StartRun, Started, TokenIssued, TokenSecret,
+        TokensPage, encode, negotiate,
     },
 };
 use sloth_transport::{CloseCode, Priority};
@@ -35,16 +35,20 @@ use crate::events;
 struct Operator {
     context: Arc<Context>,
     name: String,
+    /// When its credential ends.
+    until: Millis,
     welcome: AtomicBool,
 }
 
 /// Serves an operator until the connection is gone.
-pub(super) async fn serve(context: Arc<Context>, connection: Connection, name: String) {
+pub(super) async fn serve(context: Arc<Context>, connection: Connection, name: String, until: Millis) {
     let Ok(_permit) = Arc::clone(&context.permits.operators).try_acquire_owned() else {
         tracing::warn!("too many operators are connected, this one is turned away");
         return CloseCode::Shutdown.close(&connection);
     };
-    let operator = Arc::new(Operator { context, name, welcome: AtomicBool::new(false) });
+    // Before anything is asked whether it may come in: from then on a withdrawal finds it.
+    context.core.operator(&name, connection.clone()).await;
+    let operator = Arc::new(Operator { context, name, until, welcome: AtomicBool::new(false) });
     let mut requests = JoinSet::new();
     while let Ok((sending, receiving)) = connection.accept_bi().await {
         while requests.try_join_next().is_some() {}
@@ -88,7 +92,7 @@ impl Operator {
 
     async fn respond(&self, request: OperatorRequest, receiving: &mut RecvStream) -> Result<OperatorResponse, Refusal> {
         if let OperatorRequest::Hello(hello) = request {
-            return self.hello(&hello);
+            return self.hello(&hello).await;
         }
         if !self.welcome.load(Ordering::Relaxed) {
             return Err(Refusal::new(RefusalCode::Invalid, "the first request on a connection is a hello"));
@@ -122,6 +126,10 @@ impl Operator {
             OperatorRequest::RevokeToken(id) => {
                 self.order(Command::RevokeToken(id), "revoke token", &id.to_string()).await
             }
+            OperatorRequest::RevokeOperator(name) => {
+                self.order(Command::RevokeOperator(name.clone()), "revoke operator", &name).await
+            }
+            OperatorRequest::Operators { after } => self.command(Command::Operators { after }).await,
             OperatorRequest::Tokens { after } => self.command(Command::Tokens { after }).await,
             OperatorRequest::Root => self.command(Command::Root).await,
             OperatorRequest::Agents { selector, after } => self.command(Command::Agents { selector, after }).await,
@@ -133,6 +141,8 @@ impl Operator {
             OperatorRequest::NewOnlineKey => self.new_online_key().await,
             OperatorRequest::Heads { after } => self.heads(after).await,
             OperatorRequest::Receipts(asked) => self.receipts(asked).await,
+            OperatorRequest::NewestReceipts(asked) => self.newest_receipts(asked).await,
+            OperatorRequest::Results { run, after } => self.results(run, after).await,
             OperatorRequest::PublishRelease(envelope) => {
                 let published = releases::publish(&self.context, &self.name, envelope).await?;
                 ordered("publish release", &published.version);
@@ -150,11 +160,12 @@ impl Operator {
         }
     }
 
-    fn hello(&self, hello: &OperatorHello) -> Result<OperatorResponse, Refusal> {
+    async fn hello(&self, hello: &OperatorHello) -> Result<OperatorResponse, Refusal> {
         let Some(proto) = negotiate(hello.proto_min, hello.proto_max) else {
             let who = format!("sloth-coord {}", hello.version);
             return Err(Refusal::version(&who, hello.proto_min, hello.proto_max));
         };
+        self.command(Command::Greet { until: self.until }).await?;
         self.welcome.store(true, Ordering::Relaxed);
         Ok(OperatorResponse::Welcome { proto, version: env!("CARGO_PKG_VERSION").to_owned() })
     }
@@ -178,6 +189,8 @@ impl Operator {
             Reply::Releases(releases) => OperatorResponse::Releases(releases),
             Reply::Ended(run) => OperatorResponse::Started(self.started_before(run).await?),
             Reply::Tokens(page) => OperatorResponse::Tokens(page),
+            Reply::Operators(page) => OperatorResponse::Operators(page),
+            Reply::Operator(operator) => OperatorResponse::Operator(operator),
             Reply::Rollout(response) => OperatorResponse::Rollout(*response),
             Reply::Token { .. } => return Err(unexpected()),
         })
@@ -281,6 +294,16 @@ impl Operator {
         page.map(OperatorResponse::Receipts).map_err(|error| failed(&error))
     }
 
+    async fn newest_receipts(&self, asked: NewestReceipts) -> Result<OperatorResponse, Refusal> {
+        let page = self.context.store.with(move |store| store.newest_receipts(asked)).await;
+        page.map(OperatorResponse::Receipts).map_err(|error| failed(&error))
+    }
+
+    async fn results(&self, run: RunId, after: Option<AgentId>) -> Result<OperatorResponse, Refusal> {
+        let page = self.context.store.with(move |store| store.results(run, after)).await;
+        page.map(OperatorResponse::Results).map_err(|error| failed(&error))
+    }
+
     async fn run(&self, run: RunId) -> Result<OperatorResponse, Refusal> {
         let view: Option<RunView> =
             self.context.store.with(move |store| store.run(run)).await.map_err(|error| failed(&error))?;
@@ -373,6 +396,9 @@ fn shortened(mut response: OperatorResponse) -> OperatorResponse {
             | OperatorResponse::Receipts(_)
             | OperatorResponse::Releases(_)
             | OperatorResponse::Tokens(_)
+            | OperatorResponse::Operators(_)
+            | OperatorResponse::Operator(_)
+            | OperatorResponse::Results(_)
             | OperatorResponse::Refused(_) => break,
         }
     }

@@ -104,6 +104,8 @@ pub(super) async fn published(context: &Context, operator: &str, command: Comman
         | Reply::Started(_)
         | Reply::Ended(_)
         | Reply::Tokens(_)
+        | Reply::Operators(_)
+        | Reply::Operator(_)
         | Reply::Cancelling(_)
         | Reply::Releases(_)
         | Reply::Rollout(_) => Err(unexpected()),

@@ -12,8 +12,8 @@ use sloth_core::{
 use sloth_protocol::{
     coordinator::{AgentRecord, Ask, CheckedReport, Command, Durable, Event, Reply, Settings, Write},
     wire::{
-        Dropped, HeadsPage, Lane, Platform, ReceiptsAsked, ReceiptsPage, Record, RecordBody, Refusal, RefusalCode,
-        Report, RunView, RunsPage,
+        Dropped, HeadsPage, Lane, NewestReceipts, Platform, ReceiptsAsked, ReceiptsPage, Record, RecordBody, Refusal,
+        RefusalCode, Report, ResultsPage, RunView, RunsPage,
     },
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -23,7 +23,7 @@ use super::{
     core_loop::{Core, CoreError, reported},
     follow::Followers,
 };
-use crate::store::{EventsRead, RedbStore, Store, StoreError, StoreHandle};
+use crate::store::{Committed, EventsRead, RedbStore, Store, StoreError, StoreHandle};
 
 /// A store whose disk can be full.
 struct Filling {
@@ -36,7 +36,7 @@ impl Store for Filling {
         self.inner.load()
     }
 
-    fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+    fn commit(&self, writes: &[Write]) -> Result<Committed, StoreError> {
         if self.full.load(Ordering::Relaxed) {
             let source = rustix::io::Errno::NOSPC.into();
             return Err(FsError { action: Action::Write, path: "full".into(), source }.into());
@@ -58,6 +58,14 @@ impl Store for Filling {
 
     fn heads(&self, after: u64) -> Result<HeadsPage, StoreError> {
         self.inner.heads(after)
+    }
+
+    fn newest_receipts(&self, asked: NewestReceipts) -> Result<ReceiptsPage, StoreError> {
+        self.inner.newest_receipts(asked)
+    }
+
+    fn results(&self, run: RunId, after: Option<AgentId>) -> Result<ResultsPage, StoreError> {
+        self.inner.results(run, after)
     }
 
     fn receipts(&self, asked: ReceiptsAsked) -> Result<ReceiptsPage, StoreError> {

@@ -7,8 +7,10 @@ use sloth_protocol::{
     coordinator::{HeadRow, JobUpdate, Release, Run, Write},
     wire::{Record, RecordBody},
 };
+use sloth_trust::HeadEnds;
 
 use super::{
+    Committed,
     chain::ChainTables,
     codec,
     database::Fault,
@@ -29,6 +31,7 @@ pub(super) struct Changes<'t> {
     inboxes: Bytes<'t>,
     work: Bytes<'t>,
     tokens: Bytes<'t>,
+    operators: Bytes<'t>,
     releases: Bytes<'t>,
     agent_releases: Bytes<'t>,
     runs: Bytes<'t>,
@@ -44,6 +47,8 @@ pub(super) struct Changes<'t> {
     receipts_max: u64,
     rollouts: Bytes<'t>,
     rollout_hosts: Bytes<'t>,
+    /// What became of the changes so far.
+    pub(super) committed: Committed,
 }
 
 impl<'t> Changes<'t> {
@@ -57,6 +62,7 @@ impl<'t> Changes<'t> {
             inboxes: open(tables::INBOXES)?,
             work: open(tables::WORK)?,
             tokens: open(tables::TOKENS)?,
+            operators: open(tables::OPERATORS)?,
             releases: open(tables::RELEASES)?,
             agent_releases: open(tables::AGENT_RELEASES)?,
             runs: open(tables::RUNS)?,
@@ -71,6 +77,7 @@ impl<'t> Changes<'t> {
             receipts_max,
             rollouts: open(tables::ROLLOUTS)?,
             rollout_hosts: open(tables::ROLLOUT_HOSTS)?,
+            committed: Committed::default(),
         })
     }
 
@@ -96,6 +103,10 @@ impl<'t> Changes<'t> {
                 .try_for_each(|generation| drop_row(&mut self.work, &numbered_key(id.to_bytes(), *generation))),
             Write::PutToken(id, token) => put(&mut self.tokens, "tokens", &id.to_bytes(), token),
             Write::DropToken(id) => drop_row(&mut self.tokens, &id.to_bytes()),
+            Write::PutOperator(name, operator) => {
+                put(&mut self.operators, "operators", name.as_bytes(), operator.as_ref())
+            }
+            Write::DropOperator(name) => drop_row(&mut self.operators, name.as_bytes()),
             Write::PutRelease(release) => self.put_release(release),
             Write::DropRelease(name, counter) => drop_row(&mut self.releases, &release_key(name, *counter)),
             Write::PutAgentRelease(row) => {
@@ -107,7 +118,10 @@ impl<'t> Changes<'t> {
             Write::PutJob(run, agent, update) => self.put_job(*run, *agent, update),
             Write::Append(agent, record) => self.append(*agent, record),
             Write::ForgetRun(run) => self.forget(*run),
-            Write::PutReceipt(receipt) => self.chain().put(receipt),
+            Write::PutReceipt(receipt) => {
+                self.committed.receipts += u64::from(self.chain().put(receipt)?);
+                Ok(())
+            }
             Write::PutRollout(id, rollout) => put(&mut self.rollouts, "rollouts", &id.to_bytes(), rollout),
             Write::PutRolloutHost(id, agent, host) => {
                 put(&mut self.rollout_hosts, "rollout_hosts", &rollout_host_key(*id, *agent), host)
@@ -134,10 +148,17 @@ impl<'t> Changes<'t> {
 
     fn put_head(&mut self, head: &HeadRow) -> Result<(), Fault> {
         put_bytes(&mut self.heads, &head.version.to_be_bytes(), &head.payload)?;
-        if tables::HEADS_MAX < self.heads.len().map_err(Fault::of)? {
-            self.heads.pop_first().map_err(Fault::of)?;
+        let before = self.meta.get(tables::META_HEADS).map_err(Fault::of)?;
+        let before =
+            before.map(|row| codec::decode::<HeadEnds>(row.value())).transpose().map_err(Fault::row("meta"))?;
+        let mut ends = HeadEnds { newest: Some(head.reference()), ..before.unwrap_or_default() };
+        if tables::HEADS_MAX < self.heads.len().map_err(Fault::of)?
+            && let Some((key, payload)) = self.heads.pop_first().map_err(Fault::of)?
+        {
+            let version = number_of(key.value()).map_err(Fault::row("heads"))?;
+            ends.dropped = Some(HeadRow { version, payload: payload.value().to_vec() }.reference());
         }
-        Ok(())
+        put(&mut self.meta, "meta", tables::META_HEADS, &ends)
     }
 
     fn put_release(&mut self, release: &Release) -> Result<(), Fault> {

@@ -4,7 +4,7 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _};
 use sloth_core::{AgentId, Digest, RunId};
 use sloth_protocol::{
     coordinator::ReceiptRow,
-    wire::{HeadLine, HeadsPage, ReceiptsAsked, ReceiptsPage},
+    wire::{HeadLine, HeadsPage, NewestReceipts, PAGE_ROWS_MAX, ReceiptsAsked, ReceiptsPage},
 };
 use sloth_trust::{ChainEnds, ChainEntry, ChainLink};
 
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Most receipts that are kept, which are about 2 GiB; the oldest goes first, and its digest stays.
-pub(super) const RECEIPTS_MAX: u64 = 1_000_000;
+pub const RECEIPTS_MAX: u64 = 1_000_000;
 /// Most receipts that one look passes over in search of one agent's.
 const SCANNED_MAX: usize = 10_000;
 
@@ -34,12 +34,12 @@ pub(super) struct ChainTables<'a, 't> {
 
 impl ChainTables<'_, '_> {
     /// Puts a receipt at the end of the chain. One of a run that was never its agent's, and a second one of the same job,
-    /// are left out: whoever would fill the chain has nothing else to fill it with.
-    pub(super) fn put(&mut self, receipt: &ReceiptRow) -> Result<(), Fault> {
+    /// are left out: whoever would fill the chain has nothing else to fill it with. Says whether it was put in.
+    pub(super) fn put(&mut self, receipt: &ReceiptRow) -> Result<bool, Fault> {
         let job = job_key(receipt.run, receipt.agent);
         let known = self.jobs.get(job.as_slice()).map_err(Fault::of)?.is_some();
         if !known || self.receipt_of.get(job.as_slice()).map_err(Fault::of)?.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let mut ends = self.ends()?;
         let entry = ChainEntry {
@@ -57,7 +57,8 @@ impl ChainTables<'_, '_> {
         if self.max < self.receipts.len().map_err(Fault::of)? {
             ends.dropped = self.drop_first()?.or(ends.dropped);
         }
-        put(self.meta, "meta", tables::META_RECEIPTS, &ends)
+        put(self.meta, "meta", tables::META_RECEIPTS, &ends)?;
+        Ok(true)
     }
 
     /// Drops the oldest receipt, and says what names it.
@@ -137,8 +138,40 @@ fn in_order(reader: &Reader, asked: ReceiptsAsked, mut page: ReceiptsPage) -> Re
     Ok(page)
 }
 
+pub(super) fn newest_receipts(reader: &Reader, asked: NewestReceipts) -> Result<ReceiptsPage, Fault> {
+    let ends = row(&reader.meta, tables::META_RECEIPTS, |value| Ok(codec::decode(value)?), "meta")?;
+    let before = asked.before.unwrap_or(u64::MAX);
+    let mut page = ReceiptsPage { ends: ends.unwrap_or_default(), lines: Vec::new(), through: before, more: false };
+    let rows = usize::try_from(asked.rows.min(PAGE_ROWS_MAX)).unwrap_or(usize::MAX);
+    let (mut room, mut scanned) = (Room::of(ANSWER_BYTES_MAX), 0);
+    let wanted = |line: &[u8]| {
+        // A line that cannot be read is everybody's: who looks shall see it.
+        let claimed = ChainEntry::decode(line).ok().and_then(|entry| entry.claimed());
+        claimed.is_none_or(|of| {
+            asked.agent.is_none_or(|agent| agent == of.agent) && asked.run.is_none_or(|run| run == of.run)
+        })
+    };
+    let range = 0_u64.to_be_bytes()..=before.saturating_sub(1).to_be_bytes();
+    reader.receipts.until_back("receipts", range, |key, line| {
+        let full = rows <= page.lines.len() || (!page.lines.is_empty() && !room.fits(line.len()));
+        if full || SCANNED_MAX <= scanned {
+            page.more = true;
+            return Ok(Go::Stop);
+        }
+        scanned += 1;
+        if wanted(line) {
+            room.take(line.len());
+            page.lines.push(line.to_vec());
+        }
+        page.through = number_of(key)?;
+        Ok(Go::On)
+    })?;
+    Ok(page)
+}
+
 pub(super) fn heads(reader: &Reader, after: u64) -> Result<HeadsPage, Fault> {
-    let mut page = HeadsPage { heads: Vec::new(), more: false };
+    let ends = row(&reader.meta, tables::META_HEADS, |value| Ok(codec::decode(value)?), "meta")?;
+    let mut page = HeadsPage { ends: ends.unwrap_or_default(), heads: Vec::new(), more: false };
     let mut room = Room::of(ANSWER_BYTES_MAX);
     let range = after.saturating_add(1).to_be_bytes()..=u64::MAX.to_be_bytes();
     reader.heads.until("heads", range, |key, payload| {

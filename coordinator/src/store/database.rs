@@ -19,11 +19,11 @@ use sloth_core::{
 };
 use sloth_protocol::{
     coordinator::{Durable, Write},
-    wire::{HeadsPage, ReceiptsAsked, ReceiptsPage, RunView, RunsPage},
+    wire::{HeadsPage, NewestReceipts, ReceiptsAsked, ReceiptsPage, ResultsPage, RunView, RunsPage},
 };
 
 use super::{
-    EventsRead, RowError, Store, StoreError,
+    Committed, EventsRead, RowError, Store, StoreError,
     apply::Changes,
     chain::{self, RECEIPTS_MAX},
     load,
@@ -164,13 +164,14 @@ impl Store for RedbStore {
         self.read(|transaction| load::durable(&Reader::open(transaction)?))
     }
 
-    fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+    fn commit(&self, writes: &[Write]) -> Result<Committed, StoreError> {
         self.write(|transaction| {
             let mut changes = Changes::open(transaction, self.receipts_max)?;
             if writes.is_empty() {
                 changes.probe()?;
             }
-            writes.iter().try_for_each(|write| changes.apply(write))
+            writes.iter().try_for_each(|write| changes.apply(write))?;
+            Ok(changes.committed)
         })
     }
 
@@ -203,6 +204,14 @@ impl Store for RedbStore {
 
     fn receipts(&self, asked: ReceiptsAsked) -> Result<ReceiptsPage, StoreError> {
         self.read(|transaction| chain::receipts(&Reader::open(transaction)?, asked))
+    }
+
+    fn newest_receipts(&self, asked: NewestReceipts) -> Result<ReceiptsPage, StoreError> {
+        self.read(|transaction| chain::newest_receipts(&Reader::open(transaction)?, asked))
+    }
+
+    fn results(&self, run: RunId, after: Option<AgentId>) -> Result<ResultsPage, StoreError> {
+        self.read(|transaction| reads::results(&Reader::open(transaction)?, run, after))
     }
 
     fn events(&self, run: RunId, after: u64, agent: Option<AgentId>) -> Result<Option<EventsRead>, StoreError> {

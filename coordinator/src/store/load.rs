@@ -2,7 +2,8 @@
 
 use sloth_core::{AgentId, RolloutId, RunId};
 use sloth_protocol::coordinator::{
-    AgentRecord, AgentReleaseRow, Durable, HeadRow, Inbox, Item, Release, RolloutHost, RolloutRecord, Run, Token,
+    AgentRecord, AgentReleaseRow, Durable, HeadRow, Inbox, Item, OperatorRecord, Release, RolloutHost, RolloutRecord,
+    Run, Token,
 };
 use sloth_trust::{AgentRelease, BundleMetadata, Envelope};
 
@@ -41,6 +42,11 @@ pub(super) fn durable(reader: &Reader) -> Result<Durable, Fault> {
     })?;
     reader.tokens.each("tokens", |key, value| {
         state.tokens.insert(token_of(key)?, codec::decode::<Token>(value)?);
+        Ok(())
+    })?;
+    reader.operators.each("operators", |key, value| {
+        let name = std::str::from_utf8(key).map_err(|_| RowError::Key { bytes: key.len() })?;
+        state.operators.insert(name.to_owned(), codec::decode::<OperatorRecord>(value)?);
         Ok(())
     })?;
     reader.releases.each("releases", |_, value| {

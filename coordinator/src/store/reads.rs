@@ -1,15 +1,16 @@
 //! What operators look at: runs, their jobs and tasks, and what happened in them.
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable as _};
 use serde::de::DeserializeOwned;
-use sloth_core::{AgentId, RunId};
+use sloth_core::{AgentId, Digest, RunId};
 use sloth_protocol::{
     coordinator::{AgentRecord, Run},
+    receipts::task_summary,
     wire::{
-        EVENTS_IN_FRAME_MAX, JobView, PAGE_ROWS_MAX, RecordBody, RunEvent, RunSummary, RunView, RunsPage, TaskEnd,
-        TaskView,
+        EVENTS_IN_FRAME_MAX, JobResult, JobView, PAGE_ROWS_MAX, RecordBody, ResultsPage, RunEvent, RunSummary, RunView,
+        RunsPage, TaskEnd, TaskView,
     },
 };
 
@@ -35,6 +36,7 @@ pub(super) struct Reader {
     pub(super) inboxes: Rows,
     pub(super) work: Rows,
     pub(super) tokens: Rows,
+    pub(super) operators: Rows,
     pub(super) releases: Rows,
     pub(super) agent_releases: Rows,
     pub(super) runs: Rows,
@@ -64,6 +66,7 @@ impl Reader {
             inboxes: open(tables::INBOXES)?,
             work: open(tables::WORK)?,
             tokens: open(tables::TOKENS)?,
+            operators: open(tables::OPERATORS)?,
             releases: open(tables::RELEASES)?,
             agent_releases: open(tables::AGENT_RELEASES)?,
             runs: open(tables::RUNS)?,
@@ -120,18 +123,39 @@ impl Rows {
         &self,
         name: &'static str,
         range: RangeInclusive<[u8; N]>,
-        mut look: impl FnMut(&[u8], &[u8]) -> Result<Go, RowError>,
+        look: impl FnMut(&[u8], &[u8]) -> Result<Go, RowError>,
     ) -> Result<(), Fault> {
-        let range = self.0.range(range.start().as_slice()..=range.end().as_slice()).map_err(Fault::of)?;
-        for row in range {
-            let (key, value) = row.map_err(Fault::of)?;
-            match look(key.value(), value.value()).map_err(Fault::row(name))? {
-                Go::On => {}
-                Go::Stop => break,
-            }
-        }
-        Ok(())
+        show(self.0.range(range.start().as_slice()..=range.end().as_slice()).map_err(Fault::of)?, name, look)
     }
+
+    /// As [`Rows::until`], from the last row to the first.
+    pub(super) fn until_back<const N: usize>(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<[u8; N]>,
+        look: impl FnMut(&[u8], &[u8]) -> Result<Go, RowError>,
+    ) -> Result<(), Fault> {
+        show(self.0.range(range.start().as_slice()..=range.end().as_slice()).map_err(Fault::of)?.rev(), name, look)
+    }
+}
+
+/// A row as the database gives it.
+type Found = Result<(Guard, Guard), redb::StorageError>;
+type Guard = redb::AccessGuard<'static, &'static [u8]>;
+
+fn show(
+    rows: impl Iterator<Item = Found>,
+    name: &'static str,
+    mut look: impl FnMut(&[u8], &[u8]) -> Result<Go, RowError>,
+) -> Result<(), Fault> {
+    for row in rows {
+        let (key, value) = row.map_err(Fault::of)?;
+        match look(key.value(), value.value()).map_err(Fault::row(name))? {
+            Go::On => {}
+            Go::Stop => break,
+        }
+    }
+    Ok(())
 }
 
 /// Whether to look at the next row.
@@ -187,6 +211,44 @@ pub(super) fn run(reader: &Reader, id: RunId) -> Result<Option<RunView>, Fault> 
         jobs.push(job(reader, id, agent, row, &mut share)?);
     }
     Ok(Some(RunView { summary, jobs }))
+}
+
+/// The ends of a run, summed up as receipts do it.
+pub(super) fn results(reader: &Reader, run: RunId, after: Option<AgentId>) -> Result<ResultsPage, Fault> {
+    let mut range = beginning_with::<32>(&run.to_bytes());
+    if let Some(after) = after {
+        range = job_key(run, after)..=*range.end();
+    }
+    let limit = usize::try_from(PAGE_ROWS_MAX).unwrap_or(usize::MAX);
+    let mut page = ResultsPage { results: Vec::new(), more: false };
+    let mut found: Vec<(AgentId, JobRow)> = Vec::new();
+    reader.jobs.until("jobs", range, |key, value| {
+        let (_, agent) = split_id(key)?;
+        let (agent, _) = split_id(agent)?;
+        let agent = AgentId::from_bytes(agent);
+        if after == Some(agent) {
+            return Ok(Go::On);
+        }
+        if limit <= found.len() {
+            page.more = true;
+            return Ok(Go::Stop);
+        }
+        found.push((agent, codec::decode(value)?));
+        Ok(Go::On)
+    })?;
+    for (agent, JobRow { job, end }) in found {
+        // As an agent does it: by the tasks' names, and of each the end that counts.
+        let mut ends = BTreeMap::new();
+        for number in task_numbers(reader, run, agent)? {
+            if let Some(end) = task_end(reader, run, number)? {
+                ends.insert(end.task.clone(), end);
+            }
+        }
+        let (message, outputs) = (Digest::of(end.message.as_bytes()), Digest::of(end.outputs.as_bytes()));
+        let tasks = task_summary(ends.values());
+        page.results.push(JobResult { agent, state: job.state, message, outputs, tasks });
+    }
+    Ok(page)
 }
 
 pub(super) fn events(
@@ -290,13 +352,7 @@ fn job(reader: &Reader, run: RunId, agent: AgentId, row: JobRow, share: &mut Sha
     share.rows.take(message.len());
     let outputs = share.outputs(end.outputs);
     let mut view = JobView { agent, name, state: job.state, message, outputs, tasks: Vec::new() };
-    let mut numbers = Vec::new();
-    reader.task_ends.each_in("task_ends", beginning_with::<40>(&job_key(run, agent)), |key, _| {
-        let number = key.last_chunk::<8>().ok_or(RowError::Key { bytes: key.len() })?;
-        numbers.push(u64::from_be_bytes(*number));
-        Ok(())
-    })?;
-    for number in numbers {
+    for number in task_numbers(reader, run, agent)? {
         let Some(mut end) = task_end(reader, run, number)? else { continue };
         let row = end.task.workflow.len() + end.task.task.len() + end.message.len();
         if !share.rows.fits(row) {
@@ -307,6 +363,17 @@ fn job(reader: &Reader, run: RunId, agent: AgentId, row: JobRow, share: &mut Sha
         view.tasks.push(TaskView { end });
     }
     Ok(view)
+}
+
+/// The numbers of the events that are tasks' ends, rising.
+fn task_numbers(reader: &Reader, run: RunId, agent: AgentId) -> Result<Vec<u64>, Fault> {
+    let mut numbers = Vec::new();
+    reader.task_ends.each_in("task_ends", beginning_with::<40>(&job_key(run, agent)), |key, _| {
+        let number = key.last_chunk::<8>().ok_or(RowError::Key { bytes: key.len() })?;
+        numbers.push(u64::from_be_bytes(*number));
+        Ok(())
+    })?;
+    Ok(numbers)
 }
 
 fn task_end(reader: &Reader, run: RunId, number: u64) -> Result<Option<TaskEnd>, Fault> {

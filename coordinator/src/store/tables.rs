@@ -29,6 +29,8 @@ pub(super) const INBOXES: Definition = Definition::new("inboxes");
 pub(super) const WORK: Definition = Definition::new("work");
 /// Token → `Token`.
 pub(super) const TOKENS: Definition = Definition::new("tokens");
+/// Operator's name → `OperatorRecord`.
+pub(super) const OPERATORS: Definition = Definition::new("operators");
 /// Bundle, counter → [`ReleaseRow`].
 pub(super) const RELEASES: Definition = Definition::new("releases");
 /// Counter → [`AgentReleaseRow`], of releases of the agent.
@@ -58,7 +60,7 @@ pub(super) const ROLLOUTS: Definition = Definition::new("rollouts");
 pub(super) const ROLLOUT_HOSTS: Definition = Definition::new("rollout_hosts");
 
 /// Every table.
-pub(super) const ALL: [Definition; 20] = [
+pub(super) const ALL: [Definition; 21] = [
     META,
     ROOTS,
     HEADS,
@@ -66,6 +68,7 @@ pub(super) const ALL: [Definition; 20] = [
     INBOXES,
     WORK,
     TOKENS,
+    OPERATORS,
     RELEASES,
     AGENT_RELEASES,
     RUNS,
@@ -82,12 +85,14 @@ pub(super) const ALL: [Definition; 20] = [
 ];
 
 /// Most heads that are kept, which is about 68 years of those that only renew; the oldest goes first.
-pub(super) const HEADS_MAX: u64 = 100_000;
+pub const HEADS_MAX: u64 = 100_000;
 
 /// The version of this layout, a big-endian `u32`.
 pub(super) const META_SCHEMA: &[u8] = b"schema";
 /// Where the chain of receipts begins and ends: `ChainEnds`.
 pub(super) const META_RECEIPTS: &[u8] = b"receipts";
+/// Where the chain of heads begins and ends: `HeadEnds`.
+pub(super) const META_HEADS: &[u8] = b"heads";
 /// Changes with every commit that changes nothing else.
 pub(super) const META_PROBE: &[u8] = b"probe";
 

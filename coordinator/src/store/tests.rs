@@ -15,15 +15,15 @@ use redb::{Builder, ReadableDatabase as _, StorageBackend, backends::InMemoryBac
 use sloth_core::{AgentId, Chain, Digest, Millis, RepositoryId, RolloutId, RunId, Selector, TokenId};
 use sloth_protocol::{
     coordinator::{
-        AgentRecord, AgentReleaseRow, Before, Durable, Inbox, Item, Job, JobEnd, JobUpdate, Release, ReleaseName,
-        RolloutHost, RolloutOrder, RolloutRecord, Run, Token, UpdateStanding, Write,
+        AgentRecord, AgentReleaseRow, Before, Durable, Inbox, Item, Job, JobEnd, JobUpdate, OperatorRecord, Release,
+        ReleaseName, RolloutHost, RolloutOrder, RolloutRecord, Run, Token, UpdateStanding, Write,
     },
     random::Random,
     rollout::{Halt, Standing},
     wire::{
         Approval, Dropped, EVENTS_IN_FRAME_MAX, JobState, Lane, LogStream, OnHalt, Platform, Record, RecordBody,
         RolloutBundle, RolloutSpec, RolloutStatus, RolloutSubject, RolloutWhat, Share, TaskEnd, TaskName, TaskStatus,
-        UpdateState, WaveCounts, WaveMembers, WaveSpec,
+        UpdateState, WaveCounts, WaveMembers, WaveSpec, Withdrawn,
     },
 };
 use sloth_trust::{
@@ -129,7 +129,9 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
     let id = agent(random.below(4));
     let small = random.below(5);
     let active = state.runs.keys().nth(usize::try_from(small).expect("small")).copied();
-    match random.below(19) {
+    match random.below(21) {
+        19 => Write::PutOperator(format!("ann-{small}"), Box::new(operator(small))),
+        20 => Write::DropOperator(format!("ann-{small}")),
         17 => put_agent_release(1 + small),
         18 => Write::DropAgentRelease(1 + small),
         0 => Write::PutRoot(small, vec![1, 2, 3]),
@@ -168,6 +170,11 @@ fn draw(random: &mut Random, state: &Durable) -> Write {
         15 => Write::DropRolloutHosts(rollout_id(small), vec![id]),
         _ => Write::Append(id, record(active.unwrap_or_else(|| run_id(small)), 1, log("hello"))),
     }
+}
+
+fn operator(number: u64) -> OperatorRecord {
+    let withdrawn = (number == 1).then(|| Withdrawn { at: AT, by: "bob".to_owned() });
+    OperatorRecord { first_seen: Some(AT), last_seen: Some(Millis::from_u64(number)), until: None, withdrawn }
 }
 
 fn rollout_id(number: u64) -> RolloutId {
@@ -482,7 +489,7 @@ fn a_full_disk_loses_nothing_and_keeps_nothing_by_halves() {
         let state = store.load().expect("loaded");
         let found = state.agents.values().map(|agent| agent.next_generation).collect::<BTreeSet<_>>();
         match committed {
-            Ok(()) => assert_eq!(found, [number].into(), "after {operations} operations"),
+            Ok(_) => assert_eq!(found, [number].into(), "after {operations} operations"),
             Err(error) => {
                 let text = Chain(&error).to_string();
                 assert!(text.contains("full.redb"), "{text}");

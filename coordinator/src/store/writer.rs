@@ -10,7 +10,7 @@ use std::{
 use sloth_protocol::coordinator::Write;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Store, StoreError};
+use super::{Committed, Store, StoreError};
 use crate::events;
 
 /// Commits that wait for the writer.
@@ -107,7 +107,10 @@ fn write(store: &dyn Store, mut commits: mpsc::Receiver<Commit>) {
         let begun = Instant::now();
         let result = store.commit(&writes);
         events::Committed { writes: writes.len(), seconds: begun.elapsed().as_secs_f64() }.emit();
-        let result = result.map_err(|error| CommitError::Store { source: Arc::new(error) });
+        if let Ok(Committed { receipts }) = result {
+            events::ReceiptsKept { receipts }.emit();
+        }
+        let result = result.map(drop).map_err(|error| CommitError::Store { source: Arc::new(error) });
         for done in waiting {
             // Who asked may be gone.
             let _ = done.send(result.clone());

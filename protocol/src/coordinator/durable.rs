@@ -7,7 +7,7 @@ use sloth_core::{AgentId, Digest, Labels, Millis, RolloutId, RunId, TokenId};
 use sloth_trust::{AgentRelease, BundleMetadata, BundleName, HeadRef, PublicKey};
 
 use super::rollouts::{RolloutHost, RolloutRecord};
-use crate::wire::{Dropped, JobState, Lane, Platform, ProtoVersion, Record, UpdateState};
+use crate::wire::{Dropped, JobState, Lane, Platform, ProtoVersion, Record, UpdateState, Withdrawn};
 
 /// Everything a machine is restored from.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,8 @@ pub struct Durable {
     pub work: BTreeMap<AgentId, BTreeMap<u64, Item>>,
     /// Join tokens that have not expired.
     pub tokens: BTreeMap<TokenId, Token>,
+    /// Operators that have connected or were withdrawn, by name.
+    pub operators: BTreeMap<String, OperatorRecord>,
     /// Every release of every bundle, by counter.
     pub bundles: BTreeMap<BundleName, BTreeMap<u64, Release>>,
     /// Every release of the agent, by counter.
@@ -86,6 +88,19 @@ pub struct AgentRecord {
     pub proto: ProtoVersion,
     /// How the newest update of it stands.
     pub update: Option<Box<UpdateStanding>>,
+}
+
+/// An operator: one that has connected, or whose credentials count no more.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OperatorRecord {
+    /// When a credential of this name was first used; none when none ever was.
+    pub first_seen: Option<Millis>,
+    /// When one was last used; up to [`super::LAST_SEEN_STEP`] late.
+    pub last_seen: Option<Millis>,
+    /// When the one that was used last ends.
+    pub until: Option<Millis>,
+    /// Set for good when they are withdrawn.
+    pub withdrawn: Option<Withdrawn>,
 }
 
 /// How the newest update of an agent stands.
@@ -289,6 +304,10 @@ pub enum Write {
     PutToken(TokenId, Token),
     /// A join token goes.
     DropToken(TokenId),
+    /// An operator, new or changed.
+    PutOperator(String, Box<OperatorRecord>),
+    /// An operator is forgotten who has only been seen.
+    DropOperator(String),
     /// A release, new.
     PutRelease(Box<Release>),
     /// A release goes.
@@ -355,6 +374,12 @@ impl Durable {
             }
             Write::DropToken(id) => {
                 self.tokens.remove(id);
+            }
+            Write::PutOperator(name, operator) => {
+                self.operators.insert(name.clone(), operator.as_ref().clone());
+            }
+            Write::DropOperator(name) => {
+                self.operators.remove(name);
             }
             Write::PutRelease(release) => {
                 let releases = self.bundles.entry(release.metadata.name.clone()).or_default();

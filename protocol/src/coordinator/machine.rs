@@ -176,6 +176,7 @@ impl Coordinator {
     }
 
     fn command(&mut self, operator: &str, command: Command) -> Result<Reply, Refusal> {
+        self.check_operator(operator)?;
         match command {
             Command::Root => Ok(Reply::Root(self.state.root().map(<[u8]>::to_vec))),
             Command::PutRoot(envelope) => self.put_root(envelope),
@@ -187,6 +188,9 @@ impl Coordinator {
             Command::ForgetAgent(key) => self.forget_agent(&key),
             Command::Tokens { after } => Ok(Reply::Tokens(self.tokens(after))),
             Command::RevokeToken(id) => self.revoke_token(id),
+            Command::Greet { until } => self.greet(operator, until),
+            Command::Operators { after } => Ok(Reply::Operators(self.operators(after))),
+            Command::RevokeOperator(name) => self.revoke_operator(operator, &name),
             Command::Bundles => Ok(Reply::Bundles(self.newest_releases())),
             Command::Bundle(name) => self.releases(&name).map(Reply::Bundles),
             Command::StartRun(start) => self.start_run(operator, &start),

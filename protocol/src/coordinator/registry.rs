@@ -373,7 +373,7 @@ fn no_agent(key: &str) -> Refusal {
     Refusal::new(RefusalCode::NotFound, format!("there is no agent `{key}`: `sloth-coord agents list` shows them all"))
 }
 
-fn denied(reason: &str) -> Refusal {
+pub(super) fn denied(reason: &str) -> Refusal {
     Refusal::new(RefusalCode::Denied, reason)
 }
 

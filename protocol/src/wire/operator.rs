@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
-use sloth_trust::{ChainEnds, PublicKey};
+use sloth_trust::PublicKey;
 
 use super::{
-    AssignRelease, Dropped, JobState, Platform, ProtoVersion, Record, Refusal, ReleaseView, RolloutRequest,
-    RolloutResponse, TaskEnd, UpdateView,
+    AssignRelease, Dropped, HeadsPage, JobState, NewestReceipts, Platform, ProtoVersion, ReceiptsAsked, ReceiptsPage,
+    Record, Refusal, ReleaseView, ResultsPage, RolloutRequest, RolloutResponse, TaskEnd, UpdateView,
 };
 
 /// Most digests of one [`OperatorRequest::MissingBlobs`].
@@ -15,6 +15,8 @@ pub const BLOBS_ASKED_MAX: usize = 8192;
 pub const PAGE_ROWS_MAX: u32 = 500;
 /// Most events of one frame of a [`Follow`].
 pub const EVENTS_IN_FRAME_MAX: usize = 256;
+/// Most characters of an operator's name.
+pub const OPERATOR_CHARS_MAX: usize = 63;
 /// Most bytes of a run's values as JSON.
 pub const VALUES_BYTES_MAX: usize = 256 * 1024;
 
@@ -102,6 +104,22 @@ pub enum OperatorRequest {
     ForgetAgent(String),
     /// About rollouts. Answered by [`OperatorResponse::Rollout`].
     Rollout(RolloutRequest),
+    /// The operators that have connected or were withdrawn, in order of their names, from after a name on.
+    Operators {
+        /// The last row of the page before.
+        after: Option<String>,
+    },
+    /// Makes every credential of an operator's name count no more, for good. Answered by [`OperatorResponse::Operator`].
+    RevokeOperator(String),
+    /// The newest receipts. Answered by [`OperatorResponse::Receipts`], the newest first.
+    NewestReceipts(NewestReceipts),
+    /// What is kept of a run's ends, summed up as receipts do it. Answered by [`OperatorResponse::Results`].
+    Results {
+        /// Which run.
+        run: RunId,
+        /// Jobs after this agent's; none for all.
+        after: Option<AgentId>,
+    },
 }
 
 /// One answer to an operator. Tags only grow.
@@ -144,7 +162,7 @@ pub enum OperatorResponse {
     OnlineKeys(Vec<String>),
     /// To [`OperatorRequest::Heads`].
     Heads(HeadsPage),
-    /// To [`OperatorRequest::Receipts`].
+    /// To [`OperatorRequest::Receipts`] and [`OperatorRequest::NewestReceipts`].
     Receipts(ReceiptsPage),
     /// To [`OperatorRequest::Releases`].
     Releases(Vec<ReleaseView>),
@@ -152,6 +170,12 @@ pub enum OperatorResponse {
     Tokens(TokensPage),
     /// To [`OperatorRequest::Rollout`].
     Rollout(RolloutResponse),
+    /// To [`OperatorRequest::Operators`].
+    Operators(OperatorsPage),
+    /// To [`OperatorRequest::RevokeOperator`].
+    Operator(OperatorView),
+    /// To [`OperatorRequest::Results`].
+    Results(ResultsPage),
 }
 
 /// Who is calling.
@@ -415,48 +439,6 @@ pub struct RunEvent {
     pub record: Record,
 }
 
-/// A head that was issued.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeadLine {
-    /// Its version.
-    pub version: u64,
-    /// What it says: JSON.
-    pub payload: Vec<u8>,
-}
-
-/// Some heads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeadsPage {
-    /// Versions rising.
-    pub heads: Vec<HeadLine>,
-    /// Whether there are more.
-    pub more: bool,
-}
-
-/// Asks for receipts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReceiptsAsked {
-    /// Those after this number; zero for all.
-    pub after: u64,
-    /// Only those of this agent.
-    pub agent: Option<AgentId>,
-    /// Only those of this run.
-    pub run: Option<RunId>,
-}
-
-/// Some receipts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReceiptsPage {
-    /// Where what is kept of the chain begins and ends.
-    pub ends: ChainEnds,
-    /// Each the line of a [`ChainEntry`](sloth_trust::ChainEntry), numbers rising.
-    pub lines: Vec<Vec<u8>>,
-    /// Every receipt up to this number was looked at.
-    pub through: u64,
-    /// Whether there are receipts above it.
-    pub more: bool,
-}
-
 /// A join token as operators see it: without its secret, which was told once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenView {
@@ -479,4 +461,44 @@ pub struct TokensPage {
     pub tokens: Vec<TokenView>,
     /// Whether there are more.
     pub more: bool,
+}
+
+/// An operator as operators see one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorView {
+    /// The name in the credential.
+    pub name: String,
+    /// When a credential of this name was first used; none when none ever was.
+    pub first_seen: Option<Millis>,
+    /// When one was last used, up to an hour late.
+    pub last_seen: Option<Millis>,
+    /// When the one that was used last ends; none when none ever was.
+    pub until: Option<Millis>,
+    /// When they were withdrawn and by whom, if they were.
+    pub withdrawn: Option<Withdrawn>,
+}
+
+/// That an operator's credentials count no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawn {
+    /// Since when.
+    pub at: Millis,
+    /// Who withdrew them.
+    pub by: String,
+}
+
+/// Some operators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorsPage {
+    /// At most [`PAGE_ROWS_MAX`] rows.
+    pub operators: Vec<OperatorView>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// Whether an operator can have this name: letters, digits, `-`, `_` and `.`, at most [`OPERATOR_CHARS_MAX`] of them.
+#[must_use]
+pub fn is_operator_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=OPERATOR_CHARS_MAX).contains(&name.len()) && name.chars().all(allowed)
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod agent;
+mod audit;
 mod enroll;
 mod frames;
 mod operator;

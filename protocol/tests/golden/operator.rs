@@ -8,7 +8,7 @@ use sloth_protocol::wire::{
     TaskStatus, TaskView, TokenIssued, TokenView, TokensPage, UpdateState, UpdateView,
 };
 
-use sloth_trust::{ChainEnds, ChainLink};
+use sloth_trust::{ChainEnds, ChainLink, HeadEnds, HeadRef};
 
 use super::{
     check,
@@ -48,11 +48,16 @@ fn requests() {
         OperatorRequest::RevokeToken(_) => "RevokeToken",
         OperatorRequest::ForgetAgent(_) => "ForgetAgent",
         OperatorRequest::Rollout(_) => "Rollout",
+        OperatorRequest::Operators { .. } => "Operators",
+        OperatorRequest::RevokeOperator(_) => "RevokeOperator",
+        OperatorRequest::NewestReceipts(_) => "NewestReceipts",
+        OperatorRequest::Results { .. } => "Results",
     });
     let mut samples = asks_about_bundles_and_agents();
     samples.extend(asks_about_runs());
     samples.extend(asks_about_releases());
     samples.extend(super::rollout::asks());
+    samples.extend(super::audit::asks());
     check("operator_request", &samples, variant, VARIANTS);
 }
 
@@ -134,11 +139,15 @@ fn responses() {
         OperatorResponse::Releases(_) => "Releases",
         OperatorResponse::Tokens(_) => "Tokens",
         OperatorResponse::Rollout(_) => "Rollout",
+        OperatorResponse::Operators(_) => "Operators",
+        OperatorResponse::Operator(_) => "Operator",
+        OperatorResponse::Results(_) => "Results",
     });
     let mut samples = answers_about_bundles_and_agents();
     samples.extend(answers_about_runs());
     samples.push(OperatorResponse::Releases(vec![release_view()]));
     samples.extend(super::rollout::answers());
+    samples.extend(super::audit::answers());
     check("operator_response", &samples, variant, VARIANTS);
 }
 
@@ -183,6 +192,7 @@ fn answers_about_runs() -> Vec<OperatorResponse> {
         OperatorResponse::Refused(refusal()),
         OperatorResponse::OnlineKeys(vec!["RWQf6LRCGA9i53ml".to_owned()]),
         OperatorResponse::Heads(HeadsPage {
+            ends: HeadEnds { dropped: None, newest: Some(HeadRef { version: 300, payload: digest() }) },
             heads: vec![HeadLine { version: 300, payload: b"{}".to_vec() }],
             more: true,
         }),

@@ -8,10 +8,10 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use sha2::{Digest as _, Sha256};
 use sloth_core::{AgentId, Millis, Secret};
-use sloth_protocol::wire::CSR_BYTES_MAX;
+use sloth_protocol::wire::{CSR_BYTES_MAX, OPERATOR_CHARS_MAX, is_operator_name};
 
 use crate::{
-    certificate::{self, CertificateError, OPERATOR_CHARS_MAX, Subject, Validity, is_operator_name},
+    certificate::{self, CertificateError, Subject, Validity},
     continuity::Continuity,
     identity::{self, Identity, IdentityError},
     pem::{self, PemError},

@@ -4,10 +4,9 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 use sloth_core::{AgentId, Millis};
+use sloth_protocol::wire::is_operator_name;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-/// Most characters of an operator's name.
-pub const OPERATOR_CHARS_MAX: usize = 63;
 const AGENT_PREFIX: &str = "sloth://agent/";
 const OPERATOR_PREFIX: &str = "sloth://operator/";
 
@@ -71,12 +70,6 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Whether an operator can have this name.
-pub(crate) fn is_operator_name(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (1..=OPERATOR_CHARS_MAX).contains(&name.len()) && name.chars().all(allowed)
-}
-
 /// From when to when a certificate counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Validity {
@@ -123,6 +116,8 @@ fn from_timestamp(secs: i64) -> Millis {
 
 #[cfg(test)]
 mod tests {
+    use sloth_protocol::wire::OPERATOR_CHARS_MAX;
+
     use super::*;
 
     #[test]

@@ -19,7 +19,7 @@ mod stream;
 mod tls;
 
 pub use authority::{AUTHORITY_VALIDITY, Authority, AuthorityError, BACKDATE, IssueError, Issued, requested_key};
-pub use certificate::{CertificateError, OPERATOR_CHARS_MAX, Subject, fingerprint};
+pub use certificate::{CertificateError, Subject, fingerprint};
 pub use close::{CloseCode, Lost};
 pub use connector::{ConnectError, Connector, Link};
 pub use continuity::Continuity;

@@ -23,6 +23,8 @@ pub enum Peer {
     Operator {
         /// By name.
         name: String,
+        /// When its certificate ends.
+        not_after: Millis,
     },
     /// Somebody without a certificate, who may enrol and nothing else.
     Nobody,
@@ -52,7 +54,7 @@ impl Peer {
                 Self::Agent { id, expired: true, not_after: Millis::ZERO }
             }
             Subject::Agent(id) => Self::Agent { id, expired: validity.has_ended(now), not_after: validity.not_after },
-            Subject::Operator(name) => Self::Operator { name },
+            Subject::Operator(name) => Self::Operator { name, not_after: validity.not_after },
         })
     }
 }

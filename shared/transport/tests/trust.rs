@@ -23,9 +23,10 @@ async fn agents_and_operators_are_known_by_their_certificates() {
     let operator = authority.issue_operator("ann", now(), DAY).expect("a certificate");
     let host = agent(&authority, now(), DAY);
     let not_after = host.not_after();
+    let ends = operator.not_after();
     for (identity, expected) in [
         (host, Peer::Agent { id: agent_id(), expired: false, not_after }),
-        (operator, Peer::Operator { name: "ann".into() }),
+        (operator, Peer::Operator { name: "ann".into(), not_after: ends }),
     ] {
         let link = connector(&authority, identity).connect(&addresses, now()).await.expect("connected");
         assert_eq!(link.authority, authority.certificate());

@@ -1,5 +1,7 @@
 //! What the coordinator says of itself now and then: which root and which releases are the newest that it has.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 use sloth_core::{Digest, Millis, RepositoryId};
 
@@ -95,6 +97,15 @@ pub fn release_leaf(release: &AgentRelease, envelope: &Envelope) -> Vec<u8> {
     [&[0], numbers.as_flattened(), digest.as_bytes()].concat()
 }
 
+/// The two ends of what is kept of the chain of heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeadEnds {
+    /// The last head that is kept no more; none while all are.
+    pub dropped: Option<HeadRef>,
+    /// The newest head; none while there is none.
+    pub newest: Option<HeadRef>,
+}
+
 /// Follows the heads that a coordinator issued, each of which names the one before it.
 #[derive(Debug, Default)]
 pub struct HeadWalk {
@@ -113,6 +124,12 @@ pub struct BrokenHeads {
 }
 
 impl HeadWalk {
+    /// A walk over what follows `dropped`.
+    #[must_use]
+    pub const fn after(dropped: Option<HeadRef>) -> Self {
+        Self { last: dropped, heads: 0 }
+    }
+
     /// Takes the head after the one before, and what it says. Their signatures are not kept: what holds them together is
     /// that each names the one before.
     ///
@@ -127,12 +144,12 @@ impl HeadWalk {
             return Err(broken(version, "it says that it is another one, so it was changed"));
         }
         match (self.last, head.previous) {
-            (None, _) => {}
+            (None, None) => {}
             (Some(last), Some(previous)) if last == previous => {}
             (Some(last), Some(previous)) if last.version == previous.version => {
                 return Err(broken(last.version, "the head after it names another digest: it was changed"));
             }
-            (Some(_), Some(previous)) => {
+            (None | Some(_), Some(previous)) => {
                 return Err(broken(previous.version, "it is missing: the head after it names it"));
             }
             (Some(_), None) => return Err(broken(version, "it names none before it, so it was changed")),
@@ -140,6 +157,24 @@ impl HeadWalk {
         self.last = Some(head.reference(payload));
         self.heads += 1;
         Ok(head)
+    }
+
+    /// Whether the chain ends where it should.
+    ///
+    /// # Errors
+    ///
+    /// When heads are missing at the end or follow it, or the last one is not what it was.
+    pub fn end(&self, newest: Option<HeadRef>) -> Result<(), BrokenHeads> {
+        if newest == self.last {
+            return Ok(());
+        }
+        let version_of = |head: Option<HeadRef>| head.map_or(0, |head| head.version);
+        let (last, named) = (version_of(self.last), version_of(newest));
+        Err(match last.cmp(&named) {
+            Ordering::Less => BrokenHeads { version: named, what: "it is missing: heads were taken off the end" },
+            Ordering::Equal => BrokenHeads { version: last, what: "the end of the chain names another digest" },
+            Ordering::Greater => BrokenHeads { version: last, what: "the chain is said to end before it" },
+        })
     }
 
     /// The newest head that was taken.

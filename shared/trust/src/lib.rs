@@ -38,7 +38,7 @@ pub use bundle::{BundleMetadata, ManifestRef, Seen, Trigger};
 pub use chain::{Broken, ChainEnds, ChainEntry, ChainLink, ChainWalk};
 pub use domain::{Domain, Subject as DomainSubject};
 pub use envelope::{Envelope, EnvelopeError, PayloadKind, Signature};
-pub use head::{BrokenHeads, Head, HeadRef, HeadWalk, RootRef};
+pub use head::{BrokenHeads, Head, HeadEnds, HeadRef, HeadWalk, RootRef};
 pub use key::{InvalidKey, KeyId, PublicKey};
 pub use machine_key::{MachineKey, MachineKeyError};
 pub use name::{BundleName, Channel, InvalidName, NamePattern, Triple};

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use sloth_core::{AgentId, Chain, Digest, Labels, Millis, RepositoryId, RunId, labels::Subject};
 use sloth_trust::{
-    Assignment, BundleMetadata, Domain, DomainSubject, Envelope, Head, HeadRef, Inclusion, ManifestRef, NamePattern,
-    PayloadKind, PublicKey, Refusal, RoleKeys, Roles, Root, RootPin, RootRef, SPEC, Schema, Seen, Signature, Tree,
-    Trigger, Trusted, VerifyError,
+    Assignment, BundleMetadata, Domain, DomainSubject, Envelope, Head, HeadEnds, HeadRef, HeadWalk, Inclusion,
+    ManifestRef, NamePattern, PayloadKind, PublicKey, Refusal, RoleKeys, Roles, Root, RootPin, RootRef, SPEC, Schema,
+    Seen, Signature, Tree, Trigger, Trusted, VerifyError,
     head::leaf,
     sign::{SecretKey, add_signature, generate, open, public_key, sign},
     verify_threshold,
@@ -401,6 +401,74 @@ fn heads_follow_each_other() {
     ] {
         let refusal = after(&envelope).expect_err(expected);
         assert!(refusal.contains(expected), "{refusal}");
+    }
+}
+
+/// A chain of heads, each with its version and what it says.
+fn chain(f: &Fixture, versions: &[u64]) -> Vec<(u64, Vec<u8>)> {
+    let mut previous = None;
+    let mut heads = Vec::new();
+    for version in versions {
+        let payload = f.head(|h| (h.version, h.previous) = (*version, previous)).payload;
+        previous = Some(HeadRef { version: *version, payload: Digest::of(&payload) });
+        heads.push((*version, payload));
+    }
+    heads
+}
+
+fn reference((version, payload): &(u64, Vec<u8>)) -> HeadRef {
+    HeadRef { version: *version, payload: Digest::of(payload) }
+}
+
+/// How many heads hold together between these ends, or the first that does not.
+fn walked(ends: HeadEnds, heads: &[(u64, Vec<u8>)]) -> Result<u64, (u64, &'static str)> {
+    let mut walk = HeadWalk::after(ends.dropped);
+    let taken = heads.iter().try_for_each(|(version, payload)| walk.take(*version, payload).map(drop));
+    let walked = taken.and_then(|()| walk.end(ends.newest));
+    walked.map(|()| walk.heads()).map_err(|broken| (broken.version, broken.what))
+}
+
+#[test]
+fn a_head_that_was_changed_taken_out_or_put_in_is_named() {
+    let f = fixture();
+    let good = chain(&f, &[10, 20, 30, 40]);
+    let all = HeadEnds { dropped: None, newest: Some(reference(&good[3])) };
+    assert_eq!(walked(all, &good), Ok(4));
+    assert_eq!(walked(HeadEnds::default(), &[]), Ok(0));
+    // The oldest went, and what named them is known.
+    let late = HeadEnds { dropped: Some(reference(&good[1])), ..all };
+    assert_eq!(walked(late, &good[2..]), Ok(2));
+
+    let other = |version: u64, previous: Option<HeadRef>| {
+        let change = |h: &mut Head| (h.version, h.previous, h.issued) = (version, previous, LATER);
+        (version, f.head(change).payload)
+    };
+    let changed = other(20, Some(reference(&good[0])));
+    let first = other(30, None);
+    let text = (20, b"{}".to_vec());
+    let renamed = (25, good[1].1.clone());
+    let foreign = HeadEnds { dropped: Some(reference(&changed)), ..all };
+    let last = HeadEnds { newest: Some(reference(&other(40, None))), ..all };
+    let sooner = HeadEnds { newest: Some(reference(&good[2])), ..all };
+    let pick = |rows: &[&(u64, Vec<u8>)]| rows.iter().map(|row| (*row).clone()).collect::<Vec<_>>();
+    for (ends, heads, at, what) in [
+        (all, pick(&[&good[0], &text]), 20, "cannot be read"),
+        (all, pick(&[&good[0], &renamed]), 25, "says that it is another one"),
+        (all, pick(&[&good[0], &changed, &good[2], &good[3]]), 20, "names another digest"),
+        (all, pick(&[&good[0], &good[2], &good[3]]), 20, "is missing: the head after it"),
+        (all, pick(&[&good[0], &good[1], &first]), 30, "names none before it"),
+        // Off the beginning, with nothing said of it; with another head said to be the one before; with none left.
+        (all, pick(&[&good[2], &good[3]]), 20, "is missing: the head after it"),
+        (foreign, pick(&[&good[2], &good[3]]), 20, "names another digest"),
+        (late, pick(&[&good[3]]), 30, "is missing: the head after it"),
+        (all, Vec::new(), 40, "taken off the end"),
+        (all, pick(&[&good[0], &good[1]]), 40, "taken off the end"),
+        (last, good.clone(), 40, "the end of the chain names another digest"),
+        (sooner, good.clone(), 40, "said to end before it"),
+        (HeadEnds::default(), good.clone(), 40, "said to end before it"),
+    ] {
+        let (version, said) = walked(ends, &heads).expect_err(what);
+        assert!(version == at && said.contains(what), "head {version}: {said}, expected head {at}: {what}");
     }
 }
 

@@ -156,6 +156,8 @@ impl CenterDisk {
             | coordinator::Write::DropAgentRelease(_)
             | coordinator::Write::PutRollout(..)
             | coordinator::Write::PutRolloutHost(..)
+            | coordinator::Write::PutOperator(..)
+            | coordinator::Write::DropOperator(_)
             | coordinator::Write::DropRolloutHosts(..)
             | coordinator::Write::DropRollout(_)
             | coordinator::Write::PutRun(..) => {}

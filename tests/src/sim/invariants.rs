@@ -237,6 +237,8 @@ pub(super) fn numbers_never_fall_at_the_coordinator(
             | coordinator::Write::ForgetAgent(_)
             | coordinator::Write::PutRollout(..)
             | coordinator::Write::PutRolloutHost(..)
+            | coordinator::Write::PutOperator(..)
+            | coordinator::Write::DropOperator(_)
             | coordinator::Write::DropRolloutHosts(..)
             | coordinator::Write::DropRollout(_)
             | coordinator::Write::ForgetRun(_) => {}
@@ -464,6 +466,10 @@ pub(super) fn commit_before_send_of_the_coordinator(
         Answer::Operator(Reply::Published(published)) => state.bundles.values().flatten().any(|(counter, release)| {
             *counter == published.counter && release.metadata.name.as_str() == published.name
         }),
+        Answer::Operator(Reply::Operator(operator)) => {
+            let kept = state.operators.get(&operator.name).and_then(|kept| kept.withdrawn.as_ref());
+            kept == operator.withdrawn.as_ref()
+        }
         Answer::Operator(Reply::Root(root)) => root.as_deref() == state.root(),
         // What the driver alone makes.
         Answer::Agent(AgentResponse::Work(_) | AgentResponse::Welcome(_)) => false,
@@ -472,6 +478,7 @@ pub(super) fn commit_before_send_of_the_coordinator(
             Reply::Done
             | Reply::Token { .. }
             | Reply::Tokens(_)
+            | Reply::Operators(_)
             | Reply::Agents(_)
             | Reply::Agent(_)
             | Reply::Bundles(_)

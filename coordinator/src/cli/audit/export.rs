@@ -15,7 +15,7 @@ use sloth_trust::{ChainEntry, PublicKey};
 use super::{
     super::{client::with_client, printed},
     ExportArgs,
-    source::{self, Layout},
+    source::{self, Ends, Layout},
 };
 
 #[derive(Serialize)]
@@ -30,7 +30,8 @@ pub(super) fn run(args: &ExportArgs, format: Format) -> Result<Outcome, Failure>
     let layout = Layout::new(&args.dir);
     check_empty(&args.dir)?;
     let report = with_client(&args.credential, async |client| {
-        let asked = args.filter.asked(client).await?;
+        let (agent, run) = args.filter.resolved(client).await?;
+        let asked = ReceiptsAsked { after: 0, agent, run };
         for dir in [layout.dir().to_owned(), layout.keys(), layout.receipts()] {
             fs::create_dir(&dir, Access::Everyone).map_err(Outcome::Usage.because())?;
         }
@@ -38,11 +39,12 @@ pub(super) fn run(args: &ExportArgs, format: Format) -> Result<Outcome, Failure>
             put(&layout.key(agent), key.file().as_bytes())?;
         }
         let mut heads = Lines::create(&layout.heads())?;
-        source::each_head(client, |head| heads.add(&head.payload)).await?;
+        let head_ends = source::each_head(client, |_, head| heads.add(&head.payload)).await?;
         let heads = heads.finish()?;
         let mut chain = Lines::create(&layout.chain())?;
         let whole = ReceiptsAsked { after: 0, agent: None, run: None };
-        let ends = source::each_receipt(client, whole, |_, line| chain.add(&line)).await?;
+        let receipts = source::each_receipt(client, whole, |_, line| chain.add(&line)).await?;
+        let ends = Ends { receipts, heads: head_ends };
         let entries = chain.finish()?;
         let mut receipts = 0;
         source::each_receipt(client, asked, |_, line| {

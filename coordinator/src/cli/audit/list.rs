@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sloth_cli::{Failure, Format, Outcome, Table, print_json};
 use sloth_core::{Clock, Digest, Millis};
+use sloth_protocol::wire::NewestReceipts;
 use sloth_trust::{ChainEntry, Receipt, TaskSummary};
 
 use super::{
@@ -30,16 +31,14 @@ pub(super) fn run(args: &ListArgs, format: Format) -> Result<Outcome, Failure> {
     let mut rows = Table::new(&["RECEIPT", "RECEIVED", "RUN", "AGENT", "BUNDLE", "OUTCOME", "TASKS", "TOOK", "SIGNED"]);
     let mut objects: Vec<Shown> = Vec::new();
     with_client(&args.credential, async |client| {
-        let asked = args.filter.asked(client).await?;
+        let (agent, run) = args.filter.resolved(client).await?;
+        let asked = NewestReceipts { before: args.before, rows: args.rows, agent, run };
         let agents = source::agents(client).await?;
-        let look = |_: &_, line: Vec<u8>| {
-            match format {
-                Format::Json => objects.extend(shown(&line, &agents)),
-                Format::Text => rows.row(row(&line, &agents, now)),
-            }
-            Ok(())
-        };
-        source::each_receipt(client, asked, look).await
+        source::newest_receipts(client, asked, |line| match format {
+            Format::Json => objects.extend(shown(&line, &agents)),
+            Format::Text => rows.row(row(&line, &agents, now)),
+        })
+        .await
     })?;
     printed(match format {
         Format::Json => print_json(&objects),

@@ -7,13 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
 use sloth_cli::{Failure, Outcome};
 use sloth_core::{
-    AgentId,
+    AgentId, RunId,
     fs::{self, Action, FsError},
 };
-use sloth_protocol::wire::{HeadLine, OperatorRequest, OperatorResponse, ReceiptsAsked};
-use sloth_trust::{ChainEnds, Head, PublicKey, chain::ENTRY_BYTES_MAX};
+use sloth_protocol::wire::{HeadLine, JobResult, NewestReceipts, OperatorRequest, OperatorResponse, ReceiptsAsked};
+use sloth_trust::{ChainEnds, Head, HeadEnds, PublicKey, chain::ENTRY_BYTES_MAX};
 
 use super::super::{
     agents,
@@ -25,6 +26,14 @@ const SMALL_BYTES_MAX: u64 = 4096;
 
 /// The agents that are known, with their names and their keys for receipts.
 pub(super) type Agents = BTreeMap<AgentId, (String, PublicKey)>;
+
+/// Where what is kept of both chains begins and ends.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ends {
+    pub(super) receipts: ChainEnds,
+    pub(super) heads: HeadEnds,
+}
 
 /// The files of an export.
 #[derive(Debug, Clone)]
@@ -41,7 +50,7 @@ impl Layout {
         &self.dir
     }
 
-    /// Where what is kept of the chain of receipts begins and ends.
+    /// Where what is kept of the chains begins and ends.
     pub(super) fn ends(&self) -> PathBuf {
         self.dir.join("chain.json")
     }
@@ -81,7 +90,7 @@ impl Layout {
         self.receipts().join(format!("{number}.json.minisig"))
     }
 
-    pub(super) fn read_ends(&self) -> Result<ChainEnds, Failure> {
+    pub(super) fn read_ends(&self) -> Result<Ends, Failure> {
         let bytes = fs::read_capped(&self.ends(), SMALL_BYTES_MAX).map_err(Outcome::Usage.because())?;
         serde_json::from_slice(&bytes).map_err(|_| {
             let sentence = format!("`{}` says no beginning and end of a chain: export it again", self.ends().display());
@@ -124,19 +133,53 @@ pub(super) async fn agents(client: &Client) -> Result<Agents, AskError> {
     Ok(views.into_iter().map(|view| (view.id, (view.name, view.receipt_key))).collect())
 }
 
-/// Shows every head that a coordinator has to `look`.
+/// Shows every head that a coordinator has to `look`, and says where what was shown begins, and where it has to end.
 pub(super) async fn each_head(
     client: &Client,
-    mut look: impl FnMut(HeadLine) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut after = 0;
+    mut look: impl FnMut(&HeadEnds, HeadLine) -> Result<(), Failure>,
+) -> Result<HeadEnds, Failure> {
+    let (mut after, mut dropped) = (0, None);
     loop {
         let page = expect_answer!(client.ask(OperatorRequest::Heads { after }).await?, Heads)?;
-        let Some(last) = page.heads.last() else { return Ok(()) };
-        after = last.version;
-        page.heads.into_iter().try_for_each(&mut look)?;
-        if !page.more {
+        // As with receipts.
+        let ends = HeadEnds { dropped: *dropped.get_or_insert(page.ends.dropped), ..page.ends };
+        let last = page.heads.last().map(|head| head.version);
+        page.heads.into_iter().try_for_each(|head| look(&ends, head))?;
+        match last {
+            Some(last) if page.more => after = last,
+            Some(_) | None => return Ok(ends),
+        }
+    }
+}
+
+/// Shows the newest receipts that a coordinator has to `look`, the newest first, as many as were asked for.
+pub(super) async fn newest_receipts(
+    client: &Client,
+    mut asked: NewestReceipts,
+    mut look: impl FnMut(Vec<u8>),
+) -> Result<(), Failure> {
+    loop {
+        let page = expect_answer!(client.ask(OperatorRequest::NewestReceipts(asked)).await?, Receipts)?;
+        asked.rows = asked.rows.saturating_sub(u32::try_from(page.lines.len()).unwrap_or(u32::MAX));
+        page.lines.into_iter().for_each(&mut look);
+        let got_on = asked.before.is_none_or(|before| page.through < before);
+        if !page.more || asked.rows == 0 || !got_on {
             return Ok(());
+        }
+        asked.before = Some(page.through);
+    }
+}
+
+/// What a coordinator keeps of a run's ends.
+pub(super) async fn results(client: &Client, run: RunId) -> Result<Vec<JobResult>, AskError> {
+    let mut results: Vec<JobResult> = Vec::new();
+    loop {
+        let after = results.last().map(|result| result.agent);
+        let mut page = expect_answer!(client.ask(OperatorRequest::Results { run, after }).await?, Results)?;
+        let more = page.more && !page.results.is_empty();
+        results.append(&mut page.results);
+        if !more {
+            return Ok(results);
         }
     }
 }

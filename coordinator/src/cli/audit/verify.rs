@@ -6,16 +6,18 @@ use serde::Serialize;
 use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
 use sloth_core::{AgentId, Chain, Digest, RunId};
 use sloth_protocol::wire::{HeadLine, ReceiptsAsked};
-use sloth_trust::{Broken, BrokenHeads, ChainEnds, ChainLink, ChainWalk, HeadWalk};
+use sloth_trust::{Broken, BrokenHeads, ChainEnds, ChainLink, ChainWalk, HeadEnds, HeadWalk};
 
 use super::{
     super::{
-        client::{note, with_client},
+        client::{Client, note, with_client},
         printed,
     },
     VerifyArgs,
-    source::{self, Agents, Layout},
+    results::{Counts, Differs, Results},
+    source::{self, Agents, Ends, Layout},
 };
+use crate::store::{HEADS_MAX, RECEIPTS_MAX};
 
 /// Why the chains do not hold.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,21 @@ pub(super) enum AuditError {
         agent: AgentId,
         /// Of which run.
         run: RunId,
+    },
+    /// A stored result that is another one.
+    #[error(transparent)]
+    Differs(#[from] Differs),
+    /// A chain that begins late although there is room for what came before.
+    #[error(
+        "the chain of {what} is said to begin late because it was full, and only {kept} of {most} are here: what came before was taken off the beginning"
+    )]
+    Beheaded {
+        /// Of what.
+        what: &'static str,
+        /// How many are here.
+        kept: u64,
+        /// How many are kept before the oldest goes.
+        most: u64,
     },
     /// An entry that was noted is another one.
     #[error(
@@ -84,16 +101,24 @@ struct Report {
     newest: Option<String>,
     /// Receipts that name a head which this coordinator does not have.
     receipts_of_unknown_heads: u64,
+    /// Receipts whose results are kept, and are what was signed; none where there are only receipts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<u64>,
+    /// Those of them of which not every task's end is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete_results: Option<u64>,
 }
 
 /// Goes through both chains.
 pub(super) struct Auditor<'a> {
-    heads: HeadWalk,
+    heads: Option<HeadWalk>,
     versions: BTreeSet<u64>,
     receipts: Option<ChainWalk>,
     agents: Agents,
-    /// Whose receipts of which runs there were: a run has one of each of its agents.
-    jobs: BTreeSet<(RunId, AgentId)>,
+    /// What was signed of which runs: a run has one receipt of each of its agents.
+    signed: Results,
+    /// Whether that was compared with what is kept.
+    compared: Option<Counts>,
     anchors: Vec<&'a ChainLink>,
     first: u64,
     unknown_heads: u64,
@@ -106,10 +131,11 @@ pub(super) fn run(args: &VerifyArgs, format: Format) -> Result<Outcome, Failure>
         Some(dir) => offline(&mut auditor, &Layout::new(dir)),
         None => with_client(&args.credential, async |client| {
             auditor.agents = source::agents(client).await?;
-            source::each_head(client, |head| auditor.head(&head)).await?;
+            let heads = source::each_head(client, |ends, head| auditor.head(ends, &head)).await?;
             let asked = ReceiptsAsked { after: 0, agent: None, run: None };
-            let ends = source::each_receipt(client, asked, |ends, line| auditor.receipt(ends, &line)).await?;
-            auditor.end(&ends)
+            let receipts = source::each_receipt(client, asked, |ends, line| auditor.receipt(ends, &line)).await?;
+            auditor.end(&Ends { receipts, heads })?;
+            compare(&mut auditor, client).await
         }),
     };
     match walked {
@@ -128,30 +154,42 @@ pub(super) fn run(args: &VerifyArgs, format: Format) -> Result<Outcome, Failure>
     }
 }
 
+/// Holds what the coordinator keeps of runs against what was signed of them.
+async fn compare(auditor: &mut Auditor<'_>, client: &Client) -> Result<(), Failure> {
+    for run in auditor.signed.runs() {
+        let kept = source::results(client, run).await?;
+        auditor.signed.compare(run, &kept).map_err(|error| broken(error.into()))?;
+    }
+    auditor.compared = Some(auditor.signed.counts);
+    Ok(())
+}
+
 fn offline(auditor: &mut Auditor<'_>, layout: &Layout) -> Result<(), Failure> {
     let ends = layout.read_ends()?;
     auditor.agents = layout.read_agents()?;
-    layout.each_head(|head| auditor.head(&head))?;
-    layout.each_receipt(|line| auditor.receipt(&ends, &line))?;
+    layout.each_head(|head| auditor.head(&ends.heads, &head))?;
+    layout.each_receipt(|line| auditor.receipt(&ends.receipts, &line))?;
     auditor.end(&ends)
 }
 
 impl<'a> Auditor<'a> {
     fn new(anchors: Vec<&'a ChainLink>) -> Self {
         Self {
-            heads: HeadWalk::default(),
+            heads: None,
             versions: BTreeSet::new(),
             receipts: None,
             agents: Agents::new(),
-            jobs: BTreeSet::new(),
+            signed: Results::default(),
+            compared: None,
             anchors,
             first: 1,
             unknown_heads: 0,
         }
     }
 
-    fn head(&mut self, head: &HeadLine) -> Result<(), Failure> {
-        self.heads.take(head.version, &head.payload).map_err(|error| broken(error.into()))?;
+    fn head(&mut self, ends: &HeadEnds, head: &HeadLine) -> Result<(), Failure> {
+        let walk = self.heads.get_or_insert_with(|| HeadWalk::after(ends.dropped));
+        walk.take(head.version, &head.payload).map_err(|error| broken(error.into()))?;
         self.versions.insert(head.version);
         Ok(())
     }
@@ -167,7 +205,7 @@ impl<'a> Auditor<'a> {
         if *key != entry.key {
             return Err(broken(AuditError::Key { number, agent, run }));
         }
-        if !self.jobs.insert((run, agent)) {
+        if !self.signed.note(number, &receipt) {
             return Err(broken(AuditError::Twice { number, agent, run }));
         }
         self.noted(ChainLink { number, digest: Digest::of(line) })?;
@@ -178,8 +216,14 @@ impl<'a> Auditor<'a> {
         Ok(())
     }
 
-    /// Whether the chain of receipts ends where it should, and what was noted is there.
-    fn end(&self, ends: &ChainEnds) -> Result<(), Failure> {
+    /// Whether both chains begin and end where they should, and what was noted is there.
+    fn end(&self, ends: &Ends) -> Result<(), Failure> {
+        let Ends { receipts: ends, heads } = ends;
+        let no_heads = HeadWalk::after(heads.dropped);
+        let head_walk = self.heads.as_ref().unwrap_or(&no_heads);
+        head_walk.end(heads.newest).map_err(|error| broken(error.into()))?;
+        full("heads", heads.dropped.is_some(), head_walk.heads(), HEADS_MAX)?;
+        full("receipts", ends.dropped.is_some(), self.receipts.as_ref().map_or(0, ChainWalk::entries), RECEIPTS_MAX)?;
         let empty = ChainWalk::after(ends.dropped);
         let walk = self.receipts.as_ref().unwrap_or(&empty);
         walk.end(ends.newest).map_err(|error| broken(error.into()))?;
@@ -211,15 +255,23 @@ impl<'a> Auditor<'a> {
             holds: broken.is_none(),
             broken,
             receipts,
-            heads: self.heads.heads(),
+            heads: self.heads.as_ref().map_or(0, HeadWalk::heads),
             newest,
             receipts_of_unknown_heads: self.unknown_heads,
+            results: self.compared.map(|counts| counts.compared),
+            incomplete_results: self.compared.map(|counts| counts.incomplete),
         };
         if format == Format::Json {
             return printed(print_json(&report));
         }
         printed(print_line(&format!("receipts {receipts} hold")))?;
         printed(print_line(&format!("heads    {} hold", report.heads)))?;
+        if let Some(Counts { compared, incomplete }) = self.compared {
+            printed(print_line(&format!("results  {compared} are what was signed")))?;
+            if 0 < incomplete {
+                note(&format!("of {incomplete} results not every task's end is kept here, so these were not compared"));
+            }
+        }
         if let Some(newest) = &report.newest {
             printed(print_line(&format!("newest   {newest}")))?;
         }
@@ -235,6 +287,11 @@ impl<'a> Auditor<'a> {
 
 fn broken(error: AuditError) -> Failure {
     Failure { outcome: Outcome::Failed, error: error.into() }
+}
+
+/// Whether a chain of which the oldest went has as many as are kept before that happens.
+fn full(what: &'static str, dropped: bool, kept: u64, most: u64) -> Result<(), Failure> {
+    if dropped && kept < most { Err(broken(AuditError::Beheaded { what, kept, most })) } else { Ok(()) }
 }
 
 fn kept(first: u64, last: u64) -> String {
@@ -258,7 +315,7 @@ mod tests {
                 auditor.receipt(&ends, &line)?;
                 ends.newest = Some(link);
             }
-            auditor.end(&ends)
+            auditor.end(&Ends { receipts: ends, heads: HeadEnds::default() })
         };
         walk().map_err(|failure| Chain(failure.error.as_ref()).to_string())
     }

@@ -7,11 +7,14 @@ use sloth_core::{AgentId, Chain, Digest, RunId, Secret};
 use sloth_protocol::{
     coordinator::{HeadRow, ReceiptRow, Write},
     receipts::task_summary,
-    wire::{FRAME_BYTES_MAX, JobState, ReceiptsAsked, ReceiptsPage},
+    wire::{
+        FRAME_BYTES_MAX, JobState, NewestReceipts, ReceiptsAsked, ReceiptsPage, RecordBody, TaskEnd, TaskName,
+        TaskStatus,
+    },
 };
 use sloth_trust::{ChainEntry, ChainWalk, MachineKey, Receipt, ReceiptOutcome, SPEC};
 
-use super::{AT, agent, put_job, put_run, run_id, temporary};
+use super::{AT, agent, put_job, put_run, record, run_id, temporary};
 use crate::store::{RedbStore, Store, tables};
 
 const ALL: ReceiptsAsked = ReceiptsAsked { after: 0, agent: None, run: None };
@@ -114,10 +117,9 @@ fn the_chain_goes_on_across_restarts() {
 #[test]
 fn a_job_has_one_receipt_and_who_was_not_given_the_run_has_none() {
     let (_dir, store) = temporary();
-    store.commit(&ended(1, 0..2)).expect("committed");
-    store
-        .commit(&[receipt(run_id(1), agent(1)), receipt(run_id(1), agent(7)), receipt(run_id(9), agent(1))])
-        .expect("committed");
+    assert_eq!(store.commit(&ended(1, 0..2)).expect("committed").receipts, 2);
+    let others = [receipt(run_id(1), agent(1)), receipt(run_id(1), agent(7)), receipt(run_id(9), agent(1))];
+    assert_eq!(store.commit(&others).expect("committed").receipts, 0, "what was left out is not counted");
     assert_eq!(verify(&store), Ok(2));
     // A run that is forgotten leaves its receipts.
     store.commit(&[put_run(run_id(1), Some(AT)), Write::ForgetRun(run_id(1))]).expect("committed");
@@ -186,6 +188,54 @@ fn a_changed_row_is_named() {
     }
 }
 
+/// The numbers of the newest receipts below one, the last that was looked at, and whether there are more.
+fn newest(store: &RedbStore, asked: NewestReceipts) -> (Vec<u64>, u64, bool) {
+    let page = store.newest_receipts(asked).expect("read");
+    let number = |line: &Vec<u8>| ChainEntry::decode(line).expect("an entry").number;
+    (page.lines.iter().map(number).collect(), page.through, page.more)
+}
+
+#[test]
+fn the_newest_receipts_come_first() {
+    let (_dir, store) = temporary();
+    let all = NewestReceipts { before: None, rows: 2, agent: None, run: None };
+    assert_eq!(newest(&store, all), (Vec::new(), u64::MAX, false));
+    store.commit(&ended(1, 0..3)).expect("committed");
+    store.commit(&ended(2, 0..2)).expect("committed");
+    assert_eq!(newest(&store, all), (vec![5, 4], 4, true));
+    assert_eq!(newest(&store, NewestReceipts { before: Some(4), ..all }), (vec![3, 2], 2, true));
+    assert_eq!(newest(&store, NewestReceipts { before: Some(2), ..all }), (vec![1], 1, false));
+    assert_eq!(newest(&store, NewestReceipts { before: Some(0), ..all }), (Vec::new(), 0, false));
+    let one = NewestReceipts { agent: Some(agent(0)), rows: 9, ..all };
+    assert_eq!(newest(&store, one), (vec![4, 1], 1, false));
+    assert_eq!(newest(&store, NewestReceipts { run: Some(run_id(1)), ..one }), (vec![1], 1, false));
+    assert_eq!(newest(&store, NewestReceipts { run: Some(run_id(7)), ..one }), (Vec::new(), 1, false));
+}
+
+#[test]
+fn what_is_kept_of_a_run_is_summed_up_as_receipts_do_it() {
+    let (_dir, store) = temporary();
+    store.commit(&ended(1, 0..3)).expect("committed");
+    let end = TaskEnd {
+        task: TaskName { workflow: "w".to_owned(), task: "t".to_owned() },
+        status: TaskStatus::Failed,
+        attempts: 1,
+        message: "no".to_owned(),
+        outputs: String::new(),
+        started: AT,
+        ended: AT,
+    };
+    let record = record(run_id(1), 1, RecordBody::TaskEnded(end.clone()));
+    store.commit(&[Write::Append(agent(1), record)]).expect("committed");
+    let page = store.results(run_id(1), None).expect("read");
+    let agents: Vec<_> = page.results.iter().map(|result| result.agent).collect();
+    assert_eq!((agents, page.more), (vec![agent(0), agent(1), agent(2)], false));
+    let tasks: Vec<_> = page.results.iter().map(|result| result.tasks).collect();
+    assert_eq!(tasks, [task_summary([]), task_summary([&end]), task_summary([])]);
+    assert_eq!(store.results(run_id(1), Some(agent(0))).expect("read").results, page.results[1..]);
+    assert_eq!(store.results(run_id(9), None).expect("read").results, []);
+}
+
 #[test]
 fn heads_come_in_pages_in_their_order() {
     let (_dir, store) = temporary();
@@ -195,6 +245,7 @@ fn heads_come_in_pages_in_their_order() {
     let (mut after, mut found) = (0, Vec::new());
     loop {
         let page = store.heads(after).expect("read");
+        assert_eq!(page.ends.newest.map(|newest| newest.version), Some(3000));
         found.extend(page.heads.iter().map(|head| head.version));
         after = found.last().copied().expect("some");
         if !page.more {

@@ -7,6 +7,7 @@ use std::{
 
 use redb::{Database, TableDefinition};
 use serde_json::Value;
+use sloth_core::{AgentId, RunId};
 use sloth_e2e::{Bundle, Fleet, RUN_LIMIT, Ran, until_true};
 
 const FAILED: i32 = 1;
@@ -62,6 +63,12 @@ fn what_agents_signed_is_listed_and_verified() {
     let of = |field: &str, value: &str| all.iter().filter(|entry| entry["receipt"][field] == value).count();
     assert_eq!((of("run", &runs[0]), of("run", &runs[1])), (2, 2));
     assert_eq!((of("outcome", "succeeded"), of("outcome", "failed")), (2, 2));
+    let numbers = |rows: &[Value]| rows.iter().filter_map(|row| row["number"].as_u64()).collect::<Vec<_>>();
+    assert_eq!(numbers(&all), [4, 3, 2, 1]);
+    assert_eq!(numbers(&list(&fleet, &["--rows", "2"])), [4, 3]);
+    assert_eq!(numbers(&list(&fleet, &["--rows", "2", "--before", "3"])), [2, 1]);
+    assert_eq!(numbers(&list(&fleet, &["--before", "1"])), [] as [u64; 0]);
+    assert_eq!(list(&fleet, &["--agent", "web-2", "--rows", "1"]).len(), 1);
     let one = list(&fleet, &["--agent", "web-2", "--run", &runs[1]]);
     let receipt = &one[0]["receipt"];
     assert!(one.len() == 1 && one[0]["agent_name"] == "web-2" && receipt["bundle"] == "bad", "{one:#?}");
@@ -71,7 +78,7 @@ fn what_agents_signed_is_listed_and_verified() {
     assert!(table.contains("web-1") && table.contains("2, 1 failed") && table.contains("failed"), "{table}");
 
     let report = fleet.coord(&["audit", "verify"]).done();
-    assert!(report.contains("receipts 4 hold"), "{report}");
+    assert!(report.contains("receipts 4 hold") && report.contains("results  4 are what was signed"), "{report}");
     let newest = report.lines().find_map(|line| line.strip_prefix("newest   ")).expect("an anchor").to_owned();
     // What was noted is still there when the chain has grown, and after a restart.
     fleet.kill_coordinator();
@@ -81,7 +88,7 @@ fn what_agents_signed_is_listed_and_verified() {
     let _ = fleet.wait_ended(&run);
     wait_for_receipts(&fleet, 5);
     let report = fleet.coord(&["audit", "verify", "--anchor", &newest, "-o", "json"]).json();
-    assert!(report["holds"] == true && report["receipts"] == 5, "{report}");
+    assert!(report["holds"] == true && report["receipts"] == 5 && report["results"] == 5, "{report}");
     let (_, digest) = newest.split_once(':').expect("a number and a digest");
     fleet.coord(&["audit", "verify", "--anchor", &format!("3:{digest}")]).refuses(FAILED, &["receipt 3", "was noted"]);
     fleet.coord(&["audit", "verify", "--anchor", &format!("9:{digest}")]).refuses(FAILED, &["receipt 9", "1 to 5"]);
@@ -162,7 +169,7 @@ fn swapped(from: &'static str, to: &'static str) -> impl FnOnce(Vec<u8>) -> Vec<
 fn what_was_changed_in_the_database_is_named() {
     let (mut fleet, _) = fleet();
     let all = list(&fleet, &[]);
-    let (agent, run) = (&all[1]["receipt"]["agent"], &all[1]["receipt"]["run"]);
+    let (agent, run) = (&all[2]["receipt"]["agent"], &all[2]["receipt"]["run"]);
     let (agent, run) = (agent.as_str().expect("text").to_owned(), run.as_str().expect("text").to_owned());
     let named = ["receipt 2", &agent, &run, "did not sign"];
     fleet.kill_coordinator();
@@ -171,7 +178,7 @@ fn what_was_changed_in_the_database_is_named() {
     fleet.coord(&["audit", "verify"]).refuses(FAILED, &named);
     let shown = list(&fleet, &[]);
     let verified: Vec<&Value> = shown.iter().map(|entry| &entry["verified"]).collect();
-    assert_eq!(verified, [true, false, true, true]);
+    assert_eq!(verified, [true, true, false, true]);
     // Runs go on, and receipts are chained to those that are there.
     fleet.wait_connected(&["web-1", "web-2"]);
     let more = fleet.run("good", "name=web-1", &[]);
@@ -187,4 +194,52 @@ fn what_was_changed_in_the_database_is_named() {
     tamper(&fleet, "meta", b"receipts", |_| vec![1, 0, 0]);
     fleet.start_coordinator();
     fleet.coord(&["audit", "verify"]).refuses(FAILED, &["receipt 1", "is said to end before it"]);
+}
+
+#[test]
+fn a_result_that_is_not_what_was_signed_is_named() {
+    let (mut fleet, runs) = fleet();
+    let all = list(&fleet, &["--run", &runs[1]]);
+    let (number, agent) = (&all[0]["number"], all[0]["receipt"]["agent"].as_str().expect("text").to_owned());
+    let named = [&format!("receipt {number} of agent `{agent}`"), runs[1].as_str(), "the message of its end"];
+    let key =
+        [runs[1].parse::<RunId>().expect("an id").to_bytes(), agent.parse::<AgentId>().expect("an id").to_bytes()];
+    fleet.kill_coordinator();
+    tamper(&fleet, "jobs", key.as_flattened(), |row| {
+        let at = row.windows(4).position(|bytes| bytes == b"fail").expect("a message of a failure");
+        [&row[..at], b"good", &row[at + 4..]].concat()
+    });
+    fleet.start_coordinator();
+    assert!(fleet.show(&runs[1]).jobs.iter().any(|job| job.message.contains("good")), "operators are told so");
+    fleet.coord(&["audit", "verify"]).refuses(FAILED, &named);
+    // What is not shown to anybody is not compared either: of an export, the receipts alone are looked at.
+    let dir = exported(&fleet, "audit", &[]);
+    fleet.coord(&["audit", "verify", "--export", dir.to_str().expect("text")]).expect(0);
+}
+
+#[test]
+fn heads_that_were_taken_off_either_end_are_missed() {
+    let (mut fleet, _) = fleet();
+    let dir = exported(&fleet, "audit", &[]);
+    fleet.kill_coordinator();
+    let offline = ["audit", "verify", "--export", dir.to_str().expect("text")];
+    let heads = dir.join("heads.jsonl");
+    let whole = std::fs::read_to_string(&heads).expect("the heads");
+    let lines: Vec<&str> = whole.lines().collect();
+    assert!(2 < lines.len(), "{whole}");
+    for (kept, parts) in [
+        (&lines[1..], ["head ", "is missing", "the head after it names it"]),
+        (&lines[..lines.len() - 1], ["head ", "is missing", "off the end"]),
+    ] {
+        crate::bad_input::put(&heads, &format!("{}\n", kept.join("\n")));
+        fleet.coord(&offline).refuses(FAILED, &parts);
+    }
+    // Nor does it help to say that the chain had grown too long for them.
+    crate::bad_input::put(&heads, &format!("{}\n", lines[1..].join("\n")));
+    let first: Value = serde_json::from_str(lines[1]).expect("a head");
+    let ends = dir.join("chain.json");
+    let mut said: Value = serde_json::from_slice(&std::fs::read(&ends).expect("the ends")).expect("JSON");
+    said["heads"]["dropped"] = first["previous"].clone();
+    crate::bad_input::put(&ends, &said.to_string());
+    fleet.coord(&offline).refuses(FAILED, &["heads", "because it was full", "off the beginning"]);
 }

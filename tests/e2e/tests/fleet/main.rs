@@ -16,6 +16,7 @@ mod hostile;
 mod kills;
 mod main_job;
 mod nat;
+mod operators;
 mod outages;
 mod parameters;
 mod rollouts;
