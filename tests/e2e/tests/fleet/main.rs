@@ -7,6 +7,7 @@
     reason = "helpers of tests fail by panicking, and tell which row they are at"
 )]
 
+mod agent_rollouts;
 mod audit;
 mod bad_input;
 mod clocks;
