@@ -20,6 +20,7 @@ mod runs;
 mod serve;
 mod show;
 mod sign;
+mod signed_file;
 mod tokens;
 mod trust;
 mod upload;

@@ -1,7 +1,6 @@
 //! `sloth-coord release …`: versions of the agent, and who is to go to which.
 
 mod binary;
-mod file;
 mod publish;
 
 use std::path::PathBuf;
@@ -11,13 +10,14 @@ use serde::Serialize;
 use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
 use sloth_core::{Clock, config::Span};
 use sloth_protocol::wire::{AssignRelease, OperatorRequest, OperatorResponse, ReleaseView};
-use sloth_trust::{Channel, Version};
+use sloth_trust::{AgentRelease, Channel, Version};
 
 use self::{binary::FileArg, publish::Protocol};
 use super::{
     CredentialArgs, agents,
     client::{AskError, Client, expect_answer, with_client},
     printed, show,
+    signed_file::SignedFile,
 };
 
 /// How long a release is good for new updates when nothing else is said.
@@ -124,6 +124,8 @@ pub(super) struct AssignArgs {
     ttl: Span,
 }
 
+type ReleaseFile = SignedFile<AgentRelease>;
+
 #[derive(Serialize)]
 struct Shown {
     version: String,
@@ -149,7 +151,7 @@ struct ShownTarget {
 pub(super) fn run(command: ReleaseCommand, format: Format) -> Result<Outcome, Failure> {
     match command {
         ReleaseCommand::Publish(args) => publish::run(&args, format),
-        ReleaseCommand::Sign(args) => file::sign(&args, format),
+        ReleaseCommand::Sign(args) => publish::sign(&args, format),
         ReleaseCommand::Submit(args) => publish::submit(&args, format),
         ReleaseCommand::List(args) => {
             let releases = with_client(&args.credential, async |client| Ok(releases(client).await?))?;

@@ -3,11 +3,7 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use sloth_cli::{Failure, Format, Outcome, Table, print_json, print_line};
-use sloth_core::{
-    Clock, Labels, TokenId,
-    config::Span,
-    labels::{LabelError, parse_label},
-};
+use sloth_core::{Clock, Labels, TokenId, config::Span, labels::parse_label};
 use sloth_protocol::wire::{CreateToken, OperatorRequest, OperatorResponse, TokenView};
 
 use super::{
@@ -21,15 +17,9 @@ pub(super) enum TokenCommand {
     /// Make a join token and print it
     Create(CreateArgs),
     /// List the join tokens that have not expired
-    List(ListArgs),
+    List(CredentialArgs),
     /// Make a join token count no more; who enrolled with it stays
     Revoke(RevokeArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ListArgs {
-    #[command(flatten)]
-    credential: CredentialArgs,
 }
 
 #[derive(Debug, Args)]
@@ -51,7 +41,7 @@ pub(super) struct CreateArgs {
     #[arg(long, default_value = "1h")]
     ttl: Span,
     /// A label for who enrols with it, as NAME=VALUE
-    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
 }
 
@@ -65,7 +55,7 @@ struct Issued {
 #[derive(Serialize)]
 struct Listed {
     id: String,
-    uses: u32,
+    uses_left: u32,
     expires: String,
     labels: Labels,
     operator: String,
@@ -74,7 +64,7 @@ struct Listed {
 pub(super) fn run(command: TokenCommand, format: Format) -> Result<Outcome, Failure> {
     match command {
         TokenCommand::Create(args) => create(args, format),
-        TokenCommand::List(args) => list(&args, format),
+        TokenCommand::List(credential) => list(&credential, format),
         TokenCommand::Revoke(args) => revoke(&args),
     }
 }
@@ -95,8 +85,8 @@ fn create(args: CreateArgs, format: Format) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-fn list(args: &ListArgs, format: Format) -> Result<Outcome, Failure> {
-    let tokens = with_client(&args.credential, async |client| Ok(all(client).await?))?;
+fn list(credential: &CredentialArgs, format: Format) -> Result<Outcome, Failure> {
+    let tokens = with_client(credential, async |client| Ok(all(client).await?))?;
     if format == Format::Json {
         let listed: Vec<Listed> = tokens.into_iter().map(Listed::from).collect();
         printed(print_json(&listed))?;
@@ -117,8 +107,10 @@ async fn all(client: &Client) -> Result<Vec<TokenView>, AskError> {
     loop {
         let after = tokens.last().map(|token| token.id);
         let mut page = expect_answer!(client.ask(OperatorRequest::Tokens { after }).await?, Tokens)?;
+        // A page that brings nobody further would be asked for without end.
+        let goes_on = page.more && after < page.tokens.last().map(|token| token.id);
         tokens.append(&mut page.tokens);
-        if !page.more {
+        if !goes_on {
             return Ok(tokens);
         }
     }
@@ -133,10 +125,6 @@ fn revoke(args: &RevokeArgs) -> Result<Outcome, Failure> {
 impl From<TokenView> for Listed {
     fn from(token: TokenView) -> Self {
         let TokenView { id, uses, expires, labels, operator } = token;
-        Self { id: id.to_string(), uses, expires: expires.to_string(), labels, operator }
+        Self { id: id.to_string(), uses_left: uses, expires: expires.to_string(), labels, operator }
     }
-}
-
-fn label(text: &str) -> Result<(String, String), LabelError> {
-    parse_label(text)
 }

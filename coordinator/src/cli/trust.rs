@@ -4,27 +4,25 @@
 //! is signed wherever its keys are, by this program or by `minisign`, and is published when enough have signed.
 
 mod change;
-mod files;
 mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
+use sloth_cli::{Failure, Format, Outcome, SIGNATURE_ENDING, print_json, print_line};
 use sloth_core::{Chain, Millis, config::Span};
 use sloth_protocol::wire::{OperatorRequest, OperatorResponse};
 use sloth_trust::{Envelope, PublicKey, Root, RootPin, Trusted};
 
 pub(super) use self::change::{Change, Role, all_roles, first as first_root, keys_of};
-pub(super) use self::files::signature_files;
-use self::files::{RootFile, print_written};
 pub(super) use self::status::warnings;
 use super::{
     CredentialArgs,
     client::{AskError, Client, with_client},
     printed,
     sign::{Signer, open},
+    signed_file::{SignedFile, Written},
 };
 
 /// How long a root vouches for new work when nothing else is said.
@@ -183,6 +181,18 @@ pub(super) struct PublishArgs {
     file: PathBuf,
 }
 
+type RootFile = SignedFile<Root>;
+
+#[derive(Serialize)]
+struct WrittenRoot {
+    file: String,
+    version: u64,
+    signatures: usize,
+    /// How many of its own keys must sign it.
+    needed: usize,
+    trusted_comment: String,
+}
+
 #[derive(Serialize)]
 struct Published {
     version: u64,
@@ -195,8 +205,7 @@ pub(super) fn run(command: TrustCommand, format: Format) -> Result<Outcome, Fail
         TrustCommand::Status(args) => status::run(&args, format),
         TrustCommand::Export(args) => {
             let envelope = with_client(&args.credential, async |client| fetch(client).await)?;
-            let written = RootFile::in_dir(&args.out, envelope)?.write()?;
-            print_written(&written, format)
+            write(&RootFile::in_dir(&args.out, envelope)?, format)
         }
         TrustCommand::Init(args) => init(&args, format),
         TrustCommand::AddKey(args) => {
@@ -217,7 +226,7 @@ pub(super) fn run(command: TrustCommand, format: Format) -> Result<Outcome, Fail
             let file = RootFile::read(&args.file)?;
             let trusted = with_client(&args.credential, async |client| {
                 let current = current(client).await?;
-                let envelope = file.envelope(current.as_ref().map(Trusted::root));
+                let envelope = file.envelope(signers_of(&file.content, current.as_ref().map(Trusted::root)));
                 publish(client, current.as_ref(), &envelope).await
             })?;
             print_published(&trusted, format)
@@ -237,7 +246,7 @@ fn init(args: &InitArgs, format: Format) -> Result<Outcome, Failure> {
         online,
         args.expires.millis(),
     )?;
-    print_written(&RootFile::unsigned(&args.out, &root)?.write()?, format)
+    write(&RootFile::unsigned(&args.out, &root)?, format)
 }
 
 /// The coordinator makes the key, so this needs it even where the root comes from a file.
@@ -258,14 +267,14 @@ pub(super) async fn online_keys(client: &Client, request: OperatorRequest) -> Re
 pub(super) fn change_root(args: &ChangeArgs, change: &Change, format: Format) -> Result<Outcome, Failure> {
     let signers = args.key.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     if let Some(path) = &args.root {
-        let current = trusted(&RootFile::read(path)?.envelope(None))?;
+        let current = read_root(path)?;
         let next = next_root(args, current.root(), change, &signers)?;
-        return print_written(&next.write()?, format);
+        return write(&next, format);
     }
     let done = with_client(&args.credential, async |client| {
         let current = trusted(&fetch(client).await?)?;
         let next = next_root(args, current.root(), change, &signers)?;
-        let envelope = next.envelope(Some(current.root()));
+        let envelope = next.envelope(signers_of(&next.content, Some(current.root())));
         if current.accept_root(&envelope).is_ok() {
             return publish(client, Some(&current), &envelope).await.map(Done::Published);
         }
@@ -273,7 +282,7 @@ pub(super) fn change_root(args: &ChangeArgs, change: &Change, format: Format) ->
     })?;
     match done {
         Done::Published(trusted) => print_published(&trusted, format),
-        Done::Written(file) => print_written(&file.write()?, format),
+        Done::Written(file) => write(&file, format),
     }
 }
 
@@ -296,7 +305,38 @@ fn sign(args: &SignArgs, format: Format) -> Result<Outcome, Failure> {
     for path in &args.key {
         file.sign(&open(path)?)?;
     }
-    print_written(&file.write()?, format)
+    write(&file, format)
+}
+
+/// The root in a file, which its own keys have signed.
+fn read_root(path: &Path) -> Result<Trusted, Failure> {
+    let file = RootFile::read(path)?;
+    trusted(&file.envelope(signers_of(&file.content, None)))
+}
+
+/// Whose signatures on a root count: its own keys, and those of `before`, the root that is to vouch for it.
+fn signers_of<'r>(root: &'r Root, before: Option<&'r Root>) -> impl Iterator<Item = &'r PublicKey> {
+    before.into_iter().chain([root]).flat_map(|root| root.roles.root.keys())
+}
+
+/// Writes a root to its file, and says what is still to be done with it.
+fn write(file: &RootFile, format: Format) -> Result<Outcome, Failure> {
+    let Written { file: path, signatures, trusted_comment } = file.write()?;
+    let (version, needed) = (file.content.version, file.content.roles.root.threshold());
+    if format == Format::Json {
+        printed(print_json(&WrittenRoot { file: path, version, signatures, needed, trusted_comment }))?;
+        return Ok(Outcome::Done);
+    }
+    let plural = if signatures == 1 { "" } else { "s" };
+    printed(print_line(&format!(
+        "root {version} is in `{path}`, with {signatures} signature{plural}; {needed} of its own keys must sign it, and as many of the root before as that asks for"
+    )))?;
+    printed(print_line(&format!("  sign it    sloth-coord trust sign {path} --key FILE")))?;
+    printed(print_line(&format!(
+        "  or         minisign -S -m {path} -x {path}.NAME.{SIGNATURE_ENDING} -t '{trusted_comment}' -s FILE"
+    )))?;
+    printed(print_line(&format!("  publish it sloth-coord trust publish {path}")))?;
+    Ok(Outcome::Done)
 }
 
 /// Hands over a root that the current one vouches for, or the first.
@@ -334,7 +374,7 @@ pub(super) fn trusted(envelope: &Envelope) -> Result<Trusted, Failure> {
     trusted.map_err(|error| Failure::new(Outcome::Refused, Chain(&error).to_string()))
 }
 
-pub(super) fn public_key(path: &std::path::Path) -> Result<PublicKey, Failure> {
+pub(super) fn public_key(path: &Path) -> Result<PublicKey, Failure> {
     let bytes = sloth_core::fs::read_capped(path, super::sign::KEY_BYTES_MAX).map_err(Outcome::Usage.because())?;
     String::from_utf8_lossy(&bytes).parse().map_err(Outcome::Usage.because::<sloth_trust::InvalidKey>())
 }

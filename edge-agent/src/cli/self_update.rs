@@ -5,15 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sloth_cli::{Failure, Outcome};
+use sloth_cli::{Failure, Outcome, SIGNATURE_ENDING, signatures_beside};
 use sloth_core::{
     Clock,
-    fs::{Action, FsError, ReadError, read_capped},
+    fs::{ReadError, read_capped},
 };
 use sloth_protocol::update::{Proof, Request, Version};
 use sloth_trust::{
     Envelope, PayloadKind, PublicKey, RoleKeys, Sha256, Triple, Trusted,
-    envelope::{RELEASE_BYTES_MAX, SIGNATURE_BYTES_MAX, SIGNATURES_MAX},
+    envelope::{RELEASE_BYTES_MAX, SIGNATURE_BYTES_MAX},
     verify::gather,
     verify_file,
 };
@@ -134,26 +134,9 @@ fn released(paths: &Paths, path: &Path, program: &[u8], current: &Version) -> Re
 /// The release at `path` with the signatures beside it. Nothing of it is verified by that.
 fn envelope(path: &Path, trusted: &Trusted) -> Result<Envelope, Failure> {
     let payload = read(path, u64::try_from(RELEASE_BYTES_MAX).unwrap_or(u64::MAX))?;
-    let read_one = |file: &PathBuf| read(file, u64::try_from(SIGNATURE_BYTES_MAX).unwrap_or(u64::MAX));
-    let minisigs = signature_files(path)?.into_iter().map(|file| Ok(text(&read_one(&file)?)));
-    let minisigs = minisigs.collect::<Result<Vec<_>, Failure>>()?;
+    let minisigs = signatures_beside(path)?.into_iter().map(|(_, minisig)| minisig).collect();
     let keys = trusted.root().roles.releases.as_ref().map_or(&[][..], RoleKeys::keys);
     gather(PayloadKind::Release, payload, minisigs, keys).map_err(Outcome::Refused.because())
-}
-
-/// The files beside `path` that are named like it, with something and `.minisig` behind.
-fn signature_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let is_signature = |file: &PathBuf| {
-        let file = file.file_name().unwrap_or_default().to_string_lossy();
-        file.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".minisig"))
-    };
-    let entries = std::fs::read_dir(dir).map_err(FsError::of(Action::Read, dir)).map_err(Outcome::Usage.because())?;
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_signature).collect();
-    files.sort();
-    files.truncate(SIGNATURES_MAX);
-    Ok(files)
 }
 
 /// What a signature of `minisign` says of the program: that it is whole.
@@ -164,7 +147,7 @@ fn signed(arguments: &Arguments, key: &str, program: &[u8]) -> Result<Expected, 
     };
     let beside = || {
         let mut name = arguments.from.as_os_str().to_owned();
-        name.push(".minisig");
+        name.push(format!(".{SIGNATURE_ENDING}"));
         PathBuf::from(name)
     };
     let path = arguments.signature.clone().unwrap_or_else(beside);

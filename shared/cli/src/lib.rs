@@ -8,6 +8,7 @@ pub mod outcome;
 pub mod output;
 pub mod parameters;
 pub mod privacy;
+pub mod signatures;
 pub mod values;
 pub mod window;
 
@@ -15,3 +16,4 @@ pub use logging::{LogArgs, LogFormat};
 pub use outcome::{Failure, Outcome, report};
 pub use output::{Format, OutputArgs, Table, print_json, print_line};
 pub use privacy::keep_memory_private;
+pub use signatures::{SIGNATURE_ENDING, signature_file, signature_files, signatures_beside};

@@ -25,7 +25,7 @@ const INTERPRETER_BYTES_MAX: u64 = 256;
 /// The program header that names the dynamic linker.
 const PT_INTERP: u32 = 3;
 /// The processors, by their numbers in ELF.
-const MACHINES: [(u16, &str); 3] = [(62, "x86_64"), (183, "aarch64"), (243, "riscv64gc")];
+const MACHINES: [(u16, &str); 3] = [(62, "x86_64"), (183, "aarch64"), (243, "riscv64")];
 /// How long a binary may take to say its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause between two looks at whether it has.
@@ -62,12 +62,12 @@ impl FromStr for FileArg {
 }
 
 impl Binary {
-    /// Reads a binary, and holds it to the platform and the version that it was said to have.
-    pub(super) fn read(given: &FileArg, version: &Version) -> Result<Self, Failure> {
+    /// Reads a binary, and holds it to the platform that it was said to be for.
+    pub(super) fn read(given: &FileArg) -> Result<Self, Failure> {
         let path = &given.path;
-        let refuse = |why: String| Failure::new(Outcome::Usage, format!("`{}` {why}", path.display()));
+        let refuse = |why: String| refused(path, &why);
         let system = |source| Outcome::Usage.because()(FsError::of(Action::Read, path)(source));
-        let file = File::open(path).map_err(system)?;
+        let mut file = File::open(path).map_err(system)?;
         let length = file.metadata().map_err(system)?.len();
         if BINARY_BYTES_MAX < length {
             return Err(refuse(format!("has {length} bytes: a release takes {BINARY_BYTES_MAX} at most")));
@@ -75,38 +75,31 @@ impl Binary {
         let found = platform(&file).map_err(refuse)?;
         let target = given.target.clone().map_or_else(|| found.triple(), Ok).map_err(refuse)?;
         found.fits(&target).map_err(refuse)?;
-        if target == Triple::own() {
-            let says = own_version(path).map_err(refuse)?;
+        let mut hasher = Hasher::default();
+        std::io::copy(&mut file, &mut hasher).map_err(system)?;
+        Ok(Self { path: path.clone(), target, digest: hasher.finish(), length })
+    }
+
+    /// As [`Self::read`], and holds one that this machine can run to the version that it was said to have.
+    pub(super) fn of_version(given: &FileArg, version: &Version) -> Result<Self, Failure> {
+        let binary = Self::read(given)?;
+        if binary.target == Triple::own() {
+            let says = own_version(&binary.path).map_err(|why| refused(&binary.path, &why))?;
             if says != *version {
-                return Err(refuse(format!("says that it is version {says}, not {version}")));
+                return Err(refused(&binary.path, &format!("says that it is version {says}, not {version}")));
             }
         }
-        Self::of(path, target, length)
-    }
-
-    /// Reads a binary that hosts run today, whatever its version.
-    pub(super) fn older(given: &FileArg) -> Result<Self, Failure> {
-        let path = &given.path;
-        let refuse = |why: String| Failure::new(Outcome::Usage, format!("`{}` {why}", path.display()));
-        let system = |source| Outcome::Usage.because()(FsError::of(Action::Read, path)(source));
-        let file = File::open(path).map_err(system)?;
-        let length = file.metadata().map_err(system)?.len();
-        let found = platform(&file).map_err(refuse)?;
-        let target = given.target.clone().map_or_else(|| found.triple(), Ok).map_err(refuse)?;
-        Self::of(path, target, length)
-    }
-
-    fn of(path: &Path, target: Triple, length: u64) -> Result<Self, Failure> {
-        let system = |source| Outcome::Usage.because()(FsError::of(Action::Read, path)(source));
-        let mut hasher = Hasher::default();
-        std::io::copy(&mut File::open(path).map_err(system)?, &mut hasher).map_err(system)?;
-        Ok(Self { path: path.to_owned(), target, digest: hasher.finish(), length })
+        Ok(binary)
     }
 
     /// Its content.
     pub(super) fn content(&self) -> Result<Vec<u8>, Failure> {
         std::fs::read(&self.path).map_err(FsError::of(Action::Read, &self.path)).map_err(Outcome::Usage.because())
     }
+}
+
+fn refused(path: &Path, why: &str) -> Failure {
+    Failure::new(Outcome::Usage, format!("`{}` {why}", path.display()))
 }
 
 /// What an ELF file says of where it runs.
@@ -254,11 +247,19 @@ mod tests {
             let found = read(&elf(machine, interpreter)).expect("a program");
             assert_eq!(found.triple().expect("said").as_str(), expected);
             assert!(found.fits(&expected.parse().expect("a platform")).is_ok());
-            assert!(found.fits(&"riscv64gc-unknown-linux-gnu".parse().expect("a platform")).is_err());
+            assert!(found.fits(&"riscv64-unknown-linux-gnu".parse().expect("a platform")).is_err());
         }
         let fixed = read(&elf(62, None)).expect("a program");
         assert!(fixed.triple().is_err());
         assert!(fixed.fits(&"x86_64-unknown-linux-musl".parse().expect("a platform")).is_ok());
+    }
+
+    #[test]
+    fn this_program_is_for_the_platform_that_agents_of_its_kind_say() {
+        let own = File::open(std::env::current_exe().expect("a path")).expect("a file");
+        assert_eq!(platform(&own).expect("a program").triple().expect("said"), Triple::own());
+        let known = MACHINES.map(|(_, name)| name);
+        assert!(known.contains(&std::env::consts::ARCH), "{known:?}");
     }
 
     #[test]

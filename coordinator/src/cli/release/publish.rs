@@ -4,18 +4,19 @@ use std::{fmt, str::FromStr};
 
 use serde::Serialize;
 use sloth_bundle::{Limits, Manifest, Packed, Parts, RelPath, chunk, delta, pack_file};
-use sloth_cli::{Failure, Format, Outcome, print_json, print_line};
+use sloth_cli::{Failure, Format, Outcome, SIGNATURE_ENDING, print_json, print_line};
 use sloth_core::{Clock, Digest};
 use sloth_protocol::wire::{OperatorRequest, OperatorResponse, PROTO_MAX, PROTO_MIN, Published};
 use sloth_trust::{
     AgentRelease, BundleName, Delta, ManifestRef, ProtocolRange, Reach, RoleKeys, SPEC, TargetBinary, Targets, Trusted,
 };
 
-use super::{PublishArgs, SubmitArgs, binary::Binary, file::ReleaseFile, releases};
+use super::{PublishArgs, ReleaseFile, SignArgs, SubmitArgs, binary::Binary, releases};
 use crate::cli::{
     client::{AskError, Client, note, with_client},
     printed, show,
     sign::open,
+    signed_file::Written,
     trust::{fetch, trusted},
     upload::{self, Upload},
 };
@@ -59,14 +60,23 @@ struct Shown {
     uploaded_bytes: u64,
 }
 
+#[derive(Serialize)]
+struct WrittenRelease {
+    file: String,
+    version: String,
+    counter: u64,
+    signatures: usize,
+    trusted_comment: String,
+}
+
 enum Done {
     Published(Shown),
     Written(Box<ReleaseFile>),
 }
 
 pub(super) fn run(args: &PublishArgs, format: Format) -> Result<Outcome, Failure> {
-    let older = args.delta_from.iter().map(Binary::older).collect::<Result<Vec<_>, Failure>>()?;
-    let prepared = args.file.iter().map(|given| Prepared::new(args, Binary::read(given, &args.version)?, &older));
+    let older = args.delta_from.iter().map(Binary::read).collect::<Result<Vec<_>, Failure>>()?;
+    let prepared = args.file.iter().map(|given| Prepared::new(args, Binary::of_version(given, &args.version)?, &older));
     let prepared = prepared.collect::<Result<Vec<_>, Failure>>()?;
     let signers = args.key.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
     let done = with_client(&args.credential, async |client| {
@@ -79,7 +89,7 @@ pub(super) fn run(args: &PublishArgs, format: Format) -> Result<Outcome, Failure
             uploaded_bytes += bytes;
         }
         let newest = releases(client).await?.first().map(|newest| newest.counter);
-        let mut file = ReleaseFile::unsigned(&args.out, release(args, &trusted, &prepared, newest)?)?;
+        let mut file = ReleaseFile::unsigned(&args.out, &release(args, &trusted, &prepared, newest)?)?;
         for signer in &signers {
             file.sign(signer)?;
         }
@@ -92,8 +102,16 @@ pub(super) fn run(args: &PublishArgs, format: Format) -> Result<Outcome, Failure
     })?;
     match done {
         Done::Published(shown) => print(&shown, format),
-        Done::Written(file) => file.write(format),
+        Done::Written(file) => write(&file, format),
     }
+}
+
+pub(super) fn sign(args: &SignArgs, format: Format) -> Result<Outcome, Failure> {
+    let mut file = ReleaseFile::read(&args.file)?;
+    for path in &args.key {
+        file.sign(&open(path)?)?;
+    }
+    write(&file, format)
 }
 
 pub(super) fn submit(args: &SubmitArgs, format: Format) -> Result<Outcome, Failure> {
@@ -153,10 +171,15 @@ impl Prepared {
 
 /// How a binary is made of each of the older ones for its platform, where that is worth it.
 fn deltas(binary: &Binary, older: &[Binary]) -> Result<Vec<PreparedDelta>, Failure> {
-    let older = older.iter().filter(|old| old.target == binary.target && old.digest != binary.digest);
+    let is_before = |old: &&Binary| old.target == binary.target && old.digest != binary.digest;
+    let older: Vec<&Binary> = older.iter().filter(is_before).collect();
+    if older.is_empty() {
+        return Ok(Vec::new());
+    }
+    let content = binary.content()?;
     let mut made = Vec::new();
     for old in older {
-        let bytes = delta::delta(&old.content()?, &binary.content()?).map_err(Outcome::Internal.because())?;
+        let bytes = delta::delta(&old.content()?, &content).map_err(Outcome::Internal.because())?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         // One that saves little is not worth a second way to the same binary.
         if chunk::BLOB_BYTES_MAX < bytes.len() || binary.length / 2 < length {
@@ -208,7 +231,7 @@ fn role(trusted: &Trusted) -> Result<&RoleKeys, Failure> {
 
 /// Hands over a release that enough keys have signed.
 async fn submit_one(client: &Client, trusted: &Trusted, file: &ReleaseFile) -> Result<Shown, Failure> {
-    let envelope = file.envelope(role(trusted)?);
+    let envelope = file.envelope(role(trusted)?.keys());
     // Said here, before anything is sent, with the same words.
     trusted.verify_release(&envelope).map_err(Outcome::Refused.because())?;
     let request = OperatorRequest::PublishRelease(envelope.encode());
@@ -217,6 +240,25 @@ async fn submit_one(client: &Client, trusted: &Trusted, file: &ReleaseFile) -> R
     };
     let Published { version, counter, repeated, .. } = published;
     Ok(Shown { version, counter, published: !repeated, uploaded_blobs: 0, uploaded_bytes: 0 })
+}
+
+/// Writes a release to its file, and says what is still to be done with it.
+fn write(file: &ReleaseFile, format: Format) -> Result<Outcome, Failure> {
+    let Written { file: path, signatures, trusted_comment } = file.write()?;
+    let AgentRelease { version, counter, .. } = &file.content;
+    if format == Format::Json {
+        let (version, counter) = (version.to_string(), *counter);
+        printed(print_json(&WrittenRelease { file: path, version, counter, signatures, trusted_comment }))?;
+        return Ok(Outcome::Done);
+    }
+    let plural = if signatures == 1 { "" } else { "s" };
+    printed(print_line(&format!("release {version} is in `{path}`, with {signatures} signature{plural}")))?;
+    printed(print_line(&format!("  sign it    sloth-coord release sign {path} --key FILE")))?;
+    printed(print_line(&format!(
+        "  or         minisign -S -m {path} -x {path}.NAME.{SIGNATURE_ENDING} -t '{trusted_comment}' -s FILE"
+    )))?;
+    printed(print_line(&format!("  hand it over  sloth-coord release submit {path}")))?;
+    Ok(Outcome::Done)
 }
 
 fn print(shown: &Shown, format: Format) -> Result<Outcome, Failure> {

@@ -6,7 +6,7 @@ use sloth_core::{Clock, Millis};
 use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse};
 use sloth_trust::{RoleKeys, Root, Trusted};
 
-use super::{Role, StatusArgs, all_roles, fetch, files::RootFile, keys_of, trusted};
+use super::{Role, StatusArgs, all_roles, fetch, keys_of, read_root, trusted};
 use crate::cli::{
     client::{AskError, expect_answer, with_client},
     printed, show,
@@ -44,7 +44,7 @@ struct ShownBundle {
 
 pub(super) fn run(args: &StatusArgs, format: Format) -> Result<Outcome, Failure> {
     let (trusted, bundles) = match &args.root {
-        Some(path) => (trusted(&RootFile::read(path)?.envelope(None))?, Vec::new()),
+        Some(path) => (read_root(path)?, Vec::new()),
         None => with_client(&args.credential, async |client| {
             let trusted = trusted(&fetch(client).await?)?;
             let bundles = expect_answer!(client.ask(OperatorRequest::Bundles).await?, Bundles)?;
