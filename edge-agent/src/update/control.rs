@@ -2,18 +2,18 @@
 
 use std::{
     fs::Permissions,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::{
         fs::PermissionsExt as _,
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sloth_protocol::update::{LINE_BYTES_MAX, Request};
 
-/// How long a question and its answer may take. The supervisor waits so long for the question at most.
+/// How long a question may take to come, and an answer to be taken: so long the supervisor does nothing else.
 const LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the answer may take, which waits for the disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -95,18 +95,31 @@ pub(super) fn next(listener: &UnixListener) -> Option<(UnixStream, Request)> {
         return None;
     }
     socket.set_nonblocking(false).ok()?;
-    socket.set_read_timeout(Some(LINE_TIMEOUT)).ok()?;
     socket.set_write_timeout(Some(LINE_TIMEOUT)).ok()?;
-    let mut line = String::new();
-    let bytes_max = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
-    BufReader::new((&socket).take(bytes_max)).read_line(&mut line).ok()?;
+    let line = question(&socket)?;
     match Request::parse(line.trim_end()) {
         Some(request) => Some((socket, request)),
         None => {
-            answer(&socket, &Err("it does not understand the request: it is of another release".to_owned()));
+            answer(&socket, &Err("the supervisor does not understand the request, for it is of another release than this command: restart the agent's service".to_owned()));
             None
         }
     }
+}
+
+/// A line, if it comes in time as a whole.
+fn question(mut socket: &UnixStream) -> Option<String> {
+    let until = Instant::now() + LINE_TIMEOUT;
+    let mut line = [0; LINE_BYTES_MAX];
+    let mut filled = 0;
+    while !line[..filled].contains(&b'\n') && filled < LINE_BYTES_MAX {
+        let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        socket.set_read_timeout(Some(left)).ok()?;
+        match socket.read(line.get_mut(filled..)?).ok()? {
+            0 => break,
+            bytes => filled += bytes,
+        }
+    }
+    String::from_utf8(line.get(..filled)?.to_vec()).ok()
 }
 
 /// Answers a question. Whoever asked may have gone.

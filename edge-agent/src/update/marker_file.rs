@@ -3,7 +3,7 @@
 //! Each marker replaces the last as a whole, and the last one is kept beside it: whatever becomes of the first file, the
 //! supervisor goes on from the second. It lies one change back, and that is safe: no change is needed to undo one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sloth_core::{
     Chain,
@@ -46,7 +46,7 @@ pub(super) fn load(paths: &Paths) -> Found {
                 let problem = format!("the update marker `{}` is moved aside: {}", path.display(), Chain(&error));
                 found.problems.push(problem);
                 // One that can be neither read nor moved is written over.
-                let _ = fs::rename(&path, &path.with_extension("corrupt"));
+                let _ = fs::rename(&path, &moved_aside(&path));
             }
         }
     }
@@ -70,6 +70,13 @@ pub(super) fn store(paths: &Paths, marker: &Marker) -> Result<(), FsError> {
     }
     fs::create_dir(paths.dir(), Access::Owner)?;
     fs::replace(&path, marker.encode().as_bytes(), Access::Owner)
+}
+
+/// Where a file that cannot be read is kept to be looked at. Each of the two has a place of its own.
+fn moved_aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".corrupt");
+    PathBuf::from(name)
 }
 
 fn read(path: &Path) -> Result<Option<Marker>, LoadError> {
@@ -103,7 +110,7 @@ mod tests {
         assert_eq!(look(&paths), Some(marker(1)));
         let found = load(&paths);
         assert_eq!((found.marker, found.problems.len()), (Some(marker(1)), 1));
-        assert!(dir.path().join("update.corrupt").exists());
+        assert!(moved_aside(&paths.update_marker()).exists());
 
         store(&paths, &marker(3)).expect("stored");
         fs::replace(&paths.update_marker(), b"", Access::Owner).expect("written");

@@ -12,7 +12,7 @@ use crate::paths::Paths;
 /// Why a host does not take an update.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Held {
-    /// It takes none now.
+    /// Somebody on it holds updates.
     #[error("updates are held on this host: `sloth-agent update unhold` lets them go on")]
     Hold,
     /// It takes one version only.
@@ -24,7 +24,7 @@ pub enum Held {
     /// It takes none by itself.
     #[error("this host takes no updates from its coordinator: `update.enabled` in its agent.toml is false")]
     Disabled,
-    /// It takes none now.
+    /// None of its maintenance windows is open.
     #[error("this host takes updates in its maintenance windows only{}", opening(*opens))]
     Closed {
         /// When the next one opens.

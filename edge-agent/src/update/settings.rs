@@ -58,7 +58,8 @@ pub struct UpdateSettings {
     pub losses: u32,
     /// How long a daemon that was asked to end may take.
     pub stop: Span,
-    /// The span from which the first wait before a daemon that ended is started again is drawn.
+    /// A daemon that ended is started again at once. When it ends again soon, the wait is drawn from this span, which
+    /// doubles each time.
     pub restart: Span,
 }
 

@@ -131,7 +131,7 @@ pub enum StageError {
 ///
 /// When it is not what was expected, does not run here, or the disk refuses. What was there before is untouched.
 pub fn stage(paths: &Paths, mut source: impl Read, expected: &Expected) -> Result<Staged, StageError> {
-    check_target(expected)?;
+    check_claims(expected)?;
     let dir = paths.versions();
     paths::create_passable(paths.dir())?;
     paths::create_passable(&dir)?;
@@ -153,7 +153,7 @@ pub fn stage(paths: &Paths, mut source: impl Read, expected: &Expected) -> Resul
 ///
 /// As [`stage`].
 pub fn replace_program(path: &Path, mut source: impl Read, expected: &Expected) -> Result<Staged, StageError> {
-    check_target(expected)?;
+    check_claims(expected)?;
     let temporary = fs::temporary_name(path.parent().unwrap_or(Path::new("/")));
     let replaced = fill(&temporary, &mut source, expected).and_then(|(_, version)| {
         let previous = previous_of(path);
@@ -176,12 +176,12 @@ pub fn previous_of(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Runs `program --version` with nothing around it, and gives the version it says.
+/// Runs `program --version` with nothing around it, and gives what it says.
 ///
 /// # Errors
 ///
-/// When it does not run, says nothing in time, or says something else.
-pub fn self_test(program: &Path) -> Result<String, StageError> {
+/// When it does not run, says nothing in time, or fails.
+fn self_test(program: &Path) -> Result<String, StageError> {
     let failed = |why: String| StageError::SelfTest { why };
     // It is started elsewhere than here.
     let program = std::path::absolute(program).map_err(|error| failed(error.to_string()))?;
@@ -220,7 +220,8 @@ pub fn self_test(program: &Path) -> Result<String, StageError> {
     Ok(said.trim().to_owned())
 }
 
-fn check_target(expected: &Expected) -> Result<(), StageError> {
+/// Whether what is said of the program can be right on this host: its length and its platform.
+fn check_claims(expected: &Expected) -> Result<(), StageError> {
     if PROGRAM_BYTES_MAX < expected.bytes {
         return Err(StageError::TooLarge { bytes: expected.bytes });
     }
@@ -309,8 +310,7 @@ fn settle(paths: &Paths, temporary: &Path, digest: Digest, version: Version) -> 
 mod tests {
     use super::*;
 
-    /// A program that says it is an agent of this version: a small one that is there, told so by its name, will not do, so
-    /// what is checked is how others are refused.
+    /// What would be said of these bytes if they were version 1.2.3.
     fn expected(bytes: &[u8]) -> Expected {
         let bytes_len = u64::try_from(bytes.len()).expect("few");
         Expected {
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_hangs_or_fails_is_not_staged() {
+    fn a_program_that_fails_is_not_staged() {
         let error = self_test(Path::new("/bin/false")).expect_err("refused").to_string();
         assert!(error.contains("ended with exit status: 1"), "{error}");
         assert!(self_test(Path::new("/nonexistent")).is_err());
