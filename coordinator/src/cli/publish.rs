@@ -205,19 +205,21 @@ async fn publish(client: &Client, prepared: &Prepared, signers: &[Signer]) -> Re
         note(&format!("warning: {warning}"));
     }
     let newest = releases(client, prepared.description.name.as_str()).await?.into_iter().next();
+    // Also for a release that did not change: publishing it again is how blobs come back that the coordinator lost.
+    let missing = upload::missing(client, prepared.blobs()).await?;
+    let uploaded_bytes = upload::upload(client, prepared.upload(), &missing).await?;
+    let uploaded_blobs = missing.len();
     if let Some(newest) = newest.as_ref().filter(|newest| unchanged(newest, prepared, now)) {
         return Ok(Shown {
             name: newest.name.clone(),
             version: newest.version.clone(),
             counter: newest.counter,
             published: false,
-            uploaded_blobs: 0,
-            uploaded_bytes: 0,
+            uploaded_blobs,
+            uploaded_bytes,
             root: None,
         });
     }
-    let missing = upload::missing(client, prepared.blobs()).await?;
-    let uploaded_bytes = upload::upload(client, prepared.upload(), &missing).await?;
     let description = &prepared.description;
     let metadata = BundleMetadata {
         spec: SPEC,
@@ -243,7 +245,7 @@ async fn publish(client: &Client, prepared: &Prepared, signers: &[Signer]) -> Re
         version,
         counter,
         published: !repeated,
-        uploaded_blobs: missing.len(),
+        uploaded_blobs,
         uploaded_bytes,
         root: made.map(|pin| pin.to_string()),
     })
@@ -313,8 +315,12 @@ fn print(shown: &Shown, format: Format) -> Result<Outcome, Failure> {
             show::size(shown.uploaded_bytes)
         )),
         Format::Text => {
-            let Shown { name, version, counter, .. } = shown;
-            print_line(&format!("{name} {version} is published already, as number {counter}"))
+            let Shown { name, version, counter, uploaded_blobs, .. } = shown;
+            let mended = match uploaded_blobs {
+                0 => String::new(),
+                blobs => format!("; {blobs} blobs that the coordinator had lost were uploaded"),
+            };
+            print_line(&format!("{name} {version} is published already, as number {counter}{mended}"))
         }
     })?;
     Ok(Outcome::Done)

@@ -269,7 +269,9 @@ impl Operator {
         let blobs = self.context.blobs.clone();
         let now = self.context.clock.now();
         let look = move || {
-            let (there, missing): (Vec<_>, Vec<_>) = digests.into_iter().partition(|digest| blobs.has(*digest));
+            // What was damaged is missing as well: whoever publishes again brings it back.
+            let is_there = |digest: &Digest| blobs.is_whole(*digest);
+            let (there, missing): (Vec<_>, Vec<_>) = digests.into_iter().partition(is_there);
             // One that is not noted as used is removed sooner when nothing names it, and uploaded again.
             let _ = blobs.touch(there, now);
             missing

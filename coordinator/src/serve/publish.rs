@@ -162,6 +162,9 @@ pub(super) fn manifest(blobs: &ChunkStore, reference: ManifestRef) -> Result<Man
             let reason = format!("the manifest is not there, {error}: publish it again");
             return Err(Refusal::new(RefusalCode::NotFound, reason));
         }
+        Err(error @ StoreError::OtherLength { .. }) => {
+            return Err(invalid(format!("the manifest is not the one that was signed: {error}")));
+        }
         Err(error) => return Err(failed(&error)),
     };
     Manifest::decode(&bytes, &Limits::default()).map_err(|error| invalid(Chain(&error).to_string()))

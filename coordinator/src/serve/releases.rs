@@ -1,6 +1,6 @@
 //! Taking in releases of the agent: blobs first, then the signed metadata that names them.
 
-use sloth_bundle::ChunkStore;
+use sloth_bundle::{ChunkStore, StoreError};
 use sloth_core::{Chain, Digest};
 use sloth_protocol::{
     coordinator::Command,
@@ -31,6 +31,20 @@ fn examine(blobs: &ChunkStore, trusted: &Trusted, envelope: &Envelope) -> Result
     release.targets.iter().try_for_each(|binary| examine_binary(blobs, binary))
 }
 
+/// Whose fault it is that a chunk cannot be used.
+fn unusable(error: &StoreError) -> Refusal {
+    match error {
+        StoreError::OtherLength { .. } => invalid(format!("the manifest is wrong of a chunk: {error}")),
+        StoreError::Missing { .. } | StoreError::Corrupt { .. } | StoreError::Oversized { .. } => {
+            Refusal::new(RefusalCode::NotFound, format!("a chunk is not there, {error}: publish it again"))
+        }
+        StoreError::Fs(_)
+        | StoreError::Refused { .. }
+        | StoreError::Offset { .. }
+        | StoreError::DownloadTooLarge { .. } => failed(error),
+    }
+}
+
 fn examine_binary(blobs: &ChunkStore, binary: &TargetBinary) -> Result<(), Refusal> {
     let target = &binary.target;
     let manifest = manifest(blobs, binary.manifest)?;
@@ -44,7 +58,7 @@ fn examine_binary(blobs: &ChunkStore, binary: &TargetBinary) -> Result<(), Refus
     };
     let mut hasher = Hasher::default();
     for chunk in &file.chunks {
-        let plain = blobs.read(chunk.digest, u64::from(chunk.length)).map_err(|error| failed(&error))?;
+        let plain = blobs.read(chunk.digest, u64::from(chunk.length)).map_err(|error| unusable(&error))?;
         hasher.update(&plain);
     }
     let got = hasher.finish();

@@ -1,8 +1,14 @@
 //! The command line, in this process.
 
 use sloth_cli::Outcome;
+use sloth_core::{Millis, Secret};
+use sloth_protocol::wire::{OperatorRequest, OperatorResponse};
+use sloth_trust::{
+    BundleMetadata, Envelope, ManifestRef, RootPin, SPEC, Trusted,
+    sign::{open, sign},
+};
 
-use crate::harness::{Coordinator, cli, now};
+use crate::harness::{Coordinator, cli, now, operate};
 
 /// Asserts how a command ends and what it says.
 fn check(result: Result<Outcome, String>, outcome: Outcome, expected: &str) {
@@ -64,8 +70,8 @@ async fn a_bundle_is_published_once_and_again_when_it_changes() {
         let arguments = [&["publish", &bundle, "--key", &key], arguments].concat();
         check(coordinator.cli(&arguments).await, Outcome::Done, "");
         let link = coordinator.operator().await;
-        let answer = crate::harness::operate(&link, sloth_protocol::wire::OperatorRequest::Bundles).await;
-        let sloth_protocol::wire::OperatorResponse::Bundles(bundles) = answer else { panic!("{answer:?}") };
+        let answer = operate(&link, OperatorRequest::Bundles).await;
+        let OperatorResponse::Bundles(bundles) = answer else { panic!("{answer:?}") };
         assert_eq!(before < bundles[0].counter, new, "{arguments:?}");
         before = bundles[0].counter;
         assert!(now().as_u64() / 1000 < before + 60, "a number is the time, whatever the coordinator has forgotten");
@@ -76,6 +82,71 @@ async fn a_bundle_is_published_once_and_again_when_it_changes() {
     check(coordinator.cli(&["bundles", "show", "web"]).await, Outcome::Done, "");
     check(coordinator.cli(&["bundles", "list", "-o", "json"]).await, Outcome::Done, "");
     check(coordinator.cli(&["bundles", "show", "none"]).await, Outcome::Refused, "there is no bundle `none`");
+}
+
+/// What was published under the key of one bundle says nothing of the blobs of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_with_a_wrong_length_costs_nobody_a_blob() {
+    let coordinator = Coordinator::published().await;
+    let link = coordinator.operator().await;
+    let OperatorResponse::Bundles(bundles) = operate(&link, OperatorRequest::Bundles).await else { panic!() };
+    let OperatorResponse::Root(Some(root)) = operate(&link, OperatorRequest::Root).await else { panic!() };
+    let root = Envelope::decode(&root).expect("an envelope");
+    let trusted = Trusted::new(&root, RootPin::of(&root.payload)).expect("a root");
+    let manifest = bundles[0].manifest;
+    let key = std::fs::read_to_string(coordinator.key("publisher")).expect("a key");
+    let key = open(&Secret::new(key), None).expect("opened");
+    for length in [1, 1 << 20] {
+        let metadata = BundleMetadata {
+            spec: SPEC,
+            repository: trusted.root().repository,
+            name: "other".parse().expect("a name"),
+            counter: now().as_u64(),
+            version: "1".to_owned(),
+            manifest: ManifestRef { digest: manifest, length },
+            audience: "*".parse().expect("a selector"),
+            capabilities: Vec::new(),
+            triggers: Vec::new(),
+            parameters: None,
+            expires: now() + Millis::from_secs(3600),
+            published: now(),
+        };
+        let signed = sign(&metadata, &metadata.domain(), &[&key]).expect("signed").encode();
+        let answer = operate(&link, OperatorRequest::Publish(signed)).await;
+        let OperatorResponse::Refused(refusal) = answer else { panic!("{answer:?}") };
+        assert!(refusal.reason.contains("is not the one that was signed"), "{refusal}");
+    }
+    let ask = OperatorRequest::MissingBlobs(vec![manifest]);
+    assert_eq!(operate(&link, ask).await, OperatorResponse::Missing(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publishing_again_brings_back_what_the_coordinator_lost() {
+    let coordinator = Coordinator::published().await;
+    let link = coordinator.operator().await;
+    let OperatorResponse::Bundles(bundles) = operate(&link, OperatorRequest::Bundles).await else { panic!() };
+    let blobs = coordinator.paths().blobs().join("blobs");
+    let mut digests = vec![bundles[0].manifest];
+    for dir in std::fs::read_dir(&blobs).expect("listed") {
+        for blob in std::fs::read_dir(dir.expect("listed").path()).expect("listed") {
+            let path = blob.expect("listed").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            digests.push(name.parse().expect("a digest"));
+            // Damaged, or gone: both are lost.
+            if digests.len().is_multiple_of(2) {
+                std::fs::remove_file(&path).expect("removed");
+            } else {
+                sloth_core::fs::replace(&path, b"damaged", sloth_core::fs::Access::Owner).expect("damaged");
+            }
+        }
+    }
+    let ask = OperatorRequest::MissingBlobs(digests);
+    let OperatorResponse::Missing(missing) = operate(&link, ask.clone()).await else { panic!() };
+    assert!(1 < missing.len(), "{missing:?}");
+    coordinator.publish("1").await;
+    assert_eq!(operate(&link, ask).await, OperatorResponse::Missing(Vec::new()));
+    let OperatorResponse::Bundles(after) = operate(&link, OperatorRequest::Bundles).await else { panic!() };
+    assert_eq!(after[0].counter, bundles[0].counter);
 }
 
 #[tokio::test(flavor = "multi_thread")]

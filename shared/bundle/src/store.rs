@@ -53,6 +53,14 @@ pub enum StoreError {
         /// What was asked for.
         digest: Digest,
     },
+    /// It is here, whole, and has another length than was said.
+    #[error("`{digest}` does not have {length} bytes")]
+    OtherLength {
+        /// What was asked for.
+        digest: Digest,
+        /// How long it was said to be, at most or exactly.
+        length: u64,
+    },
     /// What was given is not what its name says.
     #[error("a blob was refused")]
     Refused {
@@ -135,13 +143,11 @@ impl ChunkStore {
     ///
     /// # Errors
     ///
-    /// When they are not here or were damaged; damaged ones are removed.
+    /// When they are not here, have another length, or were damaged; damaged ones are removed.
     pub fn read(&self, digest: Digest, length: u64) -> Result<Vec<u8>, StoreError> {
         let frame = self.frame(digest, length)?;
-        chunk::decompress(digest, length, &frame).map_err(|source| {
-            self.discard(digest);
-            StoreError::Corrupt { digest, source }
-        })
+        chunk::decompress(digest, length, &frame)
+            .map_err(|source| self.unusable(digest, length, StoreError::Corrupt { digest, source }))
     }
 
     /// The bytes that `digest` names, whose length is not known but for a bound.
@@ -150,27 +156,23 @@ impl ChunkStore {
     ///
     /// When they are not here, were damaged, or are more than `bytes_max`; damaged ones are removed.
     pub fn read_capped(&self, digest: Digest, bytes_max: usize) -> Result<Vec<u8>, StoreError> {
-        let frame = self.frame(digest, u64::try_from(bytes_max).unwrap_or(u64::MAX))?;
-        chunk::decompress_capped(digest, bytes_max, &frame).map_err(|source| {
-            self.discard(digest);
-            StoreError::Corrupt { digest, source }
-        })
+        let length = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+        let frame = self.frame(digest, length)?;
+        chunk::decompress_capped(digest, bytes_max, &frame)
+            .map_err(|source| self.unusable(digest, length, StoreError::Corrupt { digest, source }))
     }
 
     /// The compressed bytes under `digest`, as they are sent to others, who check them.
     ///
     /// # Errors
     ///
-    /// When they are not here.
+    /// When they are not here, or more than `length` bytes come to.
     pub fn frame(&self, digest: Digest, length: u64) -> Result<Vec<u8>, StoreError> {
         match fs::read_capped(&self.blob_path(digest), frame_bytes_max(length)) {
             Ok(frame) => Ok(frame),
             Err(error) if error.is_not_found() => Err(StoreError::Missing { digest }),
             Err(ReadError::Fs(error)) => Err(error.into()),
-            Err(ReadError::TooLarge { .. }) => {
-                self.discard(digest);
-                Err(StoreError::Oversized { digest })
-            }
+            Err(ReadError::TooLarge { .. }) => Err(self.unusable(digest, length, StoreError::Oversized { digest })),
         }
     }
 
@@ -194,7 +196,8 @@ impl ChunkStore {
 
     fn keep(&self, digest: Digest, frame: &[u8]) -> Result<(), StoreError> {
         let path = self.blob_path(digest);
-        if path.exists() {
+        // A damaged one is written over: whoever brings it means to mend it.
+        if self.is_whole(digest) {
             return Ok(());
         }
         if let Some(dir) = path.parent() {
@@ -208,9 +211,23 @@ impl ChunkStore {
         self.blobs.join(name.get(..2).unwrap_or_default()).join(name)
     }
 
-    /// Removes what turned out damaged. Where that fails, the next reader finds it again.
-    fn discard(&self, digest: Digest) {
+    /// Whether `digest` is here and is what its name says. Unlike [`Self::has`], this reads it.
+    #[must_use]
+    pub fn is_whole(&self, digest: Digest) -> bool {
+        let bytes_max = chunk::BLOB_BYTES_MAX;
+        let frame = fs::read_capped(&self.blob_path(digest), frame_bytes_max(bytes_max as u64));
+        frame.is_ok_and(|frame| chunk::decompress_capped(digest, bytes_max, &frame).is_ok())
+    }
+
+    /// Why `digest` is not the `length` bytes that it was said to be. It is removed if it is damaged, as `fault` says; the
+    /// length is whoever asks to answer for, and a wrong one harms nobody else.
+    fn unusable(&self, digest: Digest, length: u64, fault: StoreError) -> StoreError {
+        if self.is_whole(digest) {
+            return StoreError::OtherLength { digest, length };
+        }
+        // Where that fails, the next reader finds it again.
         let _ = std::fs::remove_file(self.blob_path(digest));
+        fault
     }
 }
 

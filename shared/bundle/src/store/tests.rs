@@ -48,6 +48,35 @@ fn what_is_not_what_its_name_says_is_not_kept() {
 }
 
 #[test]
+fn a_wrong_length_costs_nobody_a_blob() {
+    let (_dir, store) = store();
+    let noise: Vec<u8> = (0_u32..2000).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    for plain in [PLAIN, &noise] {
+        let digest = Digest::of(plain);
+        store.put_plain(digest, plain).expect("kept");
+        let right = u64::try_from(plain.len()).expect("few");
+        for length in [0, 1, right - 1, right + 1, u64::MAX] {
+            let refused = store.read(digest, length);
+            assert!(matches!(refused, Err(StoreError::OtherLength { .. })), "{length}: {refused:?}");
+        }
+        let refused = store.read_capped(digest, 1);
+        assert!(matches!(refused, Err(StoreError::OtherLength { .. })), "{refused:?}");
+        assert_eq!(store.read(digest, right).expect("still there"), plain);
+    }
+}
+
+#[test]
+fn what_is_damaged_is_put_again() {
+    let (_dir, store) = store();
+    let digest = Digest::of(PLAIN);
+    store.put_plain(digest, PLAIN).expect("kept");
+    fs::replace(&store.blob_path(digest), &frame(b"other"), Access::Owner).expect("damaged");
+    assert!(store.has(digest) && !store.is_whole(digest));
+    store.put_frame(digest, LENGTH, &frame(PLAIN)).expect("kept");
+    assert_eq!(store.read(digest, LENGTH).expect("read"), PLAIN);
+}
+
+#[test]
 fn what_is_damaged_on_disk_is_removed() {
     let (_dir, store) = store();
     let digest = Digest::of(PLAIN);
