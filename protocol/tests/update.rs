@@ -100,6 +100,8 @@ struct Host {
     disk_works: bool,
     /// The coordinator is out of reach.
     outage: bool,
+    /// The system has no process to spare.
+    exhausted: bool,
     packaged: Version,
     programs: BTreeMap<Version, Program>,
     supervisor: Option<Supervisor>,
@@ -139,6 +141,7 @@ impl Host {
             disk: None,
             disk_works: true,
             outage: false,
+            exhausted: false,
             packaged: Version::new(1, 0, 0),
             programs,
             supervisor: None,
@@ -284,6 +287,9 @@ impl Host {
             panic!("{version} is started, which is marked bad: {}", bad.reason);
         }
         let trial = marker.trial.clone().filter(|trial| trial.to == *slot);
+        if self.exhausted {
+            return Some(Event::NotStarted { why: "no process to spare".to_owned(), fault: Fault::System });
+        }
         if let Some(trial) = trial {
             let starts = self.starts.entry((version.clone(), trial.since.as_u64())).or_default();
             *starts += 1;
@@ -368,6 +374,7 @@ impl Host {
                 self.stops += 1;
                 self.ask(Request::Package);
             }
+            17 => self.exhausted = !self.exhausted,
             _ => {}
         }
     }
@@ -381,7 +388,7 @@ impl Host {
             self.interfere();
             self.go_on(u64::MAX);
         }
-        (self.faults, self.disk_works) = (false, true);
+        (self.faults, self.disk_works, self.exhausted) = (false, true, false);
         self.set_outage(false);
         let end = self.now + HEAL_MS;
         let mut steps = 0;
@@ -474,6 +481,41 @@ fn an_outage_is_no_evidence_against_a_version() {
         assert!(marker.bad(&new).is_some());
     }
     assert!(1000 < put_off, "hardly any was put off: {put_off}");
+}
+
+/// Whoever uses up the processes of a host says nothing about a version by that.
+#[test]
+fn a_system_without_a_process_to_spare_is_no_evidence_against_a_version() {
+    let new = Version::new(1, 1, 0);
+    for seed in 0..200 {
+        let mut host = Host::new(seed, Bug::None, None);
+        host.faults = false;
+        host.programs.insert(new.clone(), Program::Good);
+        host.boot();
+        let settle = |host: &mut Host, span: u64| {
+            let until = host.now + span;
+            while host.go_on(until) {}
+            host.now = until;
+        };
+        settle(&mut host, 1000);
+        // On trial, for longer than a trial takes.
+        host.exhausted = true;
+        host.ask(Request::Switch { version: new.clone(), proof: Proof::Polled });
+        settle(&mut host, 1_000_000);
+        host.exhausted = false;
+        settle(&mut host, HEAL_MS);
+        // And after it was confirmed.
+        host.exhausted = true;
+        host.child = None;
+        host.tell(Event::Exited(Exit::Signal(9)));
+        settle(&mut host, 1_000_000);
+        host.exhausted = false;
+        settle(&mut host, HEAL_MS);
+        let marker = host.marker().expect("a marker");
+        assert_eq!(marker.version(&marker.current), new, "seed {seed}: {marker:?}");
+        assert_eq!((marker.bad(&new), &marker.trial), (None, &None), "seed {seed}: {marker:?}");
+        assert!(host.child.as_ref().is_some_and(|child| child.version == new), "seed {seed}: it runs");
+    }
 }
 
 /// One that is never there when the old one is, but not soon either, is given up and may be tried again.

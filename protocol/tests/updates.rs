@@ -402,6 +402,40 @@ fn an_order_waits_for_the_hosts_window() {
 }
 
 #[test]
+fn what_was_fetched_while_the_window_closed_waits_for_the_next() {
+    let mut fleet = Fleet::new();
+    fleet.publish(release("0.2.0", 7, |_| {}));
+    fleet.assign(7).expect("assigned");
+    assert_eq!(fleet.staged(), Some(7));
+    let waits = Some("the window opens at night".to_owned());
+    fleet.host.hear_update_rules(UpdateRules { waits, ..UpdateRules::default() });
+    fleet.effects.clear();
+    fleet.tell(agent::Event::UpdateReady { counter: 7, result: Ok(()) });
+    assert!(!fleet.effects.iter().any(|effect| matches!(effect, Effect::Switch { .. })), "{:?}", fleet.effects);
+    assert_eq!(fleet.host.durable().update.as_ref().map(|update| update.stage), Some(UpdateStage::Accepted));
+    fleet.host.hear_update_rules(UpdateRules::default());
+    fleet.tell(agent::Event::Wake);
+    assert_eq!(fleet.staged(), Some(7), "it is looked for again, and is there");
+    fleet.tell(agent::Event::UpdateReady { counter: 7, result: Ok(()) });
+    assert!(fleet.effects.iter().any(|effect| matches!(effect, Effect::Switch { counter: 7, .. })));
+}
+
+/// A coordinator that was taken over has every release that was ever signed.
+#[test]
+fn the_first_order_does_not_lead_back() {
+    let mut fleet = Fleet::new();
+    fleet.restart("0.5.0");
+    fleet.tell(agent::Event::Wake);
+    fleet.publish(release("0.2.0", 7, |_| {}));
+    fleet.publish(release("0.6.0", 8, |_| {}));
+    fleet.assign(7).expect("assigned");
+    assert_eq!((fleet.staged(), fleet.standing().0), (None, UpdateState::Refused));
+    assert!(fleet.standing().2.contains("0.2.0 is older than 0.5.0, which runs here"), "{:?}", fleet.standing());
+    fleet.assign(8).expect("assigned");
+    assert_eq!(fleet.staged(), Some(8));
+}
+
+#[test]
 fn releases_never_go_back_unless_they_are_published_anew() {
     let mut fleet = Fleet::new();
     fleet.publish(release("0.2.0", 7, |_| {}));

@@ -10,6 +10,7 @@ use crate::{
     config::Settings,
     daemon::{Daemon, DaemonError},
     enrolment::EnrolmentError,
+    store::StoreError,
 };
 
 /// This very program, also when its file was replaced since it was started.
@@ -50,11 +51,15 @@ fn failure(error: DaemonError) -> Failure {
             | EnrolmentError::OtherReceiptKey { .. },
         )
         | DaemonError::Lock { .. } => Outcome::Refused,
+        // What lies on the disk is damaged. A person mends it, and no version of the program is at fault.
         DaemonError::Enrolment(_)
-        | DaemonError::Fs(_)
-        | DaemonError::Store(_)
-        | DaemonError::Cache { .. }
-        | DaemonError::Restore(_) => Outcome::Internal,
+        | DaemonError::Store(
+            StoreError::Newer { .. } | StoreError::Value { .. } | StoreError::Key { .. } | StoreError::Database { .. },
+        )
+        | DaemonError::Restore(_) => Outcome::Refused,
+        DaemonError::Fs(_)
+        | DaemonError::Store(StoreError::Fs(_) | StoreError::Locked { .. })
+        | DaemonError::Cache { .. } => Outcome::Internal,
     };
     Failure { outcome, error: error.into() }
 }

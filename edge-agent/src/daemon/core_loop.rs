@@ -262,7 +262,7 @@ impl Life {
         self.hear(&event);
         let now = self.shared.clock.steady();
         self.machine.hear_clock(now, self.shared.clock.wall());
-        if matches!(event, Event::Answered { .. }) {
+        if matches!(event, Event::Answered { .. } | Event::UpdateReady { .. }) {
             self.machine.hear_update_rules(updates::rules(&self.shared));
         }
         let Output { writes, effects, wake_at } = self.machine.handle(now, event);

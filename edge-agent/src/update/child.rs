@@ -21,7 +21,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use sloth_protocol::update::{Exit, LINE_BYTES_MAX, ToDaemon};
 
-use super::{elf, memory, notify};
+use super::{elf, log, memory, notify};
 
 /// Says to a daemon who its supervisor is, by its process's number; they are connected by the daemon's standard input.
 pub(super) const SUPERVISOR_VARIABLE: &str = "SLOTH_SUPERVISOR";
@@ -31,8 +31,11 @@ pub(crate) const LAUNCH: &str = "launch";
 pub(super) const EXIT_CANNOT_RUN: i32 = 126;
 /// This very program, also when its file was replaced since it was started.
 pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
-/// Most bytes that are read of a daemon's words or lines at a time.
-const READ_BYTES: usize = 16 * 1024;
+/// Most bytes that are read of a daemon's words or lines at once.
+const READ_BYTES: usize = 4 * 1024;
+/// How often that is done before everything else is looked at again: a daemon that never stops printing must not keep its
+/// supervisor from its other duties.
+const READS_MAX: u32 = 16;
 
 /// A daemon that runs.
 #[derive(Debug)]
@@ -87,13 +90,12 @@ impl Child {
         words.into_iter().chain(stderr)
     }
 
-    /// All that it said and printed since. What it printed is passed on.
+    /// What it said and printed since, or a part of it. What it printed is passed on.
     pub(super) fn hear(&mut self) -> Came {
         let words = self.heard.take(|buffer| (&self.words).read(buffer));
         let lines = self.printed.take(|buffer| {
             let read = (&self.stderr).read(buffer)?;
-            // A log that takes nothing more is no reason to stop.
-            let _ = io::stderr().write_all(buffer.get(..read).unwrap_or_default());
+            log::put(buffer.get(..read).unwrap_or_default());
             Ok(read)
         });
         Came { words, lines }
@@ -165,11 +167,11 @@ struct Lines {
 }
 
 impl Lines {
-    /// The lines that `read` completes, until it has nothing more for the moment, or for ever.
+    /// The lines that `read` completes, until it has nothing more for the moment, or for ever, or there is much.
     fn take(&mut self, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Vec<String> {
         let mut lines = Vec::new();
         let mut buffer = [0; READ_BYTES];
-        loop {
+        for _ in 0..READS_MAX {
             let bytes = match read(&mut buffer) {
                 Ok(0) => {
                     self.is_over = true;
@@ -186,6 +188,7 @@ impl Lines {
                 }
             }
         }
+        lines
     }
 
     fn rest(&mut self) -> Option<String> {

@@ -78,6 +78,10 @@ impl Agent {
         let Some(LiveUpdate::Fetching { attempts }) = self.live_update else { return };
         let Some(update) = self.state.update.clone().filter(|update| update.counter == counter) else { return };
         match result {
+            // The host's window has closed meanwhile. What is staged is found again when it opens.
+            Ok(()) if self.config.updates.rules.waits.is_some() => {
+                self.live_update = Some(LiveUpdate::FetchLater { at: self.now, attempts });
+            }
             Ok(()) => {
                 let Update { version, .. } = update.clone();
                 self.report_update(Some(counter), &version, UpdateVerdict::Staged, String::new());
@@ -213,11 +217,20 @@ impl Agent {
         let envelope = Envelope::decode(&order.metadata).map_err(|error| refused(Chain(&error).to_string()))?;
         let inclusion = Inclusion { index: order.index, path: order.path.clone() };
         let own = self.own_version().map_err(refused)?;
-        self.verify_release(assigned, &envelope, &inclusion, &own).map_err(|error| {
+        let accepted = self.verify_release(assigned, &envelope, &inclusion, &own).map_err(|error| {
             let held = matches!(&error, Refusal::OtherChannel { .. });
             let verdict = if held { UpdateVerdict::Held } else { UpdateVerdict::Refused };
             Against { verdict, reason: Chain(&error).to_string() }
-        })
+        })?;
+        // Numbers keep a host from going back, and this one knows none yet: only its own version tells what is old.
+        let to = &accepted.update.version;
+        if *to < own && !self.state.releases.contains_key(&accepted.channel) {
+            let reason = format!(
+                "version {to} is older than {own}, which runs here, and this host has taken no release by order yet: install the older one by hand or by package"
+            );
+            return Err(refused(reason));
+        }
+        Ok(accepted)
     }
 
     fn verify_release(

@@ -21,6 +21,8 @@ pub struct Supervisor {
     tail_of: Option<Slot>,
     /// How often in a row a version that is not on trial has ended too soon.
     pub(super) failures: u32,
+    /// How often in a row the system has refused to start a process. That says nothing of a version.
+    refusals: u32,
     /// Whether any daemon was ready in this supervisor's life.
     was_ready: bool,
     pub(super) stopping: bool,
@@ -132,6 +134,7 @@ impl Supervisor {
             tail,
             tail_of,
             failures: 0,
+            refusals: 0,
             was_ready: false,
             stopping: false,
             has_quit: false,
@@ -224,7 +227,7 @@ impl Supervisor {
         let slot = life.slot.clone();
         self.child = Child::None { start_at: self.now.awake };
         match fault {
-            Fault::System => self.failed(&slot, why, None),
+            Fault::System => self.not_tried(slot, why),
             Fault::Program if self.is_on_trial(&slot) => self.roll_back(&format!("its program cannot be used: {why}")),
             Fault::Program => {
                 if !self.fall_back(&format!("its program cannot be used: {why}"), Fallback::Any) {
@@ -234,8 +237,29 @@ impl Supervisor {
         }
     }
 
+    /// The system has no process to spare: the start is taken back, and tried again later.
+    fn not_tried(&mut self, slot: Slot, why: &str) {
+        if self.is_on_trial(&slot) {
+            self.uncount();
+            if self.marker.trial.as_ref().is_some_and(|trial| trial.starts == 0) {
+                self.trial_until = None;
+            }
+        }
+        let wait = full_jitter(self.refusals, self.policy.restart, RESTART_CAP, self.random.next_u64());
+        self.refusals = self.refusals.saturating_add(1);
+        // The jitter may be nothing, and asking at once is what exhausts a system.
+        let again_in = wait.max(self.policy.restart);
+        self.child = Child::None { start_at: self.now.awake + again_in };
+        self.out.actions.push(Action::Note(Note::Ended {
+            slot,
+            how: format!("it cannot be started: {why}"),
+            again_in,
+        }));
+    }
+
     fn hear(&mut self, word: FromDaemon) {
         let now = self.now.awake;
+        self.refusals = 0;
         let losses_max = self.policy.losses_max;
         let Child::Running(life) = &mut self.child else { return };
         match word {
@@ -264,6 +288,7 @@ impl Supervisor {
 
     fn exited(&mut self, exit: Exit) {
         let now = self.now.awake;
+        self.refusals = 0;
         match std::mem::replace(&mut self.child, Child::None { start_at: now }) {
             Child::None { .. } => {}
             Child::Running(life) => {
