@@ -3,12 +3,12 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use sloth_core::{
-    AgentId, Labels, Secret,
+    AgentId, Chain, Labels, Secret,
     config::{self, ConfigError},
     fs::{self, Access, FsError, ReadError, SecretError},
 };
 use sloth_transport::{Identity, IdentityError, KeyRequest};
-use sloth_trust::{KeyId, MachineKey, MachineKeyError, PublicKey, RootPin};
+use sloth_trust::{Envelope, KeyId, MachineKey, MachineKeyError, PublicKey, RootPin, Trusted};
 
 use crate::paths::Paths;
 
@@ -47,7 +47,7 @@ pub enum EnrolmentError {
     #[error("`{}` has no enrolled agent: run `sloth-agent enroll TOKEN --dir {}`", dir.display(), dir.display())]
     Missing {
         /// The agent's directory.
-        dir: std::path::PathBuf,
+        dir: PathBuf,
     },
     /// The file makes no sense.
     #[error("cannot read this host's enrolment")]
@@ -59,7 +59,7 @@ pub enum EnrolmentError {
     #[error("the authority in `{}` cannot be read: enrol this host again", path.display())]
     Authority {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         source: base64::DecodeError,
     },
@@ -98,13 +98,13 @@ pub enum EnrolmentError {
     )]
     NoReceiptKey {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
     /// The key for receipts is none.
     #[error("cannot use the key for receipts `{}`: bring back a copy of it, or enrol this host again", path.display())]
     ReceiptKey {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         source: MachineKeyError,
     },
@@ -115,11 +115,19 @@ pub enum EnrolmentError {
     )]
     OtherReceiptKey {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The key in it.
         found: KeyId,
         /// The key that it should be.
         expected: KeyId,
+    },
+    /// A trust root cannot be used.
+    #[error("cannot use the trust root `{}`, {why}: start the daemon, which writes it anew, or enrol this host again", path.display())]
+    Root {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// No randomness.
     #[error("the system gives no randomness for a key")]
@@ -131,7 +139,7 @@ pub enum EnrolmentError {
     #[error("the identity in `{}` cannot be used: enrol this host again", path.display())]
     Identity {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         source: IdentityError,
     },
@@ -226,6 +234,36 @@ impl Enrolment {
         let (found, expected) = (key.public().id(), self.receipt_key.id());
         Err(EnrolmentError::OtherReceiptKey { path: paths.receipt_key(), found, expected })
     }
+}
+
+/// Keeps the newest trust root beside the first, for commands that cannot open the store while the daemon has it.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub fn store_newest_root(paths: &Paths, envelope: &[u8]) -> Result<(), FsError> {
+    let path = paths.newest_root();
+    let is_there = fs::read_capped(&path, ROOT_BYTES_MAX).is_ok_and(|there| there == envelope);
+    if is_there { Ok(()) } else { fs::replace(&path, envelope, Access::Owner) }
+}
+
+/// What the host trusts: the newest root that its daemon took on, else the one that it was enrolled with.
+///
+/// # Errors
+///
+/// When the host is not enrolled, or a file cannot be read or used.
+pub fn load_trusted(paths: &Paths) -> Result<Trusted, EnrolmentError> {
+    let enrolment = Enrolment::load(paths)?;
+    let (path, bytes, pin) = match fs::read_capped(&paths.newest_root(), ROOT_BYTES_MAX) {
+        // The daemon has verified it, and nobody else writes there.
+        Ok(bytes) => (paths.newest_root(), bytes, None),
+        Err(error) if error.is_not_found() => (paths.root(), enrolment.root, Some(enrolment.root_pin)),
+        Err(error) => return Err(error.into()),
+    };
+    let refused = |why: String| EnrolmentError::Root { path: path.clone(), why };
+    let envelope = Envelope::decode(&bytes).map_err(|error| refused(Chain(&error).to_string()))?;
+    let pin = pin.unwrap_or_else(|| RootPin::of(&envelope.payload));
+    Trusted::new(&envelope, pin).map_err(|error| refused(Chain(&error).to_string()))
 }
 
 /// Reads the identity.

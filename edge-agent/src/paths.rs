@@ -154,6 +154,12 @@ impl Paths {
         self.dir.join("root.envelope")
     }
 
+    /// The envelope of the newest trust root that this host took on after the one that it was enrolled with.
+    #[must_use]
+    pub fn newest_root(&self) -> PathBuf {
+        self.dir.join("root.newest")
+    }
+
     /// The private key of an enrolment that is not answered yet.
     #[must_use]
     pub fn pending_key(&self) -> PathBuf {

@@ -20,8 +20,7 @@ use sloth_trust::{
 
 use super::{DirArgs, update::ask, update::say};
 use crate::{
-    VERSION,
-    enrolment::Enrolment,
+    VERSION, enrolment,
     paths::Paths,
     update::{
         self,
@@ -113,9 +112,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
 
 /// What a release says of the program, if those whom the trust root names signed it.
 fn released(paths: &Paths, path: &Path, program: &[u8], current: &Version) -> Result<Expected, Failure> {
-    let enrolment = Enrolment::load(paths).map_err(Outcome::Refused.because())?;
-    let root = Envelope::decode(&enrolment.root).map_err(Outcome::Internal.because())?;
-    let trusted = Trusted::new(&root, enrolment.root_pin).map_err(Outcome::Refused.because())?;
+    let trusted = enrolment::load_trusted(paths).map_err(Outcome::Refused.because())?;
     let envelope = envelope(path, &trusted)?;
     let release = trusted.verify_release(&envelope).map_err(Outcome::Refused.because())?;
     let channel = release.channel.clone();

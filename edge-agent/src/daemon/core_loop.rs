@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc};
 
 use sloth_core::{Chain, Millis, RunId, backoff::full_jitter};
 use sloth_protocol::{
-    agent::{Agent, Effect, Event, Output, StopReason},
+    agent::{Agent, Effect, Event, Output, StopReason, Write},
     update::FromDaemon,
     wire::AgentResponse,
 };
@@ -18,7 +18,7 @@ use super::{
     notes, updates,
     workers::{Told, Workers},
 };
-use crate::{store::StoreError, trim::trim, worker::random};
+use crate::{enrolment, store::StoreError, trim::trim, worker::random};
 
 /// Most events that wait for the loop; who has more waits too.
 const EVENTS_MAX: usize = 256;
@@ -91,6 +91,13 @@ pub(super) async fn run(
     }
 }
 
+/// Writes a trust root that was taken on where commands of this host find it.
+fn keep_newest_root(shared: &Shared, envelope: &[u8]) {
+    if let Err(error) = enrolment::store_newest_root(&shared.paths, envelope) {
+        tracing::warn!(error = %Chain(&error), "`self-update` goes on with the trust root before");
+    }
+}
+
 fn seed() -> u64 {
     let [_, _, _, _, _, _, _, _, low @ ..] = random().to_be_bytes();
     u64::from_be_bytes(low)
@@ -120,6 +127,9 @@ impl Life {
     async fn begin(shared: &Arc<Shared>) -> Result<Self, DaemonError> {
         let durable = shared.store.load().await?;
         let now = shared.clock.steady();
+        if let Some(root) = &durable.root {
+            keep_newest_root(shared, root);
+        }
         let machine = Agent::restore(shared.machine_config(), durable, now, seed())?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let link = Link::new(Arc::clone(shared), sender.clone());
@@ -249,8 +259,16 @@ impl Life {
                 Err(_) => break,
             }
         }
+        let newest_root = merged
+            .writes
+            .iter()
+            .rev()
+            .find_map(|write| if let Write::PutRoot(envelope) = write { Some(envelope.clone()) } else { None });
         if !merged.writes.is_empty() {
             self.shared.store.commit(merged.writes).await?;
+        }
+        if let Some(envelope) = newest_root {
+            keep_newest_root(&self.shared, &envelope);
         }
         for effect in merged.effects {
             self.carry_out(effect);

@@ -9,7 +9,10 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
-use sloth_core::{Chain, Labels, RunId};
+use sloth_core::{
+    Chain, Labels, RunId,
+    fs::{self, Access},
+};
 use sloth_protocol::{
     agent::{Event, Start},
     wire::RunEnd,
@@ -34,7 +37,7 @@ use super::{
 };
 use crate::{
     leftovers::{self, Whose},
-    paths::{self, Paths},
+    paths::Paths,
     worker::{
         self,
         frames::{self, FrameError, FrameReader},
@@ -133,7 +136,8 @@ impl Supervisor {
         let (run, manifest) = (start.job.run, start.job.manifest);
         let own = Arc::clone(shared);
         let file = tokio::task::spawn_blocking(move || -> Result<String, StartError> {
-            paths::create_passable(&own.paths.run(run))?;
+            // A task of another user is let through when it begins.
+            fs::create_dir(&own.paths.run(run), Access::Owner)?;
             Ok(bundles::workflow(&own.paths, manifest)?)
         });
         let beginning = beginning(shared, start, file.await??)?;
@@ -310,6 +314,7 @@ impl Supervisor {
             self.child.wait().ok();
             return Event::RunEnded { run: self.run, end };
         }
+        let is_stuck = exited.as_ref().is_ok_and(|status| status.code() == Some(worker::EXIT_STUCK));
         let how = match exited {
             Ok(status) => describe(status),
             Err(error) => format!("how it ended is unknown: {error}"),
@@ -323,6 +328,8 @@ impl Supervisor {
         match self.ended {
             // It told its run's end, and failed only at its own.
             Some(end) => Event::RunEnded { run: self.run, end },
+            // A socket that breaks is what its end looks like first; that it was stuck says more.
+            None if is_stuck => Event::WorkerDied { run: self.run, how },
             None => Event::WorkerDied { run: self.run, how: self.fault.unwrap_or(how) },
         }
     }

@@ -8,6 +8,7 @@ use std::{
     os::{
         fd::AsFd,
         unix::{
+            fs::OpenOptionsExt as _,
             net::{UnixListener, UnixStream},
             process::CommandExt as _,
         },
@@ -45,6 +46,8 @@ use super::{
 };
 use crate::{VERSION, paths::Paths, trim::trim, update::settings::UpdateSettings};
 
+/// What a daemon prints is for its owner alone.
+const TRIAL_LOG_MODE: u32 = 0o600;
 /// Most bytes of a log of a version on trial.
 const TRIAL_LOG_BYTES_MAX: u64 = 256 * 1024;
 /// The wait before a socket that cannot be made is tried again.
@@ -469,7 +472,7 @@ impl Driver {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    OpenOptions::new().create(true).append(true).mode(TRIAL_LOG_MODE).open(path)
 }
 
 /// Spreads the restarts of a fleet; not for secrets.
