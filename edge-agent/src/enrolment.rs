@@ -1,5 +1,7 @@
 //! Whose agent this is: what a host keeps of its enrolment.
 
+use std::path::PathBuf;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use sloth_core::{

@@ -58,7 +58,7 @@ fn failure(error: DaemonError) -> Failure {
         )
         | DaemonError::Restore(_) => Outcome::Refused,
         DaemonError::Fs(_)
-        | DaemonError::Store(StoreError::Fs(_) | StoreError::Locked { .. })
+        | DaemonError::Store(StoreError::Fs(_) | StoreError::Locked { .. } | StoreError::Closed)
         | DaemonError::Cache { .. } => Outcome::Internal,
     };
     Failure { outcome, error: error.into() }

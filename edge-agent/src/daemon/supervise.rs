@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use sloth_core::{
     Chain, Labels, RunId,
-    fs::{self, Access},
+    fs::{self, Access, FsError},
 };
 use sloth_protocol::{
     agent::{Event, Start},
@@ -66,7 +66,7 @@ enum StartError {
     #[error("cannot use the unpacked bundle")]
     Bundle(#[from] BundleError),
     #[error("cannot make the run's directory")]
-    Dir(#[from] sloth_core::fs::FsError),
+    Dir(#[from] FsError),
     #[error("a path of this agent is not UTF-8: use another directory")]
     Path,
     #[error("cannot start a worker")]

@@ -181,7 +181,7 @@ pub fn previous_of(path: &Path) -> PathBuf {
 /// # Errors
 ///
 /// When it does not run, says nothing in time, or fails.
-fn self_test(program: &Path) -> Result<String, StageError> {
+pub(super) fn self_test(program: &Path) -> Result<String, StageError> {
     let failed = |why: String| StageError::SelfTest { why };
     // It is started elsewhere than here.
     let program = std::path::absolute(program).map_err(|error| failed(error.to_string()))?;
