@@ -3,7 +3,7 @@
 use metrics::{counter, gauge, histogram};
 use sloth_core::{AgentId, Millis, RunId};
 use sloth_protocol::{
-    coordinator::{RejectedReceipts, RolloutNote},
+    coordinator::{CopyNote, RejectedReceipts, RolloutNote},
     wire::{JobState, Lane, Refusal, RefusalCode, RolloutStatus, RolloutSummary},
 };
 
@@ -146,6 +146,13 @@ pub struct RunStarted<'a> {
 pub struct RolloutMoved<'a> {
     /// What.
     pub note: &'a RolloutNote,
+}
+
+/// A host came with the identity of an agent that another host is.
+#[derive(Debug)]
+pub struct CopyFound<'a> {
+    /// Whose, and which host.
+    pub note: &'a CopyNote,
 }
 
 /// How the coordinator stands at one moment.
@@ -291,6 +298,24 @@ impl RolloutMoved<'_> {
             tracing::warn!(rollout, "rollout halted: {text}");
         } else {
             tracing::info!(rollout, "rollout: {text}");
+        }
+    }
+}
+
+impl CopyFound<'_> {
+    /// Logs and counts it.
+    pub fn emit(&self) {
+        let CopyNote { agent, name, hostname, first } = self.note;
+        counter!("sloth_agent_copies_total").increment(1);
+        if *first {
+            tracing::error!(
+                %agent,
+                name,
+                hostname,
+                "two hosts have one identity: give the copy its own with `sloth-agent enroll --again`"
+            );
+        } else {
+            tracing::info!(%agent, name, hostname, "a host with a copy of an agent's identity came");
         }
     }
 }

@@ -117,6 +117,11 @@ impl Daemon {
     /// When the host is not enrolled, another daemon has the directory, or something in it cannot be used.
     pub fn open(paths: Paths, settings: Settings, program: PathBuf) -> Result<Self, DaemonError> {
         let enrolment = Enrolment::load(&paths)?;
+        if enrolment.is_of_another_machine() {
+            tracing::warn!(
+                "this host's machine-id is not that of the host that was enrolled: if its disk is a copy, give it an identity of its own with `sloth-agent enroll --again TOKEN`"
+            );
+        }
         let identity = enrolment::load_identity(&paths)?;
         let receipt_key = enrolment.receipt_key(&paths)?;
         paths.create()?;

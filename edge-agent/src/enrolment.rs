@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use sloth_core::{
-    AgentId, Chain, Labels, Secret,
+    AgentId, Chain, Digest, Labels, Secret,
     config::{self, ConfigError},
     fs::{self, Access, FsError, ReadError, SecretError},
 };
 use sloth_transport::{Identity, IdentityError, KeyRequest};
 use sloth_trust::{Envelope, KeyId, MachineKey, MachineKeyError, PublicKey, RootPin, Trusted};
 
-use crate::paths::Paths;
+use crate::{paths::Paths, platform};
 
 /// Most bytes of a file with a key.
 const PEM_BYTES_MAX: u64 = 64 * 1024;
@@ -40,6 +40,8 @@ pub struct Enrolment {
     pub root_pin: RootPin,
     /// What verifies this agent's receipts: the coordinator was told of it, and takes no other.
     pub receipt_key: PublicKey,
+    /// The installation that was enrolled; none where it has no name.
+    pub machine: Option<Digest>,
 }
 
 /// Why there is no enrolment.
@@ -162,6 +164,8 @@ struct File {
     labels: Labels,
     #[serde(default)]
     host_labels: Labels,
+    #[serde(default)]
+    machine: Option<Digest>,
 }
 
 impl Enrolment {
@@ -197,7 +201,14 @@ impl Enrolment {
             root: fs::read_capped(&paths.root(), ROOT_BYTES_MAX)?,
             root_pin: file.root_pin,
             receipt_key: file.receipt_key,
+            machine: file.machine,
         })
+    }
+
+    /// Whether another installation was enrolled than this one: this one has its disk, or was given a new machine-id(5).
+    #[must_use]
+    pub fn is_of_another_machine(&self) -> bool {
+        self.machine.zip(platform::machine()).is_some_and(|(enrolled, own)| enrolled != own)
     }
 
     /// Keeps the enrolment and the first identity. The file that says «enrolled» comes last.
@@ -215,6 +226,7 @@ impl Enrolment {
             receipt_key: self.receipt_key.clone(),
             labels: self.labels.clone(),
             host_labels: self.host_labels.clone(),
+            machine: self.machine,
         };
         let text = toml::to_string(&file)?;
         store_identity(paths, identity)?;
@@ -374,6 +386,7 @@ mod tests {
             root: b"root".to_vec(),
             root_pin: RootPin::of(b"root"),
             receipt_key: receipt_key(paths).expect("a key").public().clone(),
+            machine: platform::machine(),
         };
         (enrolment, key.certified(issued.der).expect("an identity"))
     }
@@ -388,6 +401,9 @@ mod tests {
         let (enrolment, identity) = enrolled(&paths);
         enrolment.store(&paths, &identity).expect("stored");
         assert_eq!(Enrolment::load(&paths).expect("loaded"), enrolment);
+        assert!(!enrolment.is_of_another_machine());
+        let elsewhere = Enrolment { machine: Some(Digest::of(b"another")), ..enrolment.clone() };
+        assert_eq!(elsewhere.is_of_another_machine(), enrolment.machine.is_some());
         let loaded = load_identity(&paths).expect("loaded");
         assert_eq!(loaded.certificate(), identity.certificate());
         for path in [paths.identity(), paths.enrolment(), paths.root()] {

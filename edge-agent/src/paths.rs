@@ -7,7 +7,7 @@ use std::{
 };
 
 use sloth_core::{
-    Digest, RunId,
+    AgentId, Digest, RunId,
     fs::{self, Access, Action, FsError},
 };
 use sloth_protocol::update::Version;
@@ -170,6 +170,18 @@ impl Paths {
     #[must_use]
     pub fn receipt_key(&self) -> PathBuf {
         self.dir.join("receipt.key")
+    }
+
+    /// The directory of an identity that is to take the place of this one.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self { dir: self.dir.join("again") }
+    }
+
+    /// Where the identity stays that the agent's own took the place of.
+    #[must_use]
+    pub fn before(&self, agent: AgentId) -> Self {
+        Self { dir: self.dir.join(format!("before-{agent}")) }
     }
 
     /// Chunks of bundles, and downloads.

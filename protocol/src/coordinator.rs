@@ -5,6 +5,7 @@
 //! still to be told.
 
 mod catalog;
+mod copies;
 mod dispatch;
 mod durable;
 mod head;
@@ -352,6 +353,19 @@ pub enum CloseReason {
     Superseded,
 }
 
+/// A host came with the identity of an agent that another host is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyNote {
+    /// Whose identity.
+    pub agent: AgentId,
+    /// What that agent is called.
+    pub name: String,
+    /// What the host calls itself.
+    pub hostname: String,
+    /// Whether it is the first time that this agent's identity was found twice.
+    pub first: bool,
+}
+
 /// What a machine answers to an event.
 #[derive(Debug, Clone, Default)]
 pub struct Output {
@@ -369,6 +383,8 @@ pub struct Output {
     pub touched: BTreeSet<RunId>,
     /// What rollouts did, to be told after the commit.
     pub notes: Vec<RolloutNote>,
+    /// Hosts that came with the identity of another, to be told after the commit.
+    pub copies: Vec<CopyNote>,
     /// When to send [`Event::Wake`], whatever was said before.
     pub wake_at: Option<Millis>,
 }

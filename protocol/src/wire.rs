@@ -30,10 +30,10 @@ pub use frame::{
     encode, frame_length,
 };
 pub use operator::{
-    AgentView, AgentsPage, BLOBS_ASKED_MAX, BundleView, CreateToken, EVENTS_IN_FRAME_MAX, Events, Follow, FollowWait,
-    JobView, OPERATOR_CHARS_MAX, OperatorHello, OperatorRequest, OperatorResponse, OperatorView, OperatorsPage,
-    PAGE_ROWS_MAX, Published, RunEvent, RunSummary, RunView, RunsPage, StartRun, Started, TaskView, TokenIssued,
-    TokenView, TokensPage, VALUES_BYTES_MAX, Withdrawn, is_operator_name,
+    AgentView, AgentsPage, BLOBS_ASKED_MAX, BundleView, Copied, CreateToken, EVENTS_IN_FRAME_MAX, Events, Follow,
+    FollowWait, JobView, OPERATOR_CHARS_MAX, OperatorHello, OperatorRequest, OperatorResponse, OperatorView,
+    OperatorsPage, PAGE_ROWS_MAX, Published, RunEvent, RunSummary, RunView, RunsPage, StartRun, Started, TaskView,
+    TokenIssued, TokenView, TokensPage, VALUES_BYTES_MAX, Withdrawn, is_operator_name,
 };
 pub use record::{
     Class, Dropped, JobState, Lane, LogStream, NAME_BYTES_MAX, NUMBER_MAX, OUTPUT_BYTES_MAX, OnInterrupt,

@@ -198,6 +198,7 @@ fn ask(random: &mut Random) -> coordinator::Ask {
         version: "v".repeat(usize::try_from(random.below(300)).unwrap_or(0)),
         platform: Platform { hostname: "é".repeat(200), ..Platform::default() },
         labels: [("role".to_owned(), "we b".repeat(usize::try_from(random.below(2)).unwrap_or(0)))].into(),
+        instance: random.below(4),
     };
     match random.below(6) {
         0 | 1 => coordinator::Ask::Hello(Hello { labels: Labels::new(), ..hello }),
@@ -270,6 +271,7 @@ fn coordinator(seed: u64) -> Coordinator {
         next_generation: 1,
         proto: PROTO_MAX,
         update: None,
+        copied: None,
     };
     let state = coordinator::Durable { agents: [(id(), record)].into(), ..Default::default() };
     Coordinator::restore(state, coordinator::Settings::default(), NOW, seed).expect("no root yet")

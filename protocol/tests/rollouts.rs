@@ -76,6 +76,7 @@ fn record(number: u64) -> AgentRecord {
         receipt_key: receipt_key(),
         proto: PROTO_MAX,
         update: None,
+        copied: None,
         enrolled: NOW,
         last_seen: NOW,
         revoked: false,
@@ -169,7 +170,7 @@ impl Fleet {
         self.tell(Event::Connected { conn: conn(id), agent: id });
         let (version, platform, labels) = (String::new(), Platform::default(), Labels::new());
         let (proto_min, proto_max, features) = (PROTO_MIN, PROTO_MAX, 0);
-        self.ask(id, Ask::Hello(Hello { proto_min, proto_max, features, version, platform, labels }));
+        self.ask(id, Ask::Hello(Hello { proto_min, proto_max, features, version, platform, labels, instance: 1 }));
         self.connected.insert(id);
     }
 

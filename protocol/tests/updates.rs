@@ -510,8 +510,15 @@ fn an_agent_of_the_protocol_before_is_told_of_no_update() {
     // Ordered while it spoke the newest version, and then its package was set back.
     let _ = center.handle(NOW, assign(2));
     let _ = center.handle(NOW, Event::Connected { conn: 1, agent: id() });
-    let hello =
-        Hello { proto_min: 1, proto_max: 1, features: 0, version: "0.1.0".to_owned(), platform, labels: Labels::new() };
+    let hello = Hello {
+        proto_min: 1,
+        proto_max: 1,
+        features: 0,
+        version: "0.1.0".to_owned(),
+        platform,
+        labels: Labels::new(),
+        instance: 1,
+    };
     let output = center.handle(NOW, Event::Asked { conn: 1, ticket: 3, ask: Ask::Hello(hello) });
     let welcome = output
         .answers

@@ -199,6 +199,7 @@ fn record() -> AgentRecord {
         next_generation: 1,
         proto: sloth_protocol::wire::PROTO_MAX,
         update: None,
+        copied: None,
     }
 }
 

@@ -321,5 +321,6 @@ fn record(index: usize) -> AgentRecord {
         next_generation: 1,
         proto: PROTO_MAX,
         update: None,
+        copied: None,
     }
 }

@@ -261,6 +261,7 @@ impl Herd {
             version: "0.1.0".to_owned(),
             platform: platform(),
             labels: Labels::new(),
+            instance: 1,
         };
         self.ask_as(place, Ask::Hello(hello));
         self.poll(place);
@@ -426,6 +427,7 @@ fn record(place: usize) -> AgentRecord {
         receipt_key: publisher().online[0].public().clone(),
         proto: PROTO_MAX,
         update: None,
+        copied: None,
         enrolled: START,
         last_seen: START,
         revoked: false,

@@ -4,13 +4,16 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use sloth_cli::{Failure, Format, Outcome, Table, events::printable, print_json, print_line};
 use sloth_core::{Clock, Labels, Millis, Selector};
-use sloth_protocol::wire::{AgentView, Dropped, OperatorRequest, OperatorResponse, UpdateState, UpdateView};
+use sloth_protocol::wire::{AgentView, Copied, Dropped, OperatorRequest, OperatorResponse, UpdateState, UpdateView};
 
 use super::{
     CredentialArgs,
     client::{AskError, Client, expect_answer, note, with_client},
     printed, show,
 };
+
+/// How long after a copy of its identity was last turned away an agent is listed as copied.
+const COPIED_FOR: Millis = Millis::from_secs(24 * 3600);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AgentsCommand {
@@ -65,6 +68,16 @@ struct Shown {
     /// How the newest update of it stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     update: Option<ShownUpdate>,
+    /// Another host that came with its identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied: Option<ShownCopy>,
+}
+
+#[derive(Serialize)]
+struct ShownCopy {
+    since: String,
+    last: String,
+    hostname: String,
 }
 
 #[derive(Serialize)]
@@ -128,7 +141,7 @@ fn print_all(agents: Vec<AgentView>, format: Format) -> Result<Outcome, Failure>
     for agent in agents {
         table.row(vec![
             agent.name.clone(),
-            state(&agent).to_owned(),
+            standing(&agent, now),
             seen(&agent, now),
             agent.jobs.to_string(),
             agent.version.clone(),
@@ -151,7 +164,7 @@ pub(super) fn print_one(agent: AgentView, format: Format) -> Result<Outcome, Fai
     let lines = [
         ("name", agent.name.clone()),
         ("id", agent.id.to_string()),
-        ("state", state(&agent).to_owned()),
+        ("state", standing(&agent, now)),
         ("seen", seen(&agent, now)),
         ("enrolled", agent.enrolled.to_string()),
         ("version", agent.version.clone()),
@@ -167,6 +180,9 @@ pub(super) fn print_one(agent: AgentView, format: Format) -> Result<Outcome, Fai
     }
     if let Some(update) = agent.update.as_deref() {
         print_update(update, now)?;
+    }
+    if let Some(copied) = agent.copied.as_deref() {
+        print_copied(copied, now)?;
     }
     Ok(Outcome::Done)
 }
@@ -184,6 +200,24 @@ fn print_update(update: &UpdateView, now: Millis) -> Result<(), Failure> {
     }
     for line in update.log_tail.lines() {
         printed(print_line(&format!("{:<10} | {}", "", printable(line))))?;
+    }
+    Ok(())
+}
+
+fn print_copied(copied: &Copied, now: Millis) -> Result<(), Failure> {
+    let Copied { since, last, hostname } = copied;
+    let host = printable(hostname);
+    let (since, last) = (show::ago(now, *since), show::ago(now, *last));
+    let lines = [
+        (
+            "copied",
+            format!("a host that calls itself `{host}` came with a copy of this identity, first {since}, last {last}"),
+        ),
+        ("", "it is turned away; on it: `sloth-agent enroll --again TOKEN --name NAME`".to_owned()),
+        ("", "if this host is the copy: `sloth-coord agents revoke`, and enrol both again".to_owned()),
+    ];
+    for (name, value) in lines {
+        printed(print_line(&format!("{name:<10} {value}")))?;
     }
     Ok(())
 }
@@ -209,6 +243,12 @@ fn trust(agent: &AgentView, now: Millis) -> String {
         (root, 0) => format!("root {root}, no head"),
         (root, head) => format!("root {root}, head issued {}", show::ago(now, Millis::from_u64(head))),
     }
+}
+
+/// How the agent stands, and whether another host comes with its identity.
+fn standing(agent: &AgentView, now: Millis) -> String {
+    let recent = agent.copied.as_deref().is_some_and(|copied| now.since(copied.last) < COPIED_FOR);
+    if recent { format!("{}, copied", state(agent)) } else { state(agent).to_owned() }
 }
 
 const fn state(agent: &AgentView) -> &'static str {
@@ -244,6 +284,10 @@ impl From<AgentView> for Shown {
             receipt_key: agent.receipt_key.to_string(),
             protocol: agent.proto,
             update: agent.update.map(|update| ShownUpdate::from(*update)),
+            copied: agent.copied.map(|copied| {
+                let Copied { since, last, hostname } = *copied;
+                ShownCopy { since: since.to_string(), last: last.to_string(), hostname }
+            }),
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{
     follow::Followers,
 };
 use crate::{
-    events::{self, Counted, ReceiptsRejected, Recovered, RolloutMoved, Standing},
+    events::{self, CopyFound, Counted, ReceiptsRejected, Recovered, RolloutMoved, Standing},
     store::{CommitError, StoreHandle},
 };
 
@@ -220,12 +220,13 @@ impl Core {
         batch.output.rejected.append(&mut output.rejected);
         batch.output.touched.append(&mut output.touched);
         batch.output.notes.append(&mut output.notes);
+        batch.output.copies.append(&mut output.copies);
         self.wake_at = output.wake_at;
     }
 
     /// Commits what a batch changed, and only then tells anybody of it.
     async fn finish(&mut self, batch: Batch) -> Result<(), CoreError> {
-        let Output { writes, answers, closes, withdrawn, rejected, touched, notes, wake_at: _ } = batch.output;
+        let Output { writes, answers, closes, withdrawn, rejected, touched, notes, copies, wake_at: _ } = batch.output;
         if !writes.is_empty() {
             let counted = Lane::ALL.map(|lane| Counted { lane, records: count(&writes, lane) });
             if let Err(error) = self.store.commit(writes).await {
@@ -250,6 +251,7 @@ impl Core {
         rejected.iter().for_each(|rejected| ReceiptsRejected { rejected }.emit());
         self.followers.wake(&touched);
         notes.iter().for_each(|note| RolloutMoved { note }.emit());
+        copies.iter().for_each(|note| CopyFound { note }.emit());
         for reply in batch.standings {
             let _ = reply.send(self.standing());
         }

@@ -115,6 +115,7 @@ fn agent(number: u128, name: &str) -> Write {
         next_generation: 1,
         proto: sloth_protocol::wire::PROTO_MAX,
         update: None,
+        copied: None,
     };
     Write::PutAgent(AgentId::new(Millis::from_secs(1), number), Box::new(record))
 }

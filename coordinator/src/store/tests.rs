@@ -99,6 +99,9 @@ fn put_agent(id: AgentId, next_generation: u64) -> Write {
         next_generation,
         proto: sloth_protocol::wire::PROTO_MAX,
         update: next_generation.is_multiple_of(2).then(|| Box::new(standing(next_generation))),
+        copied: next_generation
+            .is_multiple_of(5)
+            .then(|| Box::new(sloth_protocol::wire::Copied { since: AT, last: AT, hostname: "web-2".to_owned() })),
     };
     Write::PutAgent(id, Box::new(agent))
 }

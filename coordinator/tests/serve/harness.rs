@@ -244,8 +244,15 @@ impl Agent {
 }
 
 pub fn hello() -> Hello {
-    let labels = Labels::new();
-    Hello { proto_min: 1, proto_max: 1, features: 0, version: "test".into(), platform: Platform::default(), labels }
+    Hello {
+        proto_min: 1,
+        proto_max: 1,
+        features: 0,
+        version: "test".into(),
+        platform: Platform::default(),
+        labels: Labels::new(),
+        instance: 1,
+    }
 }
 
 pub fn enroll(token: &JoinToken, name: &str, key: &KeyRequest) -> EnrollRequest {

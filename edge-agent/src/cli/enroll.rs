@@ -1,5 +1,7 @@
 //! `sloth-agent enroll`, and hosts that enrol by themselves.
 
+mod again;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -36,9 +38,13 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
     /// For first boots: do nothing when this host is enrolled or the token's file is not there; else try until it is
-    /// enrolled, and remove the file
-    #[arg(long, requires = "token_file")]
+    /// enrolled, and remove the file; a host whose machine-id is not the one that was enrolled is enrolled again
+    #[arg(long, requires = "token_file", conflicts_with = "again")]
     unattended: bool,
+    /// Give a host that is enrolled an identity of its own: one whose disk is a copy, or that is to join another
+    /// coordinator; what it had stays beside it, in `before-ID`
+    #[arg(long)]
+    again: bool,
     /// The agent's name, unique in the fleet [default: this host's name]
     #[arg(long)]
     name: Option<String>,
@@ -61,7 +67,7 @@ const RETRY_MAX: Millis = Millis::from_secs(300);
 /// Why a host was not enrolled.
 #[derive(Debug, thiserror::Error)]
 enum EnrollError {
-    #[error("`{dir}` has the enrolled agent `{name}`: use another directory, or remove it to enrol anew")]
+    #[error("`{dir}` has the enrolled agent `{name}`: use another directory, or `--again` for a new identity")]
     Already { dir: String, name: String },
     #[error("cannot enrol while a daemon runs")]
     Lock(#[from] LockError),
@@ -97,10 +103,20 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
         return Ok(Outcome::Done);
     }
     let token = token(arguments)?;
-    let enrolment = runtime()?.block_on(enroll(&paths, &token, name, host_labels)).map_err(failure)?;
+    let enrolment = if arguments.again {
+        runtime()?.block_on(again::enroll(&paths, &token, name, host_labels))
+    } else {
+        runtime()?.block_on(enroll(&paths, &token, name, host_labels))
+    };
+    let enrolment = enrolment.map_err(failure)?;
     let dir = paths.dir().display();
     print_line(&format!("enrolled as `{}`, {}", enrolment.name, enrolment.agent))
         .map_err(Outcome::Internal.because())?;
+    if arguments.again {
+        let before = paths.before(enrolment.agent);
+        print_line(&format!("what the agent was before is in `{}`", before.dir().display()))
+            .map_err(Outcome::Internal.because())?;
+    }
     print_line(&format!("start it with `sloth-agent daemon --dir {dir}`")).map_err(Outcome::Internal.because())?;
     Ok(Outcome::Done)
 }
@@ -109,7 +125,7 @@ pub(super) fn execute(arguments: &Arguments) -> Result<Outcome, Failure> {
 /// token that is not used up can enrol as well. One that stays is no reason for an agent not to start.
 async fn enroll_unattended(paths: &Paths, file: &Path, name: &str, labels: &Labels) {
     let mut attempt = 0;
-    while !Enrolment::exists(paths) && file.exists() {
+    while needs_identity(paths) && file.exists() {
         let Err(failed) = enroll_once(paths, file, name, labels).await else { break };
         // Hosts that start as one must not come back as one; without randomness they wait as long as may be.
         let random = getrandom::u64().unwrap_or(u64::MAX);
@@ -128,9 +144,24 @@ async fn enroll_unattended(paths: &Paths, file: &Path, name: &str, labels: &Labe
     }
 }
 
+/// Whether nobody is enrolled here, or another installation than this one: its disk was copied after it was enrolled. Only
+/// a token on this host makes anything of that, since a machine-id may be given anew as well.
+fn needs_identity(paths: &Paths) -> bool {
+    if !Enrolment::exists(paths) {
+        return true;
+    }
+    // What cannot be read is the daemon's to complain of.
+    Enrolment::load(paths).is_ok_and(|enrolment| enrolment.is_of_another_machine())
+}
+
 async fn enroll_once(paths: &Paths, file: &Path, name: &str, labels: &Labels) -> Result<(), Failure> {
     let token = read_token(file)?;
-    let enrolment = enroll(paths, &token, name.to_owned(), labels.clone()).await.map_err(failure)?;
+    let enrolled = if again::is_possible(paths) {
+        again::enroll(paths, &token, name.to_owned(), labels.clone()).await
+    } else {
+        enroll(paths, &token, name.to_owned(), labels.clone()).await
+    };
+    let enrolment = enrolled.map_err(failure)?;
     tracing::info!(agent = %enrolment.agent, name = enrolment.name, "this host is enrolled");
     Ok(())
 }
@@ -236,6 +267,7 @@ fn accept(
         root: enrolled.root,
         root_pin: token.root,
         receipt_key: receipt_key.clone(),
+        machine: platform::machine(),
     };
     Ok((enrolment, identity))
 }

@@ -19,6 +19,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Session {
     link: Link,
+    /// See [`Hello::instance`].
+    instance: u64,
     /// Names the last connection that was asked for.
     links: u64,
     next_ticket: Ticket,
@@ -89,6 +91,7 @@ impl Session {
     pub(super) fn new(config: &Config, lanes: &[LaneState; 2], now: Millis, random: &mut Random) -> Self {
         Self {
             link: Link::Down { retry_at: now },
+            instance: random.next_u64(),
             links: 0,
             next_ticket: 1,
             attempts: 0,
@@ -246,6 +249,7 @@ impl Agent {
             version: self.config.version.clone(),
             platform: self.config.platform.clone(),
             labels: self.config.host_labels.clone(),
+            instance: self.session.instance,
         };
         let asked = self.ask(Ask::Hello(hello), Millis::ZERO);
         if let Some(up) = self.session.up_mut() {

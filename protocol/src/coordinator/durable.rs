@@ -7,7 +7,7 @@ use sloth_core::{AgentId, Digest, Labels, Millis, RolloutId, RunId, TokenId};
 use sloth_trust::{AgentRelease, BundleMetadata, BundleName, HeadRef, PublicKey};
 
 use super::rollouts::{RolloutHost, RolloutRecord};
-use crate::wire::{Dropped, JobState, Lane, Platform, ProtoVersion, Record, UpdateState, Withdrawn};
+use crate::wire::{Copied, Dropped, JobState, Lane, Platform, ProtoVersion, Record, UpdateState, Withdrawn};
 
 /// Everything a machine is restored from.
 #[derive(Debug, Clone, Default)]
@@ -88,6 +88,8 @@ pub struct AgentRecord {
     pub proto: ProtoVersion,
     /// How the newest update of it stands.
     pub update: Option<Box<UpdateStanding>>,
+    /// Another host that came with this identity.
+    pub copied: Option<Box<Copied>>,
 }
 
 /// An operator: one that has connected, or whose credentials count no more.

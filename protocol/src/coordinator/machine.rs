@@ -7,7 +7,7 @@ use sloth_trust::{BundleName, Envelope, Root, RootPin, Tree, Trusted};
 
 use super::{
     Answer, Ask, CloseReason, Command, ConnId, Durable, EXPIRY_GRACE, Event, Output, Reply, Settings, Ticket, Write,
-    rollouts::Rollouts,
+    copies::Lives, rollouts::Rollouts,
 };
 use crate::{
     random::Random,
@@ -37,6 +37,8 @@ pub struct Coordinator {
     pub(super) told: BTreeMap<AgentId, u64>,
     /// The versions of the trust root and of the head that each agent had at its last poll since the start.
     pub(super) knows: BTreeMap<AgentId, (u64, u64)>,
+    /// The lives of each agent since the start, by which a copied host is told from the one that it is a copy of.
+    pub(super) lives: BTreeMap<AgentId, Lives>,
     /// Bytes of logs that each run brought since the start.
     pub(super) log_bytes: BTreeMap<RunId, usize>,
     /// Bytes of results that each agent brought to each run since the start.
@@ -63,8 +65,16 @@ pub(super) enum LeafKey {
 pub(super) struct Presence {
     pub(super) conn: ConnId,
     pub(super) welcome: bool,
+    /// A later connection with the same identity: it takes the place of this one when its hello is welcome.
+    pub(super) arriving: Option<ConnId>,
     /// A poll that waits for work.
     pub(super) held: Option<Held>,
+}
+
+impl Presence {
+    const fn new(conn: ConnId) -> Self {
+        Self { conn, welcome: false, arriving: None, held: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +130,7 @@ impl Coordinator {
             names,
             told,
             knows: BTreeMap::new(),
+            lives: BTreeMap::new(),
             log_bytes: BTreeMap::new(),
             result_bytes: BTreeMap::new(),
             timers,
@@ -208,16 +219,51 @@ impl Coordinator {
             self.out.closes.push((conn, CloseReason::Revoked));
             return;
         }
-        if let Some(before) = self.present.insert(agent, Presence { conn, welcome: false, held: None }) {
-            self.connections.remove(&before.conn);
-            self.out.closes.push((before.conn, CloseReason::Superseded));
-        }
         self.connections.insert(conn, agent);
+        let before = match self.present.get_mut(&agent) {
+            None => {
+                self.present.insert(agent, Presence::new(conn));
+                None
+            }
+            Some(presence) if presence.welcome => presence.arriving.replace(conn),
+            Some(presence) => Some(std::mem::replace(&mut presence.conn, conn)),
+        };
+        self.supersede(before);
+    }
+
+    /// The connection that was welcomed is the agent's from now on.
+    pub(super) fn take_place(&mut self, agent: AgentId, conn: ConnId) {
+        let Some(presence) = self.present.get_mut(&agent) else { return };
+        if presence.conn == conn {
+            presence.welcome = true;
+            return;
+        }
+        let before = std::mem::replace(presence, Presence { welcome: true, ..Presence::new(conn) });
+        self.supersede(Some(before.conn));
+    }
+
+    fn supersede(&mut self, before: Option<ConnId>) {
+        if let Some(conn) = before {
+            self.connections.remove(&conn);
+            self.out.closes.push((conn, CloseReason::Superseded));
+        }
     }
 
     fn closed(&mut self, conn: ConnId) {
         let Some(agent) = self.connections.remove(&conn) else { return };
-        self.present.remove(&agent);
+        match self.present.get_mut(&agent) {
+            Some(presence) if presence.conn != conn => {
+                presence.arriving = None;
+                return;
+            }
+            Some(Presence { arriving: Some(next), .. }) => {
+                let next = *next;
+                self.present.insert(agent, Presence::new(next));
+            }
+            Some(_) | None => {
+                self.present.remove(&agent);
+            }
+        }
         self.seen(agent, Millis::ZERO);
     }
 
@@ -226,9 +272,9 @@ impl Coordinator {
             let reason = "this connection was replaced by a newer one of the same agent, or its identity was withdrawn";
             return self.answer(ticket, Answer::Refused(Refusal::new(RefusalCode::Denied, reason)));
         };
-        let welcome = self.present.get(&agent).is_some_and(|presence| presence.welcome);
+        let welcome = self.present.get(&agent).is_some_and(|presence| presence.conn == conn && presence.welcome);
         match ask {
-            Ask::Hello(hello) => self.hello(agent, ticket, hello),
+            Ask::Hello(hello) => self.hello(agent, conn, ticket, hello),
             Ask::Renew(renew) => self.answer(ticket, Answer::Certify { agent, renew }),
             Ask::Poll(_) | Ask::Report(_) if !welcome => {
                 let refusal = Refusal::new(RefusalCode::Invalid, "the first request on a connection is a hello");

@@ -5,8 +5,8 @@ use std::ops::Bound;
 use sloth_core::{AgentId, Digest, Millis, TokenId, excerpt, labels};
 
 use super::{
-    AGENTS_MAX, AgentRecord, Answer, CloseReason, Enroll, Item, LAST_SEEN_STEP, RECONNECTS_PER_SECOND, REVOKED_MAX,
-    Reply, TOKEN_TTL_MAX, TOKENS_MAX, Ticket, Token, Write,
+    AGENTS_MAX, AgentRecord, Answer, CloseReason, ConnId, Enroll, Item, LAST_SEEN_STEP, RECONNECTS_PER_SECOND,
+    REVOKED_MAX, Reply, TOKEN_TTL_MAX, TOKENS_MAX, Ticket, Token, Write,
     machine::{Coordinator, Timer},
 };
 use crate::wire::{
@@ -124,8 +124,10 @@ impl Coordinator {
             self.drop_all_work(id);
             self.end_any_update(id, "the agent's identity was withdrawn");
             if let Some(presence) = self.present.remove(&id) {
-                self.connections.remove(&presence.conn);
-                self.out.closes.push((presence.conn, CloseReason::Revoked));
+                for conn in [Some(presence.conn), presence.arriving].into_iter().flatten() {
+                    self.connections.remove(&conn);
+                    self.out.closes.push((conn, CloseReason::Revoked));
+                }
             }
             let open =
                 self.state.jobs.iter().filter(|(_, jobs)| jobs.get(&id).is_some_and(|job| !job.state.is_final()));
@@ -156,6 +158,7 @@ impl Coordinator {
         self.write(Write::ForgetAgent(id));
         self.told.remove(&id);
         self.knows.remove(&id);
+        self.lives.remove(&id);
     }
 
     /// When there are too many, the one that was last seen first goes, but not the one that was withdrawn just now.
@@ -170,8 +173,8 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn hello(&mut self, agent: AgentId, ticket: Ticket, hello: Hello) {
-        let answer = self.welcome(agent, hello).unwrap_or_else(Answer::Refused);
+    pub(super) fn hello(&mut self, agent: AgentId, conn: ConnId, ticket: Ticket, hello: Hello) {
+        let answer = self.welcome(agent, conn, hello).unwrap_or_else(Answer::Refused);
         self.answer(ticket, answer);
     }
 
@@ -194,11 +197,12 @@ impl Coordinator {
         if self.state.agents.contains_key(&id) { Ok(id) } else { Err(no_agent(key)) }
     }
 
-    fn welcome(&mut self, agent: AgentId, hello: Hello) -> Result<Answer, Refusal> {
+    fn welcome(&mut self, agent: AgentId, conn: ConnId, hello: Hello) -> Result<Answer, Refusal> {
         let Some(proto) = negotiate(hello.proto_min, hello.proto_max) else {
             return Err(Refusal::version("the agent", hello.proto_min, hello.proto_max));
         };
         check_labels(&hello.labels)?;
+        self.tell_apart(agent, conn, &hello)?;
         let Some(record) = self.state.agents.get(&agent) else { return Err(denied("the agent is not known")) };
         let said = AgentRecord {
             host_labels: hello.labels,
@@ -215,9 +219,7 @@ impl Coordinator {
             self.write(Write::PutAgent(agent, Box::new(said)));
         }
         self.note_version(agent);
-        if let Some(presence) = self.present.get_mut(&agent) {
-            presence.welcome = true;
-        }
+        self.take_place(agent, conn);
         self.rollouts.contacts.heard(agent, self.now);
         self.stir_all();
         let inbox = self.state.inboxes.get(&agent).copied().unwrap_or_default();
@@ -306,6 +308,7 @@ impl Coordinator {
             next_generation: 1,
             proto: 0,
             update: None,
+            copied: None,
         }
     }
 
@@ -356,7 +359,7 @@ fn check_labels(labels: &labels::Labels) -> Result<(), Refusal> {
         .map_err(|error| invalid(&error.to_string()))
 }
 
-fn clip(mut text: String) -> String {
+pub(super) fn clip(mut text: String) -> String {
     if NAME_CHARS_MAX < text.len() {
         text = text.chars().take(NAME_CHARS_MAX / 4).collect();
     }

@@ -47,6 +47,7 @@ impl Coordinator {
             receipt_key: record.receipt_key.clone(),
             proto: record.proto,
             update: Self::update_view(record),
+            copied: record.copied.clone(),
         })
     }
 }

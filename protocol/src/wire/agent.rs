@@ -59,6 +59,9 @@ pub struct Hello {
     pub platform: Platform,
     /// Labels from the host's own configuration.
     pub labels: Labels,
+    /// Names this life of the agent: drawn at random when its process starts, and said on each of its connections. Two
+    /// lives that take turns are two hosts with one identity.
+    pub instance: u64,
 }
 
 /// What an agent runs on.

@@ -288,6 +288,19 @@ pub struct AgentView {
     pub proto: ProtoVersion,
     /// How the newest update of it stands.
     pub update: Option<Box<UpdateView>>,
+    /// Another host that came with this agent's identity, and was turned away.
+    pub copied: Option<Box<Copied>>,
+}
+
+/// A host that came with the identity of an agent that another host is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// When this was noticed.
+    pub since: Millis,
+    /// When a copy was last turned away; up to [`crate::coordinator::LAST_SEEN_STEP`] late.
+    pub last: Millis,
+    /// What that host calls itself.
+    pub hostname: String,
 }
 
 /// Some agents.

@@ -26,6 +26,7 @@ pub(crate) fn agent_record() -> AgentRecord {
         next_generation: 2,
         proto: PROTO_MAX,
         update: None,
+        copied: None,
     }
 }
 
@@ -63,6 +64,7 @@ pub(crate) fn welcomed(state: Durable, agent: AgentId) -> Coordinator {
         version: String::new(),
         platform: Platform::default(),
         labels: Labels::new(),
+        instance: 1,
     };
     let _ = machine.handle(NOW, Event::Asked { conn: 1, ticket: 0, ask: Ask::Hello(hello) });
     machine

@@ -35,6 +35,7 @@ fn requests() {
             version: "0.1.0".to_owned(),
             platform: platform(),
             labels: labels(),
+            instance: 300,
         }),
         AgentRequest::Poll(Poll {
             accepted: 1000,

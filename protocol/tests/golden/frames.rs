@@ -116,10 +116,10 @@ fn work() -> impl Strategy<Value = AgentResponse> {
 
 fn hello() -> impl Strategy<Value = AgentRequest> {
     let labels = proptest::collection::btree_map(".{0,10}", ".{0,10}", 0..10);
-    (any::<[u16; 2]>(), any::<u64>(), ".{0,20}", any::<[String; 3]>(), labels).prop_map(
-        |([proto_min, proto_max], features, version, [os, arch, hostname], labels)| {
+    (any::<[u16; 2]>(), any::<[u64; 2]>(), ".{0,20}", any::<[String; 3]>(), labels).prop_map(
+        |([proto_min, proto_max], [features, instance], version, [os, arch, hostname], labels)| {
             let platform = Platform { os, arch, hostname };
-            AgentRequest::Hello(Hello { proto_min, proto_max, features, version, platform, labels })
+            AgentRequest::Hello(Hello { proto_min, proto_max, features, version, platform, labels, instance })
         },
     )
 }

@@ -2,10 +2,10 @@
 
 use sloth_core::Millis;
 use sloth_protocol::wire::{
-    AgentView, AgentsPage, AssignRelease, BundleView, CreateToken, Events, Follow, FollowWait, HeadLine, HeadsPage,
-    JobState, JobView, LogStream, OperatorHello, OperatorRequest, OperatorResponse, Published, ReceiptsAsked,
-    ReceiptsPage, RecordBody, ReleaseTarget, ReleaseView, RunEvent, RunSummary, RunView, RunsPage, StartRun, Started,
-    TaskStatus, TaskView, TokenIssued, TokenView, TokensPage, UpdateState, UpdateView,
+    AgentView, AgentsPage, AssignRelease, BundleView, Copied, CreateToken, Events, Follow, FollowWait, HeadLine,
+    HeadsPage, JobState, JobView, LogStream, OperatorHello, OperatorRequest, OperatorResponse, Published,
+    ReceiptsAsked, ReceiptsPage, RecordBody, ReleaseTarget, ReleaseView, RunEvent, RunSummary, RunView, RunsPage,
+    StartRun, Started, TaskStatus, TaskView, TokenIssued, TokenView, TokensPage, UpdateState, UpdateView,
 };
 
 use sloth_trust::{ChainEnds, ChainLink, HeadEnds, HeadRef};
@@ -227,6 +227,7 @@ fn agent_view() -> AgentView {
         receipt_key: receipt_key(),
         proto: 2,
         update: Some(Box::new(update_view())),
+        copied: Some(Box::new(Copied { since: AT, last: AT, hostname: "web-2".to_owned() })),
     }
 }
 

@@ -100,6 +100,7 @@ fn agent_requests() -> Vec<(&'static str, AgentRequest)> {
         version: "0.1.0".to_owned(),
         platform: platform(),
         labels: labels(),
+        instance: 300,
     };
     let report =
         Report { lane: Lane::Results, dropped: Dropped { logs: 300, ..Dropped::default() }, records: records() };
@@ -184,6 +185,7 @@ fn operator_responses() -> Vec<(&'static str, OperatorResponse)> {
         receipt_key: receipt_key(),
         proto: 1,
         update: None,
+        copied: None,
     };
     let events = records().into_iter().zip(1..).map(|(record, number)| RunEvent { number, agent: agent(), record });
     vec![

@@ -130,6 +130,7 @@ async fn hello(member: &Member) -> Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         platform: Platform::default(),
         labels: Labels::default(),
+        instance: 1,
     });
     let (answer, _) = request(&link.connection, &hello, Priority::Control).await?;
     let AgentResponse::Welcome(_) = answer else { anyhow::bail!("no welcome: {answer:?}") };

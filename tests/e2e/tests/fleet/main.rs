@@ -11,6 +11,7 @@ mod agent_rollouts;
 mod audit;
 mod bad_input;
 mod clocks;
+mod copies;
 mod disks;
 mod drills;
 mod hostile;
