@@ -92,8 +92,9 @@ async fn the_newer_of_two_connections_counts() {
     let coordinator = Coordinator::published().await;
     let agent = coordinator.agent("web-1").await;
     let mut again = coordinator.again(&agent).await;
-    assert_eq!(closed(&agent.link.connection).await, CloseCode::Superseded);
+    // By its hello: what connects and says nothing takes nobody's place.
     again.hello().await;
+    assert_eq!(closed(&agent.link.connection).await, CloseCode::Superseded);
     assert!(again.poll(0, Millis::ZERO).await.items.is_empty());
 }
 
