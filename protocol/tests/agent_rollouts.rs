@@ -112,6 +112,7 @@ fn record(number: u64) -> AgentRecord {
         receipt_key: key(7).public().clone(),
         proto: PROTO_MAX,
         update: None,
+        copied: None,
         enrolled: NOW,
         last_seen: NOW,
         revoked: false,
@@ -203,7 +204,10 @@ impl Fleet {
         self.tell(Event::Connected { conn: conn(id), agent: id });
         let AgentRecord { host_labels: labels, platform, .. } = self.state.agents[&id].clone();
         let version = self.runs[&id].clone();
-        self.ask(id, Ask::Hello(Hello { proto_min: 1, proto_max, features: 0, version, platform, labels }));
+        self.ask(
+            id,
+            Ask::Hello(Hello { proto_min: 1, proto_max, features: 0, version, platform, labels, instance: 1 }),
+        );
     }
 
     fn poll(&mut self, id: AgentId) {
