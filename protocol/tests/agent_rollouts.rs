@@ -201,6 +201,8 @@ impl Fleet {
     }
 
     fn greet(&mut self, id: AgentId, proto_max: ProtoVersion) {
+        // The daemon before it has ended, if there was one.
+        self.tell(Event::Closed { conn: conn(id) });
         self.tell(Event::Connected { conn: conn(id), agent: id });
         let AgentRecord { host_labels: labels, platform, .. } = self.state.agents[&id].clone();
         let version = self.runs[&id].clone();
