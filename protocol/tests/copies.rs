@@ -1,6 +1,6 @@
 //! Hosts with one identity: a disk that was copied with an enrolled agent on it.
 
-#![allow(clippy::expect_used, reason = "helpers of tests may fail the test")]
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod common;
 
