@@ -196,3 +196,28 @@ impl Lines {
         (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).trim_end().to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_never_stops_printing_is_heard_in_parts() {
+        let mut lines = Lines::default();
+        let mut reads = 0;
+        let heard = lines.take(|buffer| {
+            reads += 1;
+            buffer.fill(b'\n');
+            Ok(buffer.len())
+        });
+        assert_eq!((reads, heard.len()), (READS_MAX, READ_BYTES * usize::try_from(READS_MAX).expect("few")));
+        let mut rest = [&b"two\nli"[..], b"nes"].into_iter();
+        let read = |buffer: &mut [u8]| {
+            let Some(part) = rest.next() else { return Err(io::ErrorKind::WouldBlock.into()) };
+            buffer[..part.len()].copy_from_slice(part);
+            Ok(part.len())
+        };
+        assert_eq!(lines.take(read), ["two"]);
+        assert_eq!(lines.rest().as_deref(), Some("lines"));
+    }
+}

@@ -46,12 +46,21 @@ fn an_agent_survives_a_full_disk() {
     assert_eq!(fleet.wait_ended(&run).only().state, "succeeded");
 
     fill(&room);
-    let run = fleet.run("job", "*", &[]);
-    watch(|| assert!(fleet.daemon("web-1").ended().is_none(), "{}", fleet.daemon("web-1").stderr()));
-    assert!(!fleet.show(&run).ended);
+    // What fits into what the store has set aside may still be run.
+    let mut runs = Vec::new();
+    let is_stopped = (0..20).any(|_| {
+        let run = fleet.run("job", "*", &[]);
+        watch(|| assert!(fleet.daemon("web-1").ended().is_none(), "{}", fleet.daemon("web-1").stderr()));
+        let has_ended = fleet.show(&run).ended;
+        runs.push(run);
+        !has_ended
+    });
+    assert!(is_stopped, "the disk was never full");
     empty(&room);
-    let view = fleet.wait_ended(&run);
-    assert_eq!((view.only().state.as_str(), view.only().names()), ("succeeded", TASKS.to_vec()), "{view:?}");
+    for run in runs {
+        let view = fleet.wait_ended(&run);
+        assert_eq!((view.only().state.as_str(), view.only().names()), ("succeeded", TASKS.to_vec()), "{view:?}");
+    }
     let log = fleet.daemon("web-1").stderr();
     assert!(log.contains("No space left") || log.contains("full"), "the log says nothing of the disk\n{log}");
 }
