@@ -6,8 +6,7 @@ use serde_json::Value;
 use sloth_cli::{Failure, Format, Outcome, Table, parameters, print_json, print_line};
 use sloth_core::{Clock, Millis};
 use sloth_protocol::wire::{BundleView, OperatorRequest, OperatorResponse, RefusalCode};
-
-use sloth_trust::Schema;
+use sloth_trust::{Schema, Trigger};
 
 use super::{
     CredentialArgs,
@@ -46,6 +45,7 @@ struct Shown {
     size: u64,
     audience: String,
     capabilities: Vec<String>,
+    triggers: Vec<Trigger>,
     published: String,
     expires: String,
     signers: Vec<String>,
@@ -134,6 +134,7 @@ impl From<BundleView> for Shown {
             size: bundle.size,
             audience: bundle.audience,
             capabilities: bundle.capabilities,
+            triggers: bundle.triggers,
             published: bundle.published.to_string(),
             expires: bundle.expires.to_string(),
             signers: bundle.signers,

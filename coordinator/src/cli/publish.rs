@@ -299,6 +299,7 @@ fn unchanged(newest: &BundleView, prepared: &Prepared, now: Millis) -> bool {
     newest.manifest == prepared.reference.digest
         && newest.audience == description.audience.to_string()
         && newest.capabilities == description.capabilities
+        && newest.triggers == description.triggers
         && newest.parameters == prepared.parameters.as_ref().map_or(String::new(), |schema| schema.source().to_string())
         && life / RENEW_DIVISOR < newest.expires.since(now).as_u64()
 }

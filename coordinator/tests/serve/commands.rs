@@ -4,7 +4,7 @@ use sloth_cli::Outcome;
 use sloth_core::{Millis, Secret};
 use sloth_protocol::wire::{OperatorRequest, OperatorResponse};
 use sloth_trust::{
-    BundleMetadata, Envelope, ManifestRef, RootPin, SPEC, Trusted,
+    BundleMetadata, Envelope, ManifestRef, RootPin, SPEC, Trigger, Trusted,
     sign::{open, sign},
 };
 
@@ -76,6 +76,13 @@ async fn a_bundle_is_published_once_and_again_when_it_changes() {
         before = bundles[0].counter;
         assert!(now().as_u64() / 1000 < before + 60, "a number is the time, whatever the coordinator has forgotten");
     }
+    // What may start its runs is signed, too.
+    coordinator.file("web/bundle.toml", "name = 'web'\nversion = '2'\naudience = 'role=web'\ntriggers = ['rollout']\n");
+    check(coordinator.cli(&["publish", &bundle, "--key", &key]).await, Outcome::Done, "");
+    let link = coordinator.operator().await;
+    let OperatorResponse::Bundles(bundles) = operate(&link, OperatorRequest::Bundles).await else { panic!() };
+    assert!(before < bundles[0].counter, "{bundles:?}");
+    assert_eq!(bundles[0].triggers, [Trigger::Rollout]);
     let other = coordinator.key("other");
     let stranger = coordinator.cli(&["publish", &bundle, "--key", &other]).await;
     check(stranger, Outcome::Refused, "0 of these keys may sign `web` and 1 must");

@@ -175,6 +175,7 @@ fn release_view(release: &Release) -> BundleView {
         size: release.size,
         audience: metadata.audience.to_string(),
         capabilities: metadata.capabilities.clone(),
+        triggers: metadata.triggers.clone(),
         published: metadata.published,
         expires: metadata.expires,
         signers: release.signers.clone(),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sloth_core::{AgentId, Digest, Labels, Millis, RunId, TokenId};
-use sloth_trust::PublicKey;
+use sloth_trust::{PublicKey, Trigger};
 
 use super::{
     AssignRelease, Dropped, HeadsPage, JobState, NewestReceipts, Platform, ProtoVersion, ReceiptsAsked, ReceiptsPage,
@@ -329,6 +329,8 @@ pub struct BundleView {
     pub audience: String,
     /// What its workflows may use.
     pub capabilities: Vec<String>,
+    /// What may start its runs.
+    pub triggers: Vec<Trigger>,
     /// When it was published.
     pub published: Millis,
     /// After this, no new work with it is begun.

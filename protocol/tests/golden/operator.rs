@@ -8,7 +8,7 @@ use sloth_protocol::wire::{
     StartRun, Started, TaskStatus, TaskView, TokenIssued, TokenView, TokensPage, UpdateState, UpdateView,
 };
 
-use sloth_trust::{ChainEnds, ChainLink, HeadEnds, HeadRef};
+use sloth_trust::{ChainEnds, ChainLink, HeadEnds, HeadRef, Trigger};
 
 use super::{
     check,
@@ -275,6 +275,7 @@ fn bundle_view() -> BundleView {
         size: 70_000,
         audience: "role=web".to_owned(),
         capabilities: vec!["exec".to_owned()],
+        triggers: vec![Trigger::Manual, Trigger::Rollout],
         published: AT,
         expires: AT + AT,
         signers: vec!["00ff".to_owned()],
