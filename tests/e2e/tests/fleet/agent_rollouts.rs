@@ -139,6 +139,7 @@ async fn poll(link: &Link) {
         version: OWN.to_owned(),
         platform: Platform::default(),
         labels: Labels::new(),
+        instance: 1,
     };
     let mut message = AgentRequest::Hello(hello);
     while let Ok((answer, _)) = request::<_, AgentResponse>(&link.connection, &message, Priority::Control).await {
