@@ -304,9 +304,12 @@ fn damaged(fleet: &Fleet, program: Program, dir: &str, store: &str, config: &str
             Program::Coordinator => fleet.operator(&["serve"]),
         };
         command.args(["--dir", dir]);
-        let ran = Ran::of(command);
-        assert!([Some(USAGE), Some(70)].contains(&ran.code), "{ran}");
-        ran
+        Ran::of(command)
+    };
+    // No version of an agent is at fault for it, which its supervisor knows by the code.
+    let code = match program {
+        Program::Agent => REFUSED,
+        Program::Coordinator => 70,
     };
     let path = Path::new(dir).join(config);
     let before = std::fs::read_to_string(&path).unwrap_or_default();
@@ -321,7 +324,7 @@ fn damaged(fleet: &Fleet, program: Program, dir: &str, store: &str, config: &str
         replace(&path, &damage, Access::Owner).expect("damaged");
         let ran = start();
         println!("{store} of {} bytes", damage.len());
-        ran.refuses(ran.code.unwrap_or_default(), &[store]);
+        ran.refuses(code, &[store]);
     }
     replace(&path, &whole, Access::Owner).expect("mended");
 }
