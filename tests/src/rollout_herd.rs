@@ -35,6 +35,9 @@ const WEATHER: Millis = Millis::from_secs(20);
 /// The rollout is over by then, or it never is.
 const LIMIT: Millis = Millis::from_secs(12 * 3600);
 const NAME: &str = "herd";
+/// The version that hosts run at first, and the one of the release.
+const BEFORE: &str = "0.1.0";
+const AFTER: &str = "0.2.0";
 
 /// What a release does to hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +77,8 @@ pub struct Rolled {
 enum Happening {
     Weather,
     CoordinatorWakes(Millis),
-    HoldIsOver(usize),
+    /// The host asks again, if this is still the last that it asked.
+    HoldIsOver(usize, u64),
     Done(usize, Order),
     Back(usize),
 }
@@ -113,6 +117,10 @@ struct Host {
     broken: bool,
     accepted: u64,
     seq: u64,
+    /// The ticket of its last poll: one that it stands in for is answered too, and means nothing.
+    polled: u64,
+    /// What it runs.
+    version: &'static str,
 }
 
 /// Rolls a release out over `count` hosts: 1 %, 10 %, 50 %, 100 %, and `unproven_max` hosts at a time.
@@ -207,8 +215,12 @@ impl Herd {
                 self.tell(Event::Wake);
             }
             Happening::CoordinatorWakes(_) => {}
-            Happening::HoldIsOver(place) if self.hosts[place].connected => self.poll(place),
-            Happening::HoldIsOver(_) => {}
+            Happening::HoldIsOver(place, ticket) => {
+                let host = &self.hosts[place];
+                if host.connected && host.polled == ticket {
+                    self.poll(place);
+                }
+            }
             Happening::Done(place, order) => self.done(place, order),
             Happening::Back(place) if !self.hosts[place].broken => self.connect(place),
             Happening::Back(_) => {}
@@ -258,7 +270,7 @@ impl Herd {
             proto_min: PROTO_MIN,
             proto_max: PROTO_MAX,
             features: 0,
-            version: "0.1.0".to_owned(),
+            version: self.hosts[place].version.to_owned(),
             platform: platform(),
             labels: Labels::new(),
             instance: 1,
@@ -274,6 +286,7 @@ impl Herd {
 
     fn poll(&mut self, place: usize) {
         let accepted = self.hosts[place].accepted;
+        self.hosts[place].polled = self.tickets + 1;
         self.ask_as(place, Ask::Poll(Poll { accepted, hold: HOLD, room: 5, root: 1, head: 0 }));
     }
 
@@ -321,12 +334,12 @@ impl Herd {
                 continue;
             };
             if let Answer::Work(orders) = answer {
-                self.told(place, orders.items);
+                self.told(place, ticket, orders.items);
             }
         }
     }
 
-    fn told(&mut self, place: usize, items: Vec<(u64, Instruction)>) {
+    fn told(&mut self, place: usize, ticket: u64, items: Vec<(u64, Instruction)>) {
         for (generation, instruction) in items {
             if generation <= self.hosts[place].accepted {
                 continue;
@@ -342,7 +355,7 @@ impl Herd {
             self.plan(wait, Happening::Done(place, order));
         }
         // The next question comes a moment later.
-        self.plan(Millis::from_u64(1), Happening::HoldIsOver(place));
+        self.plan(Millis::from_u64(1), Happening::HoldIsOver(place, ticket));
     }
 
     fn done(&mut self, place: usize, order: Order) {
@@ -361,6 +374,9 @@ impl Herd {
         }
         if outcome == RunOutcome::Succeeded {
             self.succeeded.insert((host.id, order));
+            if matches!(order, Order::Update(_)) {
+                self.hosts[place].version = AFTER;
+            }
         }
         self.hosts[place].seq += 1;
         let seq = self.hosts[place].seq;
@@ -398,7 +414,7 @@ impl Order {
             Self::Run(run) => (run, RecordBody::RunEnded(RunEnd { outcome, message: none.clone(), outputs: none })),
             Self::Update(counter) => {
                 let verdict = if is_good { UpdateVerdict::Confirmed } else { UpdateVerdict::RolledBack };
-                let (from, to) = ("0.1.0".to_owned(), "0.2.0".to_owned());
+                let (from, to) = (BEFORE.to_owned(), AFTER.to_owned());
                 let (counter, reason, log_tail) = (Some(counter), none.clone(), none);
                 (RunId::NIL, RecordBody::Update(UpdateReport { counter, from, to, verdict, reason, log_tail }))
             }
@@ -408,7 +424,7 @@ impl Order {
 
 impl Host {
     const fn new(id: AgentId) -> Self {
-        Self { id, connected: false, broken: false, accepted: 0, seq: 0 }
+        Self { id, connected: false, broken: false, accepted: 0, seq: 0, polled: 0, version: BEFORE }
     }
 }
 

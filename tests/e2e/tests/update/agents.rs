@@ -14,7 +14,7 @@ use crate::host::{START_LIMIT, UPDATE_LIMIT};
 pub(crate) const HOST: &str = "web-1";
 /// Times short enough for a test.
 const SETTINGS: &str =
-    "hold = '1s'\n[update]\ntrial = '5s'\nsoak = '300ms'\nstop = '20s'\nfinish = '20s'\nrestart = '50ms'\nlosses = 0\n";
+    "hold = '1s'\n[update]\ntrial = '5s'\nsoak = '300ms'\nstop = '20s'\nfinish = '20s'\nrestart = '50ms'\nlosses = 3\n";
 /// Longest that a daemon of a killed supervisor may be there still.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(5);
 

@@ -20,7 +20,7 @@ use sloth_protocol::update::{Marker, Slot, Version};
 /// How long a supervisor may take until it takes requests.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long an update may take, with all its restarts and waits.
-pub(crate) const UPDATE_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const UPDATE_LIMIT: Duration = Duration::from_secs(90);
 /// Where a host's disk is, in a room of its own.
 pub(crate) const DISK: &str = "/mnt";
 
