@@ -50,7 +50,10 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// There is no coordinator.
-    #[error("there is no coordinator in `{}`: make one with `sloth-coord init --dir {}`", dir.display(), dir.display())]
+    #[error(
+        "there is no coordinator in `{0}`: give the directory of one with `--dir`, or make one with `sloth-coord init --dir {0}`",
+        dir.display()
+    )]
     Missing {
         /// The directory.
         dir: PathBuf,

@@ -205,7 +205,7 @@ pub(super) async fn connect(args: &CredentialArgs) -> Result<Client, Failure> {
     let path = args.path();
     if !path.exists() {
         let sentence = format!(
-            "there is no operator's credential in `{}`: give one with `--credential` or `SLOTH_CREDENTIAL`; `sloth-coord init` makes the first, `admin.toml`",
+            "there is no operator's credential in `{}`: give one with `--credential` or `SLOTH_CREDENTIAL`; `sloth-coord init` makes the first, `admin.toml` in the coordinator's directory",
             path.display()
         );
         return Err(Failure::new(Outcome::Usage, sentence));

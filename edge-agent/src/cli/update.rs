@@ -76,7 +76,10 @@ pub(super) fn say(line: &str) -> Result<(), Failure> {
 fn status(paths: &Paths, format: Format) -> Result<(), Failure> {
     let status = update::status(paths).ok_or_else(|| {
         let dir = paths.dir().display();
-        Failure::new(Outcome::Refused, format!("`{dir}` has had no supervisor yet: start `sloth-agent supervise`"))
+        let sentence = format!(
+            "`{dir}` has had no supervisor yet: start `sloth-agent supervise --dir {dir}`, or give the agent's directory with `--dir`"
+        );
+        Failure::new(Outcome::Refused, sentence)
     })?;
     let printed = match format {
         Format::Json => print_json(&status),

@@ -8,7 +8,8 @@ use serde::Serialize;
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// Tables and sentences. The other names are those of the old program.
+    /// Tables and sentences
+    // The other names are those of the old program.
     #[default]
     #[value(aliases = ["basic", "enhanced", "rich", "modern"])]
     Text,
