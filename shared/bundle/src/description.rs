@@ -80,7 +80,7 @@ pub enum DescriptionError {
         dir: PathBuf,
     },
     /// There are several.
-    #[error("`{}` has several workflows ({}): name the one to begin with, as `workflow = \"{}\"`", dir.display(), names.join(", "), names.first().map_or("", String::as_str))]
+    #[error("`{}` has several workflows ({}): name the one to begin with, as `workflow = \"{}\"` in its bundle.toml", dir.display(), names.join(", "), names.first().map_or("", String::as_str))]
     SeveralWorkflows {
         /// The bundle's directory.
         dir: PathBuf,
