@@ -85,7 +85,7 @@ fn check(body: &str) -> Result<(), String> {
         };
     }
     let ended = case(body, &expected).try_run().map_err(|error| error.to_string())?;
-    let work = format!("{}/work/", ended.dir.path().display());
+    let work = format!("{}/", ended.dir.path().join("work").display());
     let plain = |lines: Vec<String>| lines.into_iter().map(|line| line.replace(&work, "")).collect::<Vec<_>>();
     let (lines, log) = (plain(ended.lines()), plain(ended.log()));
     if let Some(tasks) = expected.get("task") {
